@@ -16,6 +16,7 @@ import torch
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.labels import DUPLICATES, ENSEMBLE, MOST_FREQUENT, NEW_WHALE, PRETRAINED_KNN
 from flukeprint.scoring.candidates import DEPTH, Scored, best_candidates, joined
+from flukeprint.scoring.vectors import unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,20 +71,14 @@ def nearest_photo(embeddings: NDArray[np.float32], gallery: pd.DataFrame, rows: 
     """
     gallery = gallery.sort_values(["Id", "row"])
     labels, starts = np.unique(gallery["Id"].to_numpy(dtype=str), return_index=True)
-    references = torch.from_numpy(_unit(embeddings[gallery["row"].to_numpy()])).T
+    references = torch.from_numpy(unit(embeddings[gallery["row"].to_numpy()])).T
 
     def score(chunk: NDArray[np.int64]) -> Scored:
         # By torch: numpy's product depends in its last bits on the number of threads.
-        similarity = (torch.from_numpy(_unit(embeddings[chunk])) @ references).numpy()
+        similarity = (torch.from_numpy(unit(embeddings[chunk])) @ references).numpy()
         return best_candidates(np.maximum.reduceat(similarity, starts, axis=1), labels.tolist())
 
     return joined([score(chunk) for chunk in _chunks(rows)])
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale rows to length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 @dataclass(frozen=True)
