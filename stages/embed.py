@@ -10,7 +10,7 @@ from flukeprint.core.runtime import open_accelerator, relaunched
 from flukeprint.learning.backbones import load_finetuned
 from flukeprint.learning.embedding import embed_to_file, embedding_job
 
-KEYS = ("embed",)
+KEYS = ("embed", "recipes.*.embed")
 
 
 def main() -> None:

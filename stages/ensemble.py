@@ -12,7 +12,7 @@ from flukeprint.scoring.candidates import candidate_rows, write_candidates
 from flukeprint.scoring.scorers import Member, classify, score_queries
 from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID, class_labels, read_selected, true_labels
 
-KEYS = ("ensemble", "embed")
+KEYS = ("ensemble", "embed", "recipes.*.embed")
 
 
 def main() -> None:

@@ -1,19 +1,22 @@
-"""finetune MEMBER: all layers of one member, from the pretrained backbone and its head, on the small set."""
+"""finetune MEMBER: all layers of one member, from the pretrained backbone: a classifier, or an embedding."""
 
 import sys
 
 from flukeprint.core.errors import exit_cleanly
 from flukeprint.core.files import read_npy
+from flukeprint.core.labels import NEW_WHALE
 from flukeprint.core.layout import BACKBONE, FINETUNED, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.params import load_params
-from flukeprint.core.runtime import open_accelerator, relaunched
+from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
 from flukeprint.learning.backbones import load_backbone, save_finetuned
 from flukeprint.learning.checkpoints import clear_checkpoints
+from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.finetuning import FinetuneData, Start, finetune
 from flukeprint.learning.heads import labelled_rows, load_head, save_record
-from flukeprint.selection import TRAIN, VALID, read_selected
+from flukeprint.learning.networks import new_head
+from flukeprint.selection import TRAIN, VALID, class_labels, read_selected
 
-KEYS = ("seed", "finetune", "profiles.*.epochs.finetune")
+KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 
 
 def main() -> None:
@@ -22,16 +25,22 @@ def main() -> None:
     member = sys.argv[1]
     if relaunched(params.runtime, "stages.finetune", member):
         return
+    settings = params.finetune
     accelerator = open_accelerator(params.runtime)
     backbone, record = load_backbone(BACKBONE)
     head, labels = load_head(HEADS / f"{member}.safetensors")
-    table = read_selected(SELECTED / "small.parquet")
+    table = read_selected(SELECTED / f"{settings.on}.parquet")
+    if settings.on == "full" or settings.metric:
+        table = table[table["Id"] != NEW_WHALE]
+        labels = class_labels(table)
+        head = new_head(record.features, len(labels), derived_seed(params.seed, "finetune", member, "head"))
     train, valid = (labelled_rows(table, labels, split) for split in (TRAIN, VALID))
-    data = FinetuneData(read_npy(PIXELS / "train.npy"), train, valid)
-    start = Start(backbone, record, head)
-    result = finetune(data, start, member, params.active.epochs.finetune, params.seed, params.finetune, accelerator)
+    data = FinetuneData(read_npy(PIXELS / "train.npy"), train, valid, labels)
+    epochs = settings.epochs or params.active.epochs.finetune
+    result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
     if accelerator.is_main_process:
-        save_finetuned(FINETUNED / f"{member}.safetensors", result, record, labels)
+        spec = EmbedderSpec.of(settings.embedding, record) if settings.metric else None
+        save_finetuned(FINETUNED / f"{member}.safetensors", result, record, labels, spec)
         save_record(METRICS / "finetune" / f"{member}.json", result)
         clear_checkpoints("finetune", member)
 

@@ -8,7 +8,7 @@ from flukeprint.core.runtime import open_accelerator
 from flukeprint.learning.heads import HeadTraining, head_data, train_heads
 from flukeprint.selection import read_selected
 
-KEYS = ("seed", "full_head", "ensemble.members", "profiles.*.epochs.full_head")
+KEYS = ("seed", "full_head", "recipes.*.full_head", "ensemble.members", "profiles.*.epochs.full_head")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from flukeprint.scoring.decision import as_ordinary_class, calibrated, decision_
 from flukeprint.submission import MAX_LABELS, check_submission, write_submission
 from flukeprint.tables import require_table
 
-KEYS = ("submit",)
+KEYS = ("submit", "recipes.*.submit")
 
 
 def main() -> None:

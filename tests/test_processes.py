@@ -22,8 +22,9 @@ from flukeprint.learning.batches import Labelled, PhotoScaler
 from flukeprint.learning.embedding import EmbeddingJob, embed_to_file
 from flukeprint.learning.finetuning import FinetuneData, Start, finetune
 from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
-from flukeprint.core.params import RuntimeParams, TrainingParams
+from flukeprint.core.params import RuntimeParams
 from flukeprint.core.runtime import open_accelerator, relaunched
+from finetune_params import finetune_params
 
 processes = int(sys.argv[1])
 runtime = RuntimeParams(device="cpu", precision="fp32", processes=processes, threads=1, workers=1, batch_size=8)
@@ -36,12 +37,10 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
     pixels = generator.integers(0, 255, (37, 3, *size), dtype=np.uint8)
     # Photos with the same bytes are computed once, by whichever process has the first of them.
     pixels[[5, 20, 36]] = pixels[30]
-    data = FinetuneData(pixels, Labelled(np.arange(25), targets[:25]), Labelled(np.arange(25, 37), targets[25:]))
+    data = FinetuneData(pixels, Labelled(np.arange(25), targets[:25]), Labelled(np.arange(25, 37), targets[25:]), ["a", "b", "c"])
     backbone, last = build_backbone("resnet18", size, 0)
     record = BackboneRecord("resnet18", "random", "", (0.5,) * 3, (0.25,) * 3, size, 512, last, True)
-    params = TrainingParams(
-        optimizer="sgd", lr=0.001, weight_decay=0.0, batch_size=8, step_size=3, gamma=0.1, flip=0.5
-    )
+    params = finetune_params(optimizer="sgd", lr=0.001, batch_size=8)
     result = finetune(data, Start(backbone, record, new_head(512, 3, 0)), "m1", 2, 0, params, accelerator)
     path = Path(f"finetuned-{processes}.safetensors")
     if accelerator.is_main_process:
@@ -60,7 +59,7 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     (folder / "script.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(folder)])}
     for processes in (1, 2):
         command = [sys.executable, "-m", "script", str(processes)]
         result = subprocess.run(

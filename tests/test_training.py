@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finetune_params import finetune_params
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import RuntimeParams, TrainingParams
@@ -42,6 +43,10 @@ def loop(**changes) -> TrainingParams:
     return TrainingParams.model_validate(values | changes)
 
 
+def finetuning(**changes):
+    return finetune_params(lr=0.001, batch_size=8, step_size=2, gamma=0.5, **changes)
+
+
 def head_data(n: int = 60, classes: int = 3, features: int = 8) -> HeadData:
     """Return embeddings in which the class shows, in two views, and a split of 3:1."""
     generator = np.random.default_rng(0)
@@ -61,7 +66,7 @@ def photos(n: int = 24) -> FinetuneData:
         + (targets * 100).astype(np.uint8)[:, None, None, None]
     )
     rows = np.arange(n)
-    return FinetuneData(pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]))
+    return FinetuneData(pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]), ["a", "b"])
 
 
 def start(*, folded: bool = False) -> Start:
@@ -185,7 +190,7 @@ class TestFit:
         assert changed.history[0].lr == 0.02
 
     def test_divergence_is_named(self, accelerator):
-        with pytest.raises(FlukeprintError, match=r"train m1: the loss in epoch \d+ is nan.*lower it"):
+        with pytest.raises(FlukeprintError, match=r"train m1: the training loss in epoch \d+ is nan.*lower it"):
             train_head(head_data(), "m1", self.training(accelerator, lr=1e38, optimizer="sgd"))
 
     def test_a_member_does_not_depend_on_the_other_members(self, accelerator):
@@ -208,18 +213,18 @@ class TestFinetune:
     def test_all_layers_and_batchnorm_move(self, accelerator):
         begin = start()
         before = {key: value.clone() for key, value in begin.backbone.state_dict().items()}
-        result = finetune(photos(), begin, "m1", 1, 0, loop(), accelerator)
+        result = finetune(photos(), begin, "m1", 1, 0, finetuning(), accelerator)
         moved = [key for key, value in before.items() if not torch.equal(result.state[f"backbone.{key}"], value)]
         assert set(before) == set(moved)
 
     def test_folded_batchnorm_keeps_its_statistics(self, accelerator):
-        result = finetune(photos(), start(folded=True), "m1", 1, 0, loop(), accelerator)
+        result = finetune(photos(), start(folded=True), "m1", 1, 0, finetuning(), accelerator)
         statistics = [value for key, value in result.state.items() if key.endswith("running_mean")]
         assert statistics
         assert not any(value.any() for value in statistics)
 
     def test_killed_and_resumed_ends_with_the_same_bytes(self, accelerator, monkeypatch, tmp_path):
-        whole = finetune(photos(), start(), "m1", 3, 0, loop(), accelerator)
+        whole = finetune(photos(), start(), "m1", 3, 0, finetuning(), accelerator)
         monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
         epoch_of, trained = training._train_epoch, []
 
@@ -232,8 +237,8 @@ class TestFinetune:
 
         monkeypatch.setattr(training, "_train_epoch", one_epoch)
         with pytest.raises(KeyboardInterrupt):
-            finetune(photos(), start(), "m1", 3, 0, loop(), accelerator)
-        resumed = finetune(photos(), start(), "m1", 3, 0, loop(), accelerator)
+            finetune(photos(), start(), "m1", 3, 0, finetuning(), accelerator)
+        resumed = finetune(photos(), start(), "m1", 3, 0, finetuning(), accelerator)
         assert trained == ["epoch", "epoch", "killed", "epoch"]
         assert resumed.history == whole.history
         assert all(torch.equal(resumed.state[key], whole.state[key]) for key in whole.state)

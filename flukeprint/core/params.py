@@ -9,54 +9,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.labels import RESERVED
 from flukeprint.core.layout import PARAMS
-
-
-def _yaml_float(value: Any) -> Any:
-    """Read `1e-3` as a number: YAML 1.2 (DVC) does, YAML 1.1 (PyYAML) leaves a string."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
-def _yaml_off(value: Any) -> Any:
-    """Read `off` as a word: YAML 1.2 (DVC) does, YAML 1.1 (PyYAML) makes it False."""
-    return "off" if value is False else value
-
-
-Float = Annotated[float, BeforeValidator(_yaml_float), Field(allow_inf_nan=False)]
-Positive = Annotated[Float, Field(gt=0)]
-Share = Annotated[Float, Field(ge=0, lt=1)]
-OpenShare = Annotated[Float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-MemberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Channels = Annotated[list[Float], Field(min_length=3, max_length=3)]
-PositiveChannels = Annotated[list[Positive], Field(min_length=3, max_length=3)]
-Side = Annotated[int, Field(ge=16, le=2048)]
-
-
-class Section(BaseModel):
-    """A section of params.yaml: unknown keys and wrong types are refused, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    def __getattr__(self, name: str) -> Any:
-        """Refuse a key that the stage did not declare: DVC would not know that it depends on it."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        message = (
-            f"{type(self).__name__}.{name} is not among the KEYS of this stage. Add it there and to the "
-            "stage's `params` in dvc.yaml, so that DVC reruns the stage when it changes."
-        )
-        raise AttributeError(message)
+from flukeprint.core.recipes import RECIPE_SECTIONS, RecipeParams, is_of_recipe, with_recipe
+from flukeprint.core.sections import (
+    AtLeastOne,
+    Channels,
+    Count,
+    Float,
+    MemberName,
+    OpenShare,
+    PositiveChannels,
+    Section,
+    Share,
+    Side,
+    yaml_off,
+)
+from flukeprint.core.training_params import FinetuneParams, TrainingParams
 
 
 class BackboneParams(Section):
@@ -107,7 +79,7 @@ class FetchParams(Section):
     sample_seed: Count
 
 
-Level = Annotated[Literal["error", "warning", "off"], BeforeValidator(_yaml_off)]
+Level = Annotated[Literal["error", "warning", "off"], BeforeValidator(yaml_off)]
 # What later stages rely on cannot be lowered: a photo that does not decode would stop them anyway.
 Required = Literal["error"]
 
@@ -213,18 +185,6 @@ class SelectParams(Section):
     valid_share: ValidShareParams
 
 
-class TrainingParams(Section):
-    """`train`, `finetune`, `full_head`: one and the same loop with its constants."""
-
-    optimizer: Literal["adam", "adamw", "sgd"]
-    lr: Positive
-    weight_decay: Annotated[Float, Field(ge=0)]
-    batch_size: Annotated[int, Field(ge=2)]
-    step_size: AtLeastOne
-    gamma: Annotated[Float, Field(gt=0, le=1)]
-    flip: Annotated[Float, Field(ge=0, le=1)]
-
-
 class EmbedParams(Section):
     """`embed`: which views of a photo get an embedding."""
 
@@ -281,12 +241,14 @@ class Params(Section):
 
     profile: str
     profiles: dict[str, ProfileParams]
+    recipe: str
+    recipes: dict[str, RecipeParams]
     seed: Count
     fetch: FetchParams
     validate: ValidateParams  # type: ignore[assignment]
     select: SelectParams
     train: TrainingParams
-    finetune: TrainingParams
+    finetune: FinetuneParams
     embed: EmbedParams
     full_head: TrainingParams
     ensemble: EnsembleParams
@@ -295,9 +257,12 @@ class Params(Section):
     runtime: RuntimeParams
 
     @model_validator(mode="after")
-    def _known_profile(self) -> Params:
+    def _known_choices(self) -> Params:
         if self.profile not in self.profiles:
             message = f"profile is {self.profile!r}, expected one of {sorted(self.profiles)}"
+            raise ValueError(message)
+        if self.recipe not in self.recipes:
+            message = f"recipe is {self.recipe!r}, expected one of {sorted(self.recipes)}"
             raise ValueError(message)
         return self
 
@@ -311,8 +276,9 @@ def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
     """Check all of params.yaml and return the part that a stage declares.
 
     Args:
-        keys: dotted names of sections or single keys; `profiles.*` stands for the chosen profile.
-            `runtime` is always there. They are what dvc.yaml lists under the stage's `params`.
+        keys: dotted names of sections or single keys; `profiles.*` and `recipes.*` stand for the chosen profile and
+            recipe. A section that recipes may change is named twice: itself, and under `recipes.*`. `runtime` is
+            always there. They are what dvc.yaml lists under the stage's `params`.
         path: the file.
 
     Returns:
@@ -324,22 +290,65 @@ def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
 
     """
     params = check_params(_read_yaml(Path(path)), str(path))
-    names = [key.replace("profiles.*", f"profiles.{params.profile}") for key in ("runtime", *keys)]
-    restricted: Params = _restrict(params, [name.split(".") for name in names])
+    names = [key.replace("profiles.*", f"profiles.{params.profile}").split(".") for key in ("runtime", *keys)]
+    _refuse_half_declared(names)
+    restricted: Params = _restrict(params, [name for name in names if name[0] != "recipes"])
     restricted.__dict__["profile"] = params.profile
     return restricted
 
 
+def _refuse_half_declared(names: list[list[str]]) -> None:
+    """Refuse a stage that declares a section without its recipe's part, or the other way round: a fault of ours."""
+    sections = {name[0] for name in names} & set(RECIPE_SECTIONS)
+    parts = {name[2] for name in names if name[0] == "recipes"}
+    if sections != parts:
+        message = f"KEYS name the sections {sorted(sections)} but the recipes' parts {sorted(parts)}"
+        raise AttributeError(message)
+
+
 def check_params(content: Any, source: str = "params.yaml") -> Params:
-    """Return the typed params of a parsed YAML document; raise FlukeprintError naming every fault."""
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        faults = "\n".join(f"  - {_describe(fault)}" for fault in error.errors())
+    """Return the typed params of a parsed YAML document, with the chosen recipe's values in their sections.
+
+    The other recipes are checked as well.
+
+    Raises:
+        FlukeprintError: the message names every fault.
+
+    """
+    content = _word_keys(content)
+    recipe = content.get("recipe") if isinstance(content, dict) else None
+    recipes = content.get("recipes") if isinstance(content, dict) else None
+    others = [name for name in recipes if name != recipe] if isinstance(recipes, dict) else []
+    params, faults = _validated(content, recipe)
+    for name in others:
+        more = _validated(content, name)[1]
+        faults += [fault for fault in more if fault not in faults]
+    if params is None or faults:
+        listed = "\n".join(f"  - {fault}" for fault in faults)
         raise FlukeprintError(
-            f"{source} has values that cannot be used; nothing was run.\n{faults}\n"
+            f"{source} has values that cannot be used; nothing was run.\n{listed}\n"
             f"Repair the file (`git diff {source}` shows what was changed, also by `dvc exp run -S`)."
-        ) from None
+        )
+    return params
+
+
+def _word_keys(content: Any) -> Any:
+    """Read the key `on` as a word: YAML 1.2 (DVC) does, YAML 1.1 (PyYAML) makes it True."""
+    if not isinstance(content, dict):
+        return content
+    return {"on" if key is True else key: _word_keys(value) for key, value in content.items()}
+
+
+def _validated(content: Any, recipe: Any) -> tuple[Params | None, list[str]]:
+    """Return the params under one recipe, and what is wrong with them."""
+    try:
+        return Params.model_validate(with_recipe(content, recipe)), []
+    except ValidationError as error:
+        return None, [_prefix(content, recipe, fault["loc"]) + _describe(fault) for fault in error.errors()]
+
+
+def _prefix(content: Any, recipe: Any, path: tuple[Any, ...]) -> str:
+    return f"recipes.{recipe}." if is_of_recipe(content, recipe, path) else ""
 
 
 def _read_yaml(path: Path) -> Any:

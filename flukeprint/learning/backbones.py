@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from flukeprint.core.files import (
     write_json,
     write_safetensors,
 )
+from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.networks import build_backbone, embedding_size, has_folded_batchnorm, load_weights
 
 if TYPE_CHECKING:
@@ -82,16 +83,29 @@ def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
     return network, record
 
 
-def save_finetuned(path: Path, result: Result, record: BackboneRecord, labels: list[str]) -> None:
-    """Write a fine-tuned classifier: tensors `backbone.*` and `head.*`, its record and its labels."""
-    write_safetensors(path, result.state, {"backbone": asdict(record), "labels": labels})
+def save_finetuned(
+    path: Path, result: Result, record: BackboneRecord, labels: list[str], embedder: EmbedderSpec | None = None
+) -> None:
+    """Write a fine-tuned network, its record, its labels, and how its embedding head is built.
+
+    Tensors are `backbone.*` and `head.*` of a classifier; `embedder.*` and the loss's `loss.*` of an embedding.
+    """
+    spec = None if embedder is None else asdict(embedder)
+    write_safetensors(path, result.state, {"backbone": asdict(record), "embedder": spec, "labels": labels})
 
 
 def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
-    """Return a member's fine-tuned backbone, without its small head, and the record."""
+    """Return a member's fine-tuned network (N x 3 x H x W -> N x D), without its small head or loss, and the record."""
     state, metadata = read_safetensors(path)
     record = BackboneRecord.from_json(metadata["backbone"])
     network, _ = build_backbone(record.name, record.size, seed=0)
-    prefix = "backbone."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    return network, record
+    if metadata["embedder"] is None:
+        network.load_state_dict(_part(state, "backbone."))
+        return network, record
+    embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
+    embedder.load_state_dict(_part(state, "embedder."))
+    return embedder, replace(record, features=embedder.features)
+
+
+def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

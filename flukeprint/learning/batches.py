@@ -81,29 +81,39 @@ def own_part(positions: NDArray[np.int64], accelerator: Accelerator) -> slice:
     return slice(int(bounds[accelerator.process_index]), int(bounds[accelerator.process_index + 1]))
 
 
+def number_of_batches(n: int, batch_size: int) -> int:
+    """Return how many batches `epoch_order` gives."""
+    return max(1, -(-n // batch_size) - (n > batch_size and n % batch_size == 1))
+
+
 class PixelBatches:
     """Batches of normalised photos from an array of uint8 pixels, N x 3 x H x W (a memory map will do)."""
 
     def __init__(
         self, pixels: NDArray[np.uint8], labelled: Labelled, scaler: PhotoScaler, accelerator: Accelerator
     ) -> None:
-        # The small set fits in memory; a memory map would be read again in every epoch.
+        # The photos of a training fit in memory; a memory map would be read again in every epoch.
         self._pixels = np.array(pixels[labelled.rows])
         self._targets = torch.tensor(labelled.targets)
         self._scaler = scaler
         self._accelerator = accelerator
 
+    def __len__(self) -> int:
+        """Return the number of photos."""
+        return len(self._targets)
+
     def shuffled(self, batch_size: int, flip: float, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the training batches of one epoch."""
-        for positions, flipped in epoch_order(len(self._targets), batch_size, flip, seed, epoch):
-            yield self._batch(positions, flipped)
+        for positions, flipped in epoch_order(len(self), batch_size, flip, seed, epoch):
+            yield self.batch(positions, flipped)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield unflipped batches in row order, for validation."""
-        for start in range(0, len(self._targets), batch_size):
-            yield self._batch(np.arange(start, min(start + batch_size, len(self._targets))), None)
+        for start in range(0, len(self), batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, len(self))), None)
 
-    def _batch(self, positions: NDArray[np.int64], flipped: NDArray[np.bool_] | None) -> Batch:
+    def batch(self, positions: NDArray[np.int64], flipped: NDArray[np.bool_] | None) -> Batch:
+        """Return this process's part of the batch of photos at `positions`."""
         part = own_part(positions, self._accelerator)
         # A process without a share still has to step with the others: it takes a photo that does not count.
         idle = part.start == part.stop
@@ -120,6 +130,10 @@ class EmbeddingBatches:
     def __init__(self, embeddings: NDArray[np.float32], labelled: Labelled, device: torch.device) -> None:
         self._embeddings = torch.tensor(embeddings[labelled.rows], device=device)
         self._targets = torch.tensor(labelled.targets, device=device)
+
+    def __len__(self) -> int:
+        """Return the number of photos."""
+        return len(self._targets)
 
     def shuffled(self, batch_size: int, flip: float, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the training batches of one epoch; a flip takes the mirror image's embedding."""

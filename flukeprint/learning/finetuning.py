@@ -1,27 +1,33 @@
-"""Full fine-tuning of one member: every layer, on the small set's pixels."""
+"""Full fine-tuning of one member: every layer, as a classifier or as an embedding."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from flukeprint.core.runtime import derived_seed
-from flukeprint.learning.batches import Labelled, PhotoScaler, PixelBatches
+from flukeprint.core.training_params import PROXY_OBJECTIVES
+from flukeprint.learning.batches import Batch, Labelled, PhotoScaler, PixelBatches
 from flukeprint.learning.checkpoints import checkpoint_folder
+from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.networks import Classifier
-from flukeprint.learning.training import Job, Result, fit
+from flukeprint.learning.optimization import Optimization
+from flukeprint.learning.sampling import TrainingBatches, validation_pairs
+from flukeprint.learning.training import Job, Result, classification_step, fit
 
 if TYPE_CHECKING:
-    import numpy as np
     from accelerate import Accelerator
     from numpy.typing import NDArray
     from torch import nn
 
-    from flukeprint.core.params import TrainingParams
+    from flukeprint.core.training_params import FinetuneParams
     from flukeprint.learning.backbones import BackboneRecord
+    from flukeprint.learning.training import Step
 
 # Keeps this stage's checkpoints and seeds apart from others'.
 STAGE = "finetune"
@@ -29,16 +35,27 @@ STAGE = "finetune"
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """Pixels (uint8, N x 3 x H x W) and the rows to train on and to choose the best epoch with."""
+    """Pixels (uint8, N x 3 x H x W), the rows to train on and to choose the best epoch with, and the class labels."""
 
     pixels: NDArray[np.uint8]
     train: Labelled
     valid: Labelled
+    labels: list[str]
+
+    def used_by(self, params: FinetuneParams) -> FinetuneData:
+        """Add the validation photos to the training photos where no epoch is chosen with them."""
+        if params.schedule.keep == "best":
+            return self
+        both = Labelled(
+            np.concatenate([self.train.rows, self.valid.rows]), np.concatenate([self.train.targets, self.valid.targets])
+        )
+        empty = Labelled(self.valid.rows[:0], self.valid.targets[:0])
+        return FinetuneData(self.pixels, both, empty, self.labels)
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where fine-tuning starts: the pretrained backbone with its record, and the member's trained head."""
+    """Where fine-tuning starts: the pretrained backbone with its record, and a head (of cross_entropy alone)."""
 
     backbone: nn.Module
     record: BackboneRecord
@@ -51,25 +68,56 @@ def finetune(
     member: str,
     epochs: int,
     seed: int,
-    params: TrainingParams,
+    params: FinetuneParams,
     accelerator: Accelerator,
 ) -> Result:
-    """Train all layers; return the best state of the whole classifier (`backbone.*`, `head.*`)."""
+    """Train all layers; return the kept state: `backbone.*`, `head.*` of a classifier, else `embedder.*`, `loss.*`."""
     seed = derived_seed(seed, STAGE, member)
+    data = data.used_by(params)
     scaler = PhotoScaler(start.record.mean, start.record.std, accelerator.device)
-    train = PixelBatches(data.pixels, data.train, scaler, accelerator)
-    valid = PixelBatches(data.pixels, data.valid, scaler, accelerator)
-    model = Classifier(start.backbone, start.head, frozen_batchnorm=start.record.folded_batchnorm)
+    train = TrainingBatches.of(data.pixels, data.train, len(data.labels), scaler, params, seed, accelerator)
+    model, step = _model(data, start, params, seed)
     job = Job(
         model=model.to(memory_format=torch.channels_last),
-        train_batches=lambda epoch: train.shuffled(params.batch_size, params.flip, seed, epoch),
-        valid_batches=lambda: valid.in_order(2 * params.batch_size),
+        train_batches=train.epoch,
+        steps=len(train),
+        valid_batches=_validation(data, params, scaler, accelerator),
         epochs=epochs,
         seed=seed,
         checkpoints=_checkpoints(data, start, member, [seed, epochs, params.model_dump()]),
         label=f"{STAGE} {member}",
+        step=step,
     )
-    return fit(job, params, accelerator)
+    return fit(job, Optimization.of_finetuning(params), accelerator)
+
+
+def _model(data: FinetuneData, start: Start, params: FinetuneParams, seed: int) -> tuple[nn.Module, Step]:
+    """Return the network with its loss, and how a batch is run."""
+    if not params.metric:
+        frozen = start.record.folded_batchnorm
+        return Classifier(start.backbone, start.head, frozen_batchnorm=frozen), classification_step
+    from flukeprint.learning.objectives import MetricModel, build_loss, build_miner, metric_step
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "init"))
+        embedder = Embedder(start.backbone, EmbedderSpec.of(params.embedding, start.record), start.record)
+        targets, classes = data.train.targets, len(data.labels)
+        if params.mirrored_ids:
+            targets, classes = np.concatenate([targets, targets + classes]), 2 * classes
+        loss = build_loss(params, targets, classes, embedder.features)
+    return MetricModel(embedder, loss, build_miner(params.pairs)), metric_step
+
+
+def _validation(
+    data: FinetuneData, params: FinetuneParams, scaler: PhotoScaler, accelerator: Accelerator
+) -> Callable[[], Iterator[Batch]] | None:
+    """Return what gives the validation batches; None where there are no photos for it."""
+    pairs = params.metric and params.objective not in PROXY_OBJECTIVES
+    labelled = validation_pairs(data.train, data.valid) if pairs else data.valid
+    if not len(labelled.rows):
+        return None
+    photos = PixelBatches(data.pixels, labelled, scaler, accelerator)
+    return lambda: photos.in_order(2 * params.batch_size)
 
 
 def _checkpoints(data: FinetuneData, start: Start, member: str, settings: list[Any]) -> Path:

@@ -13,9 +13,10 @@ from torch import nn
 
 from flukeprint.core.files import read_safetensors, replacing_folder, write_json, write_safetensors
 from flukeprint.core.runtime import derived_seed
-from flukeprint.learning.batches import EmbeddingBatches, Labelled
+from flukeprint.learning.batches import EmbeddingBatches, Labelled, number_of_batches
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
 from flukeprint.learning.networks import new_head
+from flukeprint.learning.optimization import Optimization
 from flukeprint.learning.training import Job, Result, fit
 from flukeprint.selection import TRAIN, VALID
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from numpy.typing import NDArray
 
-    from flukeprint.core.params import TrainingParams
+    from flukeprint.core.training_params import TrainingParams
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,14 @@ def train_head(data: HeadData, member: str, training: HeadTraining) -> Result:
     job = Job(
         model=new_head(data.embeddings.shape[2], len(data.labels), derived_seed(seed, "init")),
         train_batches=lambda epoch: train.shuffled(params.batch_size, params.flip, seed, epoch),
+        steps=number_of_batches(len(train), params.batch_size),
         valid_batches=lambda: valid.in_order(4 * params.batch_size),
         epochs=training.epochs,
         seed=seed,
         checkpoints=checkpoints,
         label=f"{training.stage} {member}",
     )
-    return fit(job, params, accelerator)
+    return fit(job, Optimization.of(params), accelerator)
 
 
 def train_heads(

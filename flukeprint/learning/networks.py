@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         """Switch to training; BatchNorm stays in eval mode where its statistics are folded into the weights."""
         super().train(mode)
         if self.frozen_batchnorm:
-            for layer in _batchnorms(self):
+            for layer in batchnorms(self):
                 layer.eval()
         return self
 
@@ -201,7 +201,8 @@ def _single_precision(state: State) -> State:
     return {key: value.float() if value.dtype in half else value for key, value in state.items()}
 
 
-def _batchnorms(network: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
+def batchnorms(network: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
+    """Give the BatchNorm layers of a network."""
     return (layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
 
 
@@ -211,7 +212,7 @@ def has_folded_batchnorm(network: nn.Module) -> bool:
     Then its statistics were folded into the convolutions, and normalising by those of a batch
     would destroy the weights. (A freshly built network looks the same: ask only for trained weights.)
     """
-    layers = list(_batchnorms(network))
+    layers = list(batchnorms(network))
     return bool(layers) and all(
         layer.running_mean is not None
         and layer.running_var is not None

@@ -1,0 +1,119 @@
+"""The sections of params.yaml that say how networks are trained: `train`, `finetune`, `full_head`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from flukeprint.core.sections import AtLeastOne, Float, Positive, Section, Share
+
+NotNegative = Annotated[Float, Field(ge=0)]
+UnitInterval = Annotated[Float, Field(ge=0, le=1)]
+Angle = Annotated[Float, Field(ge=0, le=180)]
+
+# Objectives that learn a vector for each class; the others compare the photos of a batch with one another.
+PROXY_OBJECTIVES = ("arcface", "subcenter_arcface")
+
+
+class TrainingParams(Section):
+    """The report's loop with its constants."""
+
+    optimizer: Literal["adam", "adamw", "sgd"]
+    lr: Positive
+    weight_decay: NotNegative
+    batch_size: Annotated[int, Field(ge=2)]
+    step_size: AtLeastOne
+    gamma: Annotated[Float, Field(gt=0, le=1)]
+    flip: UnitInterval
+
+
+class ScheduleParams(Section):
+    """`finetune.schedule`: how the learning rates change, and what is kept of the training."""
+
+    shape: Literal["step", "cosine"]
+    warm_up: Share
+    head_lr: Positive | None
+    max_gradient: Positive | None
+    ema: Share
+    keep: Literal["best", "last"]
+
+
+class EmbeddingParams(Section):
+    """`finetune.embedding`: from the backbone's last map of features to the embedding."""
+
+    pooling: Literal["average", "gem"]
+    gem_p: Annotated[Float, Field(ge=1)]
+    dimension: Annotated[int, Field(ge=2)] | None
+    batchnorm_neck: bool
+    l2: bool
+
+
+class ArcFaceParams(Section):
+    """`finetune.arcface`: scale and margins (radians: base + factor * n ** power for an individual of n photos)."""
+
+    scale: Positive
+    margin_base: NotNegative
+    margin_factor: NotNegative
+    margin_power: Float
+    subcenters: AtLeastOne
+
+
+class PairParams(Section):
+    """`finetune.pairs`: losses that compare the photos of a batch; names are pytorch-metric-learning's."""
+
+    distance: Literal["cosine", "euclidean"]
+    miner: Literal["none", "batch_hard", "semihard", "multi_similarity"]
+    sampler: Literal["shuffle", "per_class"]
+    per_class: Annotated[int, Field(ge=2)]
+    triplet_margin: NotNegative
+    positive_margin: Float
+    negative_margin: Float
+
+
+class AugmentationParams(Section):
+    """`finetune.augmentation`: random changes of every training photo, on the device."""
+
+    rotate: Angle
+    zoom: Share
+    shear: Share
+    shift: Share
+    contrast: Share
+    brightness: Share
+    grey: UnitInterval
+
+
+class FinetuneParams(TrainingParams):
+    """`finetune`: the loop, and what is learned with it."""
+
+    epochs: AtLeastOne | None
+    on: Literal["small", "full"]
+    objective: Literal["cross_entropy", "arcface", "subcenter_arcface", "triplet", "contrastive"]
+    mirrored_ids: bool
+    schedule: ScheduleParams
+    embedding: EmbeddingParams
+    arcface: ArcFaceParams
+    pairs: PairParams
+    augmentation: AugmentationParams
+
+    @model_validator(mode="after")
+    def _batches_of_whole_classes(self) -> FinetuneParams:
+        pairs = self.pairs
+        if pairs.sampler == "per_class" and self.batch_size % pairs.per_class:
+            message = f"batch_size is {self.batch_size}, expected a multiple of pairs.per_class ({pairs.per_class})"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> FinetuneParams:
+        embedding = self.embedding
+        head = embedding.pooling == "gem" or embedding.dimension or embedding.batchnorm_neck or embedding.l2
+        if not self.metric and (head or self.mirrored_ids):
+            message = "objective is cross_entropy, which has no embedding head and no mirrored_ids; choose another"
+            raise ValueError(message)
+        return self
+
+    @property
+    def metric(self) -> bool:
+        """Whether an embedding is learned rather than a classifier."""
+        return self.objective != "cross_entropy"

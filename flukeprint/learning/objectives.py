@@ -1,0 +1,150 @@
+"""What full fine-tuning minimises: metric losses of pytorch-metric-learning, with margins by class size.
+
+References: ArcFace (Deng et al. 2019), sub-centre ArcFace (Deng et al. 2020), triplet (Schroff et al. 2015),
+contrastive (Hadsell et al. 2006); margins by class size as in the 1st place of Happywhale 2022.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning import distances, losses, miners
+from pytorch_metric_learning.utils.common_functions import TorchInitWrapper
+from torch import nn
+from torch.nn import functional
+
+from flukeprint.core.training_params import PROXY_OBJECTIVES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flukeprint.core.training_params import ArcFaceParams, FinetuneParams, PairParams
+    from flukeprint.learning.batches import Batch
+    from flukeprint.learning.embedder import Embedder
+
+# Beyond this the gradient of the angle is infinite.
+_LARGEST_COSINE = 1 - 1e-6
+
+
+def class_margins(targets: NDArray[np.int64], classes: int, params: ArcFaceParams) -> NDArray[np.float32]:
+    """Return each class's margin in radians, base + factor * n ** power for n training photos: float32, classes."""
+    counts = np.maximum(np.bincount(targets, minlength=classes), 1)
+    margins = params.margin_base + params.margin_factor * counts**params.margin_power
+    return np.asarray(margins, np.float32)
+
+
+class _MarginByClass:
+    """Gives the library's ArcFace losses a margin of its own for each class."""
+
+    def __init__(self, margins: NDArray[np.float32], **options: Any) -> None:
+        super().__init__(**options)
+        self.register_buffer("margins", torch.from_numpy(margins), persistent=False)  # type: ignore[attr-defined]
+
+    def compute_loss(self, embeddings: Any, labels: Any, *rest: Any) -> Any:
+        self._own = self.margins[labels]  # type: ignore[attr-defined]
+        return super().compute_loss(embeddings, labels, *rest)  # type: ignore[misc]
+
+    def modify_cosine_of_target_classes(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Return cos(angle + margin), continued below so that it keeps falling: cos(angle) - margin sin(margin)."""
+        cosines = cosines.clamp(-_LARGEST_COSINE, _LARGEST_COSINE)
+        angles, margins = torch.acos(cosines), self._own.to(cosines.dtype)
+        beyond = cosines - margins * torch.sin(margins)
+        return torch.where(angles <= torch.pi - margins, torch.cos(angles + margins), beyond)
+
+
+class ArcFace(_MarginByClass, losses.ArcFaceLoss):  # type: ignore[misc]
+    """ArcFace: one proxy per class."""
+
+
+class SubCenterArcFace(_MarginByClass, losses.SubCenterArcFaceLoss):  # type: ignore[misc]
+    """ArcFace with k proxies per class, of which the nearest counts."""
+
+
+def build_loss(params: FinetuneParams, targets: NDArray[np.int64], classes: int, features: int) -> Any:
+    """Return the loss module of an objective; its proxies, if it has any, are drawn from torch's global generator.
+
+    Args:
+        params: the section `finetune`; its objective is not cross_entropy.
+        targets: class indices of the training photos.
+        classes: their number.
+        features: D of the embedding.
+
+    """
+    if params.objective in PROXY_OBJECTIVES:
+        options = {
+            "margins": class_margins(targets, classes, params.arcface),
+            "num_classes": classes,
+            "embedding_size": features,
+            "scale": params.arcface.scale,
+            # Short vectors: Adam's steps have a fixed length, and turn short ones quickly.
+            "weight_init_func": TorchInitWrapper(nn.init.normal_, std=0.01),
+        }
+        if params.objective == "subcenter_arcface":
+            return SubCenterArcFace(sub_centers=params.arcface.subcenters, **options)
+        return ArcFace(**options)
+    pairs = params.pairs
+    distance = pair_distance(pairs.distance)
+    if params.objective == "triplet":
+        return losses.TripletMarginLoss(margin=pairs.triplet_margin, distance=distance)
+    return losses.ContrastiveLoss(pairs.positive_margin, pairs.negative_margin, distance=distance)
+
+
+def pair_distance(name: str) -> Any:
+    """Return the distance between embeddings: cosine (a similarity, -1..1) or Euclidean, of unit vectors."""
+    return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance(power=1, p=2)
+
+
+def build_miner(params: PairParams) -> Any:
+    """Return what chooses the pairs or triplets of a batch that count; None lets all of them count."""
+    distance = pair_distance(params.distance)
+    match params.miner:
+        case "batch_hard":
+            return miners.BatchHardMiner(distance=distance)
+        case "semihard":
+            return miners.TripletMarginMiner(params.triplet_margin, "semihard", distance=distance)
+        case "multi_similarity":
+            return miners.MultiSimilarityMiner(epsilon=0.1)
+        case _:
+            return None
+
+
+class MetricModel(nn.Module):
+    """An embedder and its loss in one module, so that DistributedDataParallel averages the proxies' gradients too."""
+
+    def __init__(self, embedder: Embedder, loss: Any, miner: Any) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.loss = loss
+        self.miner = miner
+
+    def forward(self, photos: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean loss of a batch and how many of its photos are recognised.
+
+        With proxies a photo is recognised if its class's proxy is the nearest; without, if the nearest other photo
+        in the batch shows the same class. In eval mode every pair counts and proxies have no margin.
+        """
+        counted = targets >= 0
+        embeddings, targets = self.embedder(photos).float()[counted], targets[counted]
+        if hasattr(self.loss, "get_logits"):
+            logits = self.loss.get_logits(embeddings)
+            right = (logits.argmax(1) == targets).sum()
+            return (
+                self.loss(embeddings, targets) if self.training else functional.cross_entropy(logits, targets)
+            ), right
+        mined = self.miner(embeddings, targets) if self.miner is not None and self.training else None
+        return self.loss(embeddings, targets, mined), _nearest_agree(embeddings.detach(), targets)
+
+
+def _nearest_agree(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Count the photos whose nearest other photo (cosine) has the same target."""
+    directions = functional.normalize(embeddings)
+    similarity = (directions @ directions.T).fill_diagonal_(-torch.inf)
+    return (targets[similarity.argmax(1)] == targets).sum()
+
+
+def metric_step(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of a batch's losses, and how many photos are recognised, as `training.Job` wants them."""
+    loss, right = model(batch.inputs, batch.targets)
+    return loss * (batch.targets >= 0).sum(), right
