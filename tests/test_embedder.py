@@ -79,7 +79,9 @@ def test_l2_gives_unit_vectors_and_average_keeps_the_backbones_pooling():
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     network, record = backbone("mobilenet_v2", folded=folded)
-    own = EmbedderSpec.of(finetune_params(embedding={"pooling": "gem", "dimension": 8}).embedding, record)
+    own = EmbedderSpec.of(
+        finetune_params(objective="arcface", embedding={"pooling": "gem", "dimension": 8}).embedding, record
+    )
     embedder = Embedder(network, own, record).eval()
     state = {f"embedder.{key}": value for key, value in embedder.state_dict().items()} | {"loss.W": torch.zeros(2)}
     path = Path(tmp_path / "m1.safetensors")

@@ -50,6 +50,12 @@ def test_reference_values_of_the_report():
         ("profiles.sample.epochs.train", -1, "profiles.sample.epochs.train: is -1"),
         ("profiles.sample.image_size", [32], "profiles.sample.image_size"),
         ("profiles.folder.path", None, "source 'folder' needs one"),
+        ("recipe", "mine", "recipe is 'mine', expected one of ['metric', 'reference']"),
+        ("recipes.metric.finetune.lr", "abc", "recipes.metric.finetune.lr: is 'abc', expected a number"),
+        ("recipes.metric.finetune.lrr", 1, "recipes.metric.finetune.lrr: there is no such key"),
+        ("recipes.metric.train", {}, "recipes.metric.train: there is no such key"),
+        ("finetune.mirrored_ids", True, "objective is cross_entropy, which has no embedding head and no mirrored_ids"),
+        ("finetune.pairs", {**PARAMS["finetune"]["pairs"], "sampler": "per_class", "per_class": 5}, "a multiple of"),
         ("profile", "mine", "profile is 'mine', expected one of ['folder', 'kaggle', 'sample']"),
         ("ensemble.members", [], "ensemble.members"),
         ("ensemble.members", ["a", "a"], "a name twice"),
@@ -94,3 +100,23 @@ def test_missing_file_and_bad_yaml_are_clear(tmp_path):
     (tmp_path / "params.yaml").write_text("a: [1")
     with pytest.raises(FlukeprintError, match="not valid YAML"):
         load_params(["seed"], tmp_path / "params.yaml")
+
+
+def test_a_recipe_replaces_single_values_also_in_nested_sections():
+    content = changed("recipe", "metric")
+    content["recipes"]["metric"]["finetune"] = {"objective": "arcface", "schedule": {"warm_up": 0.25}}
+    reference, metric = check_params(PARAMS).finetune, check_params(content).finetune
+    assert (metric.objective, metric.schedule.warm_up) == ("arcface", 0.25)
+    expected = reference.model_dump() | {"objective": "arcface"}
+    expected["schedule"] |= {"warm_up": 0.25}
+    assert metric.model_dump() == expected
+
+
+def test_on_is_a_word_also_for_yaml_1_1():
+    assert PARAMS["finetune"][True] == "small"
+    assert check_params(PARAMS).finetune.on == "small"
+
+
+def test_a_stage_declares_a_section_with_its_recipe():
+    with pytest.raises(AttributeError, match="KEYS name the sections"):
+        load_params(["finetune"])

@@ -37,7 +37,8 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
     pixels = generator.integers(0, 255, (37, 3, *size), dtype=np.uint8)
     # Photos with the same bytes are computed once, by whichever process has the first of them.
     pixels[[5, 20, 36]] = pixels[30]
-    data = FinetuneData(pixels, Labelled(np.arange(25), targets[:25]), Labelled(np.arange(25, 37), targets[25:]), ["a", "b", "c"])
+    train, valid = Labelled(np.arange(25), targets[:25]), Labelled(np.arange(25, 37), targets[25:])
+    data = FinetuneData(pixels, train, valid, ["a", "b", "c"])
     backbone, last = build_backbone("resnet18", size, 0)
     record = BackboneRecord("resnet18", "random", "", (0.5,) * 3, (0.25,) * 3, size, 512, last, True)
     params = finetune_params(optimizer="sgd", lr=0.001, batch_size=8)

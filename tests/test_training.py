@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from flukeprint.learning.embedding import embed
 from flukeprint.learning.finetuning import FinetuneData, Start, finetune
 from flukeprint.learning.heads import HeadData, HeadTraining, load_head, save_head, train_head, train_heads
 from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
+from flukeprint.learning.optimization import Optimization, build_optimizer, build_schedule
+from flukeprint.learning.sampling import TrainingBatches, validation_pairs
 
 RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
 SIZE = (32, 32)
@@ -223,8 +226,20 @@ class TestFinetune:
         assert statistics
         assert not any(value.any() for value in statistics)
 
-    def test_killed_and_resumed_ends_with_the_same_bytes(self, accelerator, monkeypatch, tmp_path):
-        whole = finetune(photos(), start(), "m1", 3, 0, finetuning(), accelerator)
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"objective": "arcface", "mirrored_ids": True, "schedule": {"shape": "cosine", "ema": 0.5, "keep": "last"}},
+            {"objective": "subcenter_arcface", "embedding": {"pooling": "gem", "dimension": 4, "batchnorm_neck": True}},
+            {"objective": "triplet", "pairs": {"sampler": "per_class", "miner": "semihard"}, "mirrored_ids": True},
+            {"objective": "contrastive", "augmentation": {"rotate": 10.0, "grey": 0.5}, "optimizer": "adamw"},
+        ],
+        ids=lambda changes: changes.get("objective", "cross_entropy"),
+    )
+    def test_killed_and_resumed_ends_with_the_same_bytes(self, accelerator, monkeypatch, tmp_path, changes):
+        params = finetuning(**changes)
+        whole = finetune(photos(), start(), "m1", 3, 0, params, accelerator)
         monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
         epoch_of, trained = training._train_epoch, []
 
@@ -237,11 +252,88 @@ class TestFinetune:
 
         monkeypatch.setattr(training, "_train_epoch", one_epoch)
         with pytest.raises(KeyboardInterrupt):
-            finetune(photos(), start(), "m1", 3, 0, finetuning(), accelerator)
-        resumed = finetune(photos(), start(), "m1", 3, 0, finetuning(), accelerator)
+            finetune(photos(), start(), "m1", 3, 0, params, accelerator)
+        resumed = finetune(photos(), start(), "m1", 3, 0, params, accelerator)
         assert trained == ["epoch", "epoch", "killed", "epoch"]
         assert resumed.history == whole.history
         assert all(torch.equal(resumed.state[key], whole.state[key]) for key in whole.state)
+
+    def test_the_last_epoch_is_kept_and_validation_photos_are_trained_on(self, accelerator):
+        params = finetuning(objective="arcface", schedule={"keep": "last"})
+        data = photos()
+        result = finetune(data, start(), "m1", 2, 0, params, accelerator)
+        assert result.best_epoch == 2
+        assert [epoch.valid_loss for epoch in result.history] == [None, None]
+        assert sorted(data.used_by(params).train.rows) == list(range(24))
+
+    def test_the_average_of_the_weights_is_kept(self, accelerator):
+        """After one step of decay 0.75: three quarters of the first state (the first update copies it), as EMA says."""
+        kept = {}
+        for ema in (0.0, 0.75):
+            params = finetuning(objective="arcface", schedule={"keep": "last", "ema": ema})
+            kept[ema] = finetune(photos(), start(), "m1", 1, 0, params, accelerator).state
+        assert set(kept[0.0]) == set(kept[0.75])
+        key = "embedder.backbone.conv1.weight"
+        assert not torch.equal(kept[0.0][key], kept[0.75][key])
+
+    def test_separate_learning_rates_and_cosine_with_warm_up(self):
+        params = finetuning(schedule={"shape": "cosine", "warm_up": 0.2, "head_lr": 0.01})
+        model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
+        settings = Optimization.of_finetuning(params)
+        optimizer = build_optimizer(model, settings)
+        schedule = build_schedule(optimizer, settings, steps=5, epochs=4)
+        rates = []
+        for _ in range(20):
+            rates.append([group["lr"] for group in optimizer.param_groups])
+            optimizer.step()
+            schedule.step()
+        factors = np.array(rates) / [0.001, 0.01]
+        np.testing.assert_allclose(factors[:, 0], factors[:, 1])
+        done = np.arange(1, 21) / 20
+        expected = np.where(done < 0.2, done / 0.2, 0.5 * (1 + np.cos(np.pi * (done - 0.2) / 0.8)))
+        np.testing.assert_allclose(factors[:, 0], expected, atol=1e-12)
+
+    def test_too_few_individuals_for_a_batch_are_named(self, accelerator):
+        params = finetuning(objective="triplet", pairs={"sampler": "per_class", "per_class": 2})
+        with pytest.raises(FlukeprintError, match=r"a batch of 8 holds 2 photos of each of 4 individuals.*only 2"):
+            finetune(photos(), start(), "m1", 1, 0, params, accelerator)
+
+
+class TestTrainingBatches:
+    def batches(self, accelerator, **changes):
+        data, scaler = photos(), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+        params = finetuning(**changes)
+        return TrainingBatches.of(data.pixels, data.train, 2, scaler, params, 0, accelerator), data
+
+    def test_mirror_images_are_classes_of_their_own(self, accelerator):
+        made, data = self.batches(accelerator, objective="arcface", mirrored_ids=True)
+        scaler = PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+        inputs = scaler(np.array(data.pixels))
+        seen = set()
+        for batch in made.epoch(1):
+            for photo, target in zip(batch.inputs, batch.targets.tolist(), strict=True):
+                plain = (inputs.flip(3) if target >= 2 else inputs) == photo
+                [row] = plain.flatten(1).all(1).nonzero().flatten().tolist()
+                assert row % 2 == target % 2
+                seen.add(target)
+        assert seen == {0, 1, 2, 3}
+
+    @pytest.mark.parametrize("mirrored", [True, False])
+    def test_per_class_sampling_fills_batches_with_whole_classes(self, accelerator, mirrored):
+        changes = {"objective": "triplet", "mirrored_ids": mirrored, "pairs": {"sampler": "per_class"}}
+        made, _ = self.batches(accelerator, **changes)
+        epochs = [[batch.targets.tolist() for batch in made.epoch(number)] for number in (1, 1, 2)]
+        assert epochs[0] == epochs[1] != epochs[2]
+        assert len(epochs[0]) == len(made) == 2
+        for targets in epochs[0]:
+            assert sorted(Counter(targets).values()) == [4, 4]
+
+
+def test_validation_pairs_hold_each_photo_and_a_training_photo_of_its_class():
+    train = Labelled(np.array([3, 4, 5, 6]), np.array([1, 0, 1, 2]))
+    pairs = validation_pairs(train, Labelled(np.array([7, 8, 9]), np.array([1, 0, 5])))
+    assert pairs.rows.tolist() == [7, 3, 8, 4]
+    assert pairs.targets.tolist() == [1, 1, 0, 0]
 
 
 def test_head_training_leaves_the_backbone_bit_identical(accelerator):

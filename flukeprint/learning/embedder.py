@@ -97,32 +97,33 @@ def _fused(backbone: nn.Module) -> nn.Module:
 
 
 def feature_map(backbone: nn.Module, record: BackboneRecord) -> tuple[nn.Module, int]:
-    """Cut a backbone after its last map of features, N x C x H x W, and return it with C.
+    """Cut a backbone before its pooling and return the part that gives maps, N x C x H x W, with C.
+
+    What a network does in training alone, such as stochastic depth, is lost by the cut.
 
     Raises:
-        FlukeprintError: layers with weights come after that map, so pooling it otherwise would skip them; or the
-            network's control flow cannot be followed.
+        FlukeprintError: layers with weights come after the pooling, so pooling otherwise would skip them; or there is
+            no average pooling; or the network's control flow cannot be followed.
 
     """
     from torch import fx
-    from torch.fx.passes.shape_prop import ShapeProp
 
     try:
         traced = fx.symbolic_trace(backbone.eval())
-        with torch.no_grad():
-            ShapeProp(traced).propagate(torch.zeros(1, 3, *record.size))
-    except (fx.proxy.TraceError, RuntimeError, TypeError) as error:
+    except (fx.proxy.TraceError, TypeError) as error:
         raise _no_map(record.name, f"cannot be followed ({error})") from None
-    last = _last_map(traced)
-    if last is None or (skipped := _weighted_after(traced, last)):
-        raise _no_map(record.name, "has no map of features" if last is None else f"goes on with {', '.join(skipped)}")
-    channels = int(last.meta["tensor_meta"].shape[1])
+    pools = [node for node in traced.graph.nodes if _averages(node, traced)]
+    if not pools:
+        raise _no_map(record.name, "has no average pooling")
+    if skipped := _weighted_after(traced, pools[-1]):
+        raise _no_map(record.name, f"goes on with {', '.join(skipped)} after its pooling")
     [output] = [node for node in traced.graph.nodes if node.op == "output"]
-    output.args = (last,)
+    output.args = (pools[-1].args[0],)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     traced.recompile()
-    return traced, channels
+    with torch.no_grad():
+        return traced, int(traced(torch.zeros(1, 3, *record.size)).shape[1])
 
 
 def _no_map(name: str, reason: str) -> FlukeprintError:
@@ -132,20 +133,15 @@ def _no_map(name: str, reason: str) -> FlukeprintError:
     )
 
 
-def _last_map(traced: Any) -> Any:
-    """Return the last node whose value has more than one place, or None."""
-    maps = [node for node in traced.graph.nodes if node.op != "placeholder" and _places(node) > 1]
-    return maps[-1] if maps else None
+def _averages(node: Any, traced: Any) -> bool:
+    """Tell whether a node is an average over places, in one of the ways that torchvision writes it."""
+    if node.op == "call_module":
+        return isinstance(traced.get_submodule(node.target), nn.AdaptiveAvgPool2d)
+    return node.target in (functional.adaptive_avg_pool2d, torch.mean, "mean")
 
 
-def _places(node: Any) -> int:
-    """Return H times W of a node's N x C x H x W value, 0 of any other."""
-    shape = tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
-    return int(shape[2] * shape[3]) if len(shape) == 4 else 0
-
-
-def _weighted_after(traced: Any, last: Any) -> list[str]:
+def _weighted_after(traced: Any, pool: Any) -> list[str]:
     """Return the names of the modules after a node that have weights."""
     nodes = list(traced.graph.nodes)
-    after = [node for node in nodes[nodes.index(last) + 1 :] if node.op == "call_module"]
+    after = [node for node in nodes[nodes.index(pool) + 1 :] if node.op == "call_module"]
     return [str(node.target) for node in after if any(True for _ in traced.get_submodule(node.target).parameters())]
