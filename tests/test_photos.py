@@ -1,6 +1,9 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
+import threading
 import zlib
 from concurrent.futures.process import BrokenProcessPool
 
@@ -11,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from flukeprint import photos
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.photos import THUMBNAIL_SIDE, PhotoRecord, inspect_photo, inspect_photos, plain_file_name, read_rgb
+from flukeprint.photos import plain_file_name, read_rgb
+from flukeprint.quality import inspection
+from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo, inspect_photos
 
 
 def picture(width=90, height=60, mode="RGB"):
@@ -297,26 +301,63 @@ def test_records_keep_their_order_whatever_the_number_of_processes(tmp_path):
     for k in range(5):
         picture(40 + k, 30).save(tmp_path / f"{k}.jpg")
     (tmp_path / "3.jpg").write_bytes(b"")
-    names = [f"{k % 6}.jpg" for k in range(150)]
-    alone = inspect_photos(tmp_path, names)
-    assert [record.name for record in alone] == names
-    assert [record.width for record in alone[:3]] == [40, 41, 42]
-    assert inspect_photos(tmp_path, names, workers=2) == alone
-    assert inspect_photos(tmp_path, [], workers=2) == []
+    (tmp_path / "other").mkdir()
+    picture(33, 44).save(tmp_path / "other" / "0.jpg")
+    names = {tmp_path: [f"{k % 6}.jpg" for k in range(150)], tmp_path / "other": ["0.jpg", "1.jpg"]}
+    alone = inspect_photos(names)
+    assert list(alone) == list(names)
+    assert all([record.name for record in alone[folder]] == names[folder] for folder in names)
+    assert [record.width for record in alone[tmp_path][:3]] == [40, 41, 42]
+    assert [record.width for record in alone[tmp_path / "other"]] == [33, 0]
+    assert inspect_photos(names, workers=2) == alone
+    assert inspect_photos({tmp_path: []}, workers=2) == {tmp_path: []}
+
+
+@pytest.mark.parametrize(("count", "workers"), [(3, 1), (3, 2), (100, 2)])
+def test_other_work_is_done_once_and_in_this_thread_while_photos_are_read(tmp_path, count, workers):
+    picture().save(tmp_path / "a.jpg")
+    threads = []
+    inspect_photos({tmp_path: ["a.jpg"] * count}, workers, meanwhile=lambda: threads.append(threading.get_ident()))
+    assert threads == [threading.get_ident()]
+
+
+def test_the_processes_import_nothing_heavy():
+    code = (
+        "import sys, flukeprint.cli, stages.validate, flukeprint.quality.inspection; "
+        "sys.exit(str(sorted({'pandas', 'pyarrow', 'scipy', 'torch', 'great_expectations'} & set(sys.modules)) or ''))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).stderr.strip() == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000])
+def test_a_file_of_any_size_is_hashed_whole_and_rewound(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(inspection, "_BLOCK_BYTES", 8)
+    content = np.random.default_rng(0).bytes(size)
+    (tmp_path / "a.jpg").write_bytes(content)
+    record = inspect_photo(tmp_path, "a.jpg")
+    assert (record.bytes, record.sha256) == (size, hashlib.sha256(content).hexdigest())
+    assert record.fault
+
+
+def test_a_large_file_is_decoded_like_a_small_one(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    small = inspect_photo(tmp_path, "a.jpg")
+    monkeypatch.setattr(inspection, "_BLOCK_BYTES", 100)
+    assert inspect_photo(tmp_path, "a.jpg") == small
 
 
 def test_a_killed_process_is_named(tmp_path, monkeypatch):
     def killed(*arguments):
         raise BrokenProcessPool
 
-    monkeypatch.setattr(photos.ProcessPoolExecutor, "map", killed)
+    monkeypatch.setattr(inspection.ProcessPoolExecutor, "map", killed)
     with pytest.raises(FlukeprintError, match="lack of memory"):
-        inspect_photos(tmp_path, ["a.jpg"] * 200, workers=2)
+        inspect_photos({tmp_path: ["a.jpg"] * 200}, workers=2)
 
 
 def test_no_progress_where_there_is_no_terminal(tmp_path, capfd):
     picture().save(tmp_path / "a.jpg")
-    inspect_photos(tmp_path, ["a.jpg"] * 10, label="train")
+    inspect_photos({tmp_path: ["a.jpg"] * 10})
     assert capfd.readouterr() == ("", "")
 
 

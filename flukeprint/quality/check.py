@@ -75,8 +75,7 @@ def check_folder(
         inputs = read_inputs(folder, params.rows[1], exclusions)
         frames = table_frames(inputs, params)
         if inputs.readable:
-            frames |= photo_frames(inputs, params, threshold, workers)
-        load_great_expectations()
+            frames |= photo_frames(inputs, params, threshold, workers, meanwhile=load_great_expectations)
         found = findings(run_rules(frames, params), frames, params)
     return Checked(inputs, frames, found, metrics(found, frames, inputs))
 
