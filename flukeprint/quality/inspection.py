@@ -6,6 +6,7 @@ import builtins
 import hashlib
 import io
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -181,11 +182,8 @@ def _fields(folder: Path, name: str, max_pixels: int) -> dict[str, Any]:
 
 def _read_once(file: io.FileIO) -> BinaryIO:
     """Return a small file's bytes in memory; a large file, which would fill it, stays a file."""
-    start = file.read(_BLOCK_BYTES)
-    if len(start) < _BLOCK_BYTES:
-        return io.BytesIO(start)
-    file.seek(0)
-    return io.BufferedReader(file)
+    size = os.fstat(file.fileno()).st_size
+    return io.BytesIO(file.read(size)) if size <= _BLOCK_BYTES else io.BufferedReader(file)
 
 
 def _size_and_sha256(stream: BinaryIO) -> tuple[int, str]:
