@@ -1,9 +1,12 @@
 import hashlib
 import io
 import os
+import struct
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import zlib
 from concurrent.futures.process import BrokenProcessPool
 
@@ -202,6 +205,60 @@ def test_faults_have_one_line_reasons(tmp_path, content, fault):
     assert record.thumbnail == b""
     with pytest.raises(FlukeprintError, match=r"a\.jpg"):
         read_rgb(tmp_path, "a.jpg", (8, 8))
+
+
+def tiff_of_many(pictures):
+    """A TIFF file whose directory, a few dozen bytes, is repeated: some pictures of the same pixels."""
+    content = bytearray(encoded(picture(8, 8), "TIFF"))
+    content += b"\0" * (len(content) % 2)
+    (first,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, first)
+    size = 2 + 12 * entries
+    directory, start = bytes(content[first : first + size]), len(content)
+    for number in range(1, pictures):
+        here = start + (number - 1) * (size + 4)
+        struct.pack_into("<I", content, (first if number == 1 else here - size - 4) + size, here)
+        content += directory + b"\0" * 4
+    return bytes(content)
+
+
+def test_a_tiff_of_very_many_pictures_is_refused_before_counting_takes_minutes(tmp_path):
+    (tmp_path / "few.tif").write_bytes(tiff_of_many(1000))
+    (tmp_path / "many.tif").write_bytes(tiff_of_many(30_000))
+    start = time.perf_counter()
+    few, many = (inspect_photo(tmp_path, name) for name in ("few.tif", "many.tif"))
+    assert time.perf_counter() - start < 10  # counting the 30,000 takes Pillow 20 s, 300,000 half an hour
+    assert (few.fault, few.frames, few.thumbnail != b"") == (None, 1000, True)
+    assert "more than 1000 pictures" in many.fault
+
+
+def chunked_png(*chunks):
+    """A PNG file of 8 x 8 black pixels with other chunks before them."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)), *chunks]
+    parts += [(b"IDAT", zlib.compress(bytes(8 * 25))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4) for kind, data in parts
+    )
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"IDAT"])
+def test_what_unpacks_to_far_more_than_the_photo_is_not_unpacked(tmp_path, kind):
+    packed = zlib.compress(bytes(100_000_000), 9)
+    (tmp_path / "a.png").write_bytes(chunked_png((kind, packed if kind == b"IDAT" else b"name\0\0" + packed)))
+    tracemalloc.start()
+    record = inspect_photo(tmp_path, "a.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert record.fault is None or "\n" not in record.fault
+
+
+def test_a_loop_of_tiff_directories_ends(tmp_path):
+    content = bytearray(tiff_of_many(2))
+    (first,) = struct.unpack_from("<I", content, 4)
+    content[-4:] = struct.pack("<I", first)
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    assert inspect_photo(tmp_path, "a.tif").frames <= 3
 
 
 def test_the_limit_of_pixels_is_a_parameter(tmp_path):

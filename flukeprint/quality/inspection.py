@@ -27,6 +27,8 @@ THUMBNAIL_SIDE = 32
 
 _HASH_SIDE = 8
 _BLOCK_BYTES = 1 << 20
+# Pillow's time for counting a TIFF file's pictures grows with the square of their number.
+_MAX_TIFF_FRAMES = 1000
 # The fewer chunks, the less the processes wait for this one; the more, the more evenly they finish.
 _LARGEST_CHUNK, _CHUNKS_PER_WORKER = 256, 16
 # So many photos are read sooner than a process starts.
@@ -197,10 +199,23 @@ def _size_and_sha256(stream: BinaryIO) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def _frames(image: Image.Image) -> int:
+    """Return how many pictures a file holds, in time that is linear in its size."""
+    if image.format == "TIFF":
+        try:
+            # One by one: after a jump Pillow takes the number asked for as that of the last picture.
+            for number in range(1, _MAX_TIFF_FRAMES + 1):
+                image.seek(number)
+            raise UnusableError(f"a TIFF of more than {_MAX_TIFF_FRAMES} pictures, which would take minutes to count")
+        except EOFError:
+            image.seek(0)
+    return int(getattr(image, "n_frames", 1))
+
+
 def _content(image: Image.Image) -> dict[str, Any]:
     """Decode a photo, once, and return the fields of its record that come from its content."""
     # Both before decoding: reading every frame's header, and a palette turned into RGB, change the object.
-    frames, mode = int(getattr(image, "n_frames", 1)), image.mode
+    frames, mode = _frames(image), image.mode
     seen = as_seen(image)
     grey = seen if seen.mode == "L" else seen.convert("L")
     return {
