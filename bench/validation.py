@@ -2,7 +2,8 @@
 
 python -m bench.validation FOLDER [--workers 2] [--runs 3]
 
-Both take turns, each in a process of its own, so that imports and the machine's mood are in both.
+Both take turns, each in a process of its own, so that imports and the machine's mood are in both. On a machine that
+others use as well, go by the ratio of CPU seconds: half of it is the least that 2 idle cores can reach in wall time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     photos = sum(1 for part in ("train", "test") for _ in (args.folder / part).iterdir())
-    ratios = []
+    ratios, cpu_ratios = [], []
     print(f"{photos} photos, {args.workers} workers, {os.cpu_count()} cores")
     for _ in range(args.runs):
         floor, floor_cpu, _ = _timed(["-c", _FLOOR, str(args.folder)])
@@ -44,11 +45,13 @@ def main() -> None:
             command = ["-m", "flukeprint.cli", "quality", str(args.folder), "--report", f"{report}/page"]
             took, cpu, peak = _timed([*command, "--workers", str(args.workers)])
         ratios.append(took / floor)
+        cpu_ratios.append(cpu / floor_cpu)
         print(
             f"floor {floor:.1f} s (CPU {floor_cpu:.1f} s, {photos / floor:.0f} photos/s); with report and all: "
-            f"{took:.1f} s (CPU {cpu:.1f} s, {photos / took:.0f} photos/s, {peak:.0f} MiB); ratio {took / floor:.2f}"
+            f"{took:.1f} s (CPU {cpu:.1f} s, {photos / took:.0f} photos/s, {peak:.0f} MiB); "
+            f"ratio {took / floor:.2f}, of CPU {cpu / floor_cpu:.2f}"
         )
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    print(f"median ratio {statistics.median(ratios):.2f}, of CPU {statistics.median(cpu_ratios):.2f}")
 
 
 def _timed(arguments: list[str]) -> tuple[float, float, float]:

@@ -194,7 +194,7 @@ def _chunk(table: Table, columns: Sequence[str], rows: list[int], cells: list[li
     import pyarrow as pa
 
     if _fault_of_text("".join(map("".join, cells))):
-        faults = [_fault_of_text("".join(record)) for record in cells]
+        faults = [_fault_of_text(",".join(record)) for record in cells]
         for row, fault in zip(rows, faults, strict=True):
             if fault:
                 _add_fault(table, row, fault)

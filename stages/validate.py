@@ -17,6 +17,13 @@ REPORT = Path("reports/data_quality")
 def main() -> None:
     """Run the stage."""
     # Processes that decode photos import this module anew, and need none of this.
+    from flukeprint.quality.check import without_collection
+
+    with without_collection():
+        _check_and_write()
+
+
+def _check_and_write() -> None:
     from flukeprint.quality.check import check_folder
     from flukeprint.quality.report import write_report
     from flukeprint.quality.schema import arrow_table

@@ -198,6 +198,13 @@ def test_a_changed_key_makes_exactly_its_stages_stale(key):
     assert stale_stages(key) == expected_stale(key)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_great_expectations_slows_no_stage_but_validate(stage):
+    modules = closure(ROOT / "stages" / f"{stage}.py")
+    imported = {name.split(".")[0] for module in modules for name in module_names(ROOT / module)}
+    assert ("great_expectations" in imported) == (stage == "validate")
+
+
 @pytest.mark.parametrize("stage", ["fetch", "select", "pixels", "calibrate", "submit", "evaluate"])
 def test_stages_without_a_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules or 'great_expectations' in sys.modules)"

@@ -1,6 +1,12 @@
 import hashlib
 import io
 import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
 import zlib
 from concurrent.futures.process import BrokenProcessPool
 
@@ -11,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from flukeprint import photos
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.photos import THUMBNAIL_SIDE, PhotoRecord, inspect_photo, inspect_photos, plain_file_name, read_rgb
+from flukeprint.photos import plain_file_name, read_rgb
+from flukeprint.quality import inspection
+from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo, inspect_photos
 
 
 def picture(width=90, height=60, mode="RGB"):
@@ -200,6 +207,60 @@ def test_faults_have_one_line_reasons(tmp_path, content, fault):
         read_rgb(tmp_path, "a.jpg", (8, 8))
 
 
+def tiff_of_many(pictures):
+    """A TIFF file whose directory, a few dozen bytes, is repeated: some pictures of the same pixels."""
+    content = bytearray(encoded(picture(8, 8), "TIFF"))
+    content += b"\0" * (len(content) % 2)
+    (first,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, first)
+    size = 2 + 12 * entries
+    directory, start = bytes(content[first : first + size]), len(content)
+    for number in range(1, pictures):
+        here = start + (number - 1) * (size + 4)
+        struct.pack_into("<I", content, (first if number == 1 else here - size - 4) + size, here)
+        content += directory + b"\0" * 4
+    return bytes(content)
+
+
+def test_a_tiff_of_very_many_pictures_is_refused_before_counting_takes_minutes(tmp_path):
+    (tmp_path / "few.tif").write_bytes(tiff_of_many(1000))
+    (tmp_path / "many.tif").write_bytes(tiff_of_many(30_000))
+    start = time.perf_counter()
+    few, many = (inspect_photo(tmp_path, name) for name in ("few.tif", "many.tif"))
+    assert time.perf_counter() - start < 10  # counting the 30,000 takes Pillow 20 s, 300,000 half an hour
+    assert (few.fault, few.frames, few.thumbnail != b"") == (None, 1000, True)
+    assert "more than 1000 pictures" in many.fault
+
+
+def chunked_png(*chunks):
+    """A PNG file of 8 x 8 black pixels with other chunks before them."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)), *chunks]
+    parts += [(b"IDAT", zlib.compress(bytes(8 * 25))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4) for kind, data in parts
+    )
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"IDAT"])
+def test_what_unpacks_to_far_more_than_the_photo_is_not_unpacked(tmp_path, kind):
+    packed = zlib.compress(bytes(100_000_000), 9)
+    (tmp_path / "a.png").write_bytes(chunked_png((kind, packed if kind == b"IDAT" else b"name\0\0" + packed)))
+    tracemalloc.start()
+    record = inspect_photo(tmp_path, "a.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert record.fault is None or "\n" not in record.fault
+
+
+def test_a_loop_of_tiff_directories_ends(tmp_path):
+    content = bytearray(tiff_of_many(2))
+    (first,) = struct.unpack_from("<I", content, 4)
+    content[-4:] = struct.pack("<I", first)
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    assert inspect_photo(tmp_path, "a.tif").frames <= 3
+
+
 def test_the_limit_of_pixels_is_a_parameter(tmp_path):
     (tmp_path / "a.jpg").write_bytes(JPEG)
     assert inspect_photo(tmp_path, "a.jpg", max_pixels=90 * 60).fault is None
@@ -297,26 +358,63 @@ def test_records_keep_their_order_whatever_the_number_of_processes(tmp_path):
     for k in range(5):
         picture(40 + k, 30).save(tmp_path / f"{k}.jpg")
     (tmp_path / "3.jpg").write_bytes(b"")
-    names = [f"{k % 6}.jpg" for k in range(150)]
-    alone = inspect_photos(tmp_path, names)
-    assert [record.name for record in alone] == names
-    assert [record.width for record in alone[:3]] == [40, 41, 42]
-    assert inspect_photos(tmp_path, names, workers=2) == alone
-    assert inspect_photos(tmp_path, [], workers=2) == []
+    (tmp_path / "other").mkdir()
+    picture(33, 44).save(tmp_path / "other" / "0.jpg")
+    names = {tmp_path: [f"{k % 6}.jpg" for k in range(150)], tmp_path / "other": ["0.jpg", "1.jpg"]}
+    alone = inspect_photos(names)
+    assert list(alone) == list(names)
+    assert all([record.name for record in alone[folder]] == names[folder] for folder in names)
+    assert [record.width for record in alone[tmp_path][:3]] == [40, 41, 42]
+    assert [record.width for record in alone[tmp_path / "other"]] == [33, 0]
+    assert inspect_photos(names, workers=2) == alone
+    assert inspect_photos({tmp_path: []}, workers=2) == {tmp_path: []}
+
+
+@pytest.mark.parametrize(("count", "workers"), [(3, 1), (3, 2), (100, 2)])
+def test_other_work_is_done_once_and_in_this_thread_while_photos_are_read(tmp_path, count, workers):
+    picture().save(tmp_path / "a.jpg")
+    threads = []
+    inspect_photos({tmp_path: ["a.jpg"] * count}, workers, meanwhile=lambda: threads.append(threading.get_ident()))
+    assert threads == [threading.get_ident()]
+
+
+def test_the_processes_import_nothing_heavy():
+    code = (
+        "import sys, flukeprint.cli, stages.validate, flukeprint.quality.inspection; "
+        "sys.exit(str(sorted({'pandas', 'pyarrow', 'scipy', 'torch', 'great_expectations'} & set(sys.modules)) or ''))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).stderr.strip() == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000])
+def test_a_file_of_any_size_is_hashed_whole_and_rewound(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(inspection, "_BLOCK_BYTES", 8)
+    content = np.random.default_rng(0).bytes(size)
+    (tmp_path / "a.jpg").write_bytes(content)
+    record = inspect_photo(tmp_path, "a.jpg")
+    assert (record.bytes, record.sha256) == (size, hashlib.sha256(content).hexdigest())
+    assert record.fault
+
+
+def test_a_large_file_is_decoded_like_a_small_one(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    small = inspect_photo(tmp_path, "a.jpg")
+    monkeypatch.setattr(inspection, "_BLOCK_BYTES", 100)
+    assert inspect_photo(tmp_path, "a.jpg") == small
 
 
 def test_a_killed_process_is_named(tmp_path, monkeypatch):
     def killed(*arguments):
         raise BrokenProcessPool
 
-    monkeypatch.setattr(photos.ProcessPoolExecutor, "map", killed)
+    monkeypatch.setattr(inspection.ProcessPoolExecutor, "map", killed)
     with pytest.raises(FlukeprintError, match="lack of memory"):
-        inspect_photos(tmp_path, ["a.jpg"] * 200, workers=2)
+        inspect_photos({tmp_path: ["a.jpg"] * 200}, workers=2)
 
 
 def test_no_progress_where_there_is_no_terminal(tmp_path, capfd):
     picture().save(tmp_path / "a.jpg")
-    inspect_photos(tmp_path, ["a.jpg"] * 10, label="train")
+    inspect_photos({tmp_path: ["a.jpg"] * 10})
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,17 +1,15 @@
 import json
-import os
 import re
 import socket
 import subprocess
 import sys
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from planted_faults import ALONE, PHOTOS, ROWS, TEST, jpeg, plant_all
 from quality_folder import HEADER, Folder, texture
 
 from flukeprint.core.params import RuleLevels, check_params, load_params
@@ -61,121 +59,12 @@ def failed(checked):
 # --- planted faults in rows and photos: all in one folder, each found -------------------------------------
 
 
-def _bomb():
-    def chunk(kind, data):
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-    header = (50_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
-        + chunk(b"IEND", b"")
-    )
-
-
-def _exif(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
-def _jpeg(seed=0):
-    import io
-
-    stream = io.BytesIO()
-    texture(seed).save(stream, "JPEG")
-    return stream.getvalue()
-
-
-# name of the photo: (what is written, rule, level, what the message says)
-PHOTOS = {
-    "missing.jpg": (None, "photo_exists", "error", "train/missing.jpg is missing"),
-    "zero.jpg": (b"", "photo_decodes", "error", "the file is empty"),
-    "page.jpg": (b"<html><body>Not found</body></html>", "photo_decodes", "error", "not an image"),
-    "half.jpg": (_jpeg()[:900], "photo_decodes", "error", "truncated"),
-    "bomb.png": (_bomb(), "photo_decodes", "error", "decompression bomb"),
-    "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "photo_decodes", "error", "not an image"),
-    "folder.jpg": (lambda path: path.mkdir(), "photo_decodes", "error", "not a regular file"),
-    "pipe.jpg": (os.mkfifo, "photo_decodes", "error", "not a regular file"),
-    "link.jpg": (lambda path: path.symlink_to("/etc/hostname"), "photo_decodes", "error", "leaves the folder"),
-    "tiny.jpg": (texture(20, (40, 12)), "photo_size", "warning", "is 40 x 12 px"),
-    "cmyk.jpg": (texture(21).convert("CMYK"), "photo_mode", "warning", "has mode CMYK"),
-    "palette.png": (texture(22).quantize(16), "photo_mode", "warning", "has mode P"),
-    "alpha.png": (texture(23).convert("RGBA"), "photo_mode", "warning", "has mode RGBA"),
-    "deep.png": (texture(24).convert("I;16"), "photo_mode", "warning", "has mode I;16"),
-    "grey.jpg": (texture(25).convert("L"), "photo_grey", "warning", "is grey (mode L)"),
-    "renamed.png": (_jpeg(26), "photo_format", "warning", "is a JPEG file"),
-    "turned.jpg": ((texture(27), {"exif": _exif(6)}), "photo_orientation", "warning", "EXIF orientation 6"),
-    "moving.gif": (
-        (texture(28), {"save_all": True, "append_images": [texture(29)]}),
-        "photo_frames",
-        "warning",
-        "holds 2 pictures",
-    ),
-    "blank.jpg": (Image.new("RGB", (64, 48), "white"), "photo_contrast", "warning", "has 0.00"),
-}
-# line of train.csv: (rule, level, what the message says)
-ROWS = {
-    "../secret.jpg,w_a": ("plain_names", "error", "Image is '../secret.jpg'"),
-    "/etc/passwd,w_a": ("plain_names", "error", "Image is '/etc/passwd'"),
-    "sub/x.jpg,w_a": ("plain_names", "error", "Image is 'sub/x.jpg'"),
-    "..\\x.jpg,w_a": ("plain_names", "error", r"Image is '..\\x.jpg'"),
-    ".hidden.jpg,w_a": ("plain_names", "error", "Image is '.hidden.jpg'"),
-    '"two\nlines.jpg",w_a': ("plain_names", "error", r"Image is 'two\nlines.jpg'"),
-    "t00.jpg,w_b": ("photo_listed_once", "error", "listed more than once (2, "),
-    ",w_a": ("blank_cells", "error", "an empty cell in ',w_a'"),
-    "t01.jpg,": ("blank_cells", "error", "an empty cell"),
-    "t02.jpg,w\x07a": ("label_characters", "error", r"Id is 'w\x07a'"),
-    "t03.jpg,w_\u200ba": ("label_characters", "error", r"Id is 'w_\u200ba'"),
-    "t04.jpg,w a": ("label_pattern", "error", "Id is 'w a'"),
-    "t05.jpg," + "w" * 65: ("label_pattern", "error", "Id is 'www"),
-    "t06.jpg,=1+1": ("formula_cells", "error", "Id is '=1+1'"),
-    "@sum.jpg,w_a": ("formula_cells", "error", "Image is '@sum.jpg'"),
-    "t07.jpg,W-A": ("label_spelling", "warning", "Id is 'W-A', other rows have 'w_a'"),
-    "t08.jpg,w_a,more": ("table_rows", "error", "3 cells (t08.jpg,w_a,more), expected 2"),
-    "Image,Id": ("table_rows", "error", "the header once more"),
-}
-
-
 @pytest.fixture(scope="module")
 def spoiled(tmp_path_factory, check):
-    """A folder with every fault above, and in which row of train.csv each is."""
+    """A folder with every fault of PHOTOS, ROWS and TEST, and in which row of train.csv each is."""
     folder = Folder.make(tmp_path_factory.mktemp("spoiled") / "raw")
-    rows = {}
-    for name, (content, *_) in PHOTOS.items():
-        _write_photo(folder.path / "train" / name, content)
-        rows[name] = len(folder.lines()) + 1
-        folder.add_row(f"{name},w_c")
-    text = (folder.path / "train.csv").read_text()
-    for line in ROWS:
-        rows[line] = text.count("\n") + 1
-        text += line + "\n"
-    (folder.path / "train.csv").write_text(text)
-    _spoil_test(folder)
+    rows = plant_all(folder)
     return check(folder), rows, folder
-
-
-def _write_photo(path, content):
-    if callable(content):
-        content(path)
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        image, options = content if isinstance(content, tuple) else (content, {})
-        image.save(path, **options)
-
-
-def _spoil_test(folder):
-    folder.save("train/unlisted.jpg", texture(40))
-    folder.save("test/extra.jpg", texture(41))
-    folder.add_row("absent.jpg,new_whale", "sample_submission.csv")
-    folder.save("test/q9.jpg", texture(42))
-    (folder.path / "test/q9.jpg").write_bytes(_jpeg(42)[:700])
-    folder.add_row("q9.jpg,new_whale", "sample_submission.csv")
-    folder.add_row("q0.jpg,new_whale", "sample_submission.csv")
-    (folder.path / "test/new\nline.jpg").write_bytes(_jpeg(43))
-    Path(os.fsdecode(os.fsencode(folder.path / "test") + b"/caf\xe9.jpg")).write_bytes(_jpeg(44))
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -198,21 +87,12 @@ def test_a_spoiled_row_is_named_with_its_value(spoiled, line):
     assert any(says in case.says for case in cases), finding.cases
 
 
-@pytest.mark.parametrize(
-    ("rule", "where", "says"),
-    [
-        ("photo_unlisted", "train/", "train/unlisted.jpg is not in train.csv"),
-        ("submission_matches_test", "test/", "'extra.jpg' is in test/, not in sample_submission.csv"),
-        ("submission_matches_test", "sample_submission.csv row 5", "'absent.jpg' is in sample_submission.csv, not in"),
-        ("photo_decodes", "sample_submission.csv row 6", "test/q9.jpg: truncated"),
-        ("photo_listed_once", "sample_submission.csv row 7", "'q0.jpg' is listed more than once (2, 7)"),
-        ("plain_names", "test/", r"Image is 'new\nline.jpg'"),
-        ("plain_names", "test/", r"Image is 'caf\\xe9.jpg'"),
-    ],
-)
-def test_a_fault_in_test_or_submission_is_named(spoiled, rule, where, says):
-    cases = found(spoiled[0], rule).cases
-    assert any(case.where == where and says in case.says for case in cases), cases
+@pytest.mark.parametrize("fault", TEST)
+def test_a_fault_in_test_or_submission_is_named(spoiled, fault):
+    rule, level, where, says = TEST[fault]
+    finding = found(spoiled[0], rule)
+    assert finding.level == level
+    assert any(case.where == where and says in case.says for case in finding.cases), finding.cases
 
 
 def test_nothing_but_what_was_planted_is_found(spoiled):
@@ -251,67 +131,21 @@ def test_errors_refuse_the_folder_in_one_message(spoiled):
 
 # --- faults after which photos are not looked at ----------------------------------------------------------
 
-LAYOUT = {
-    "no train.csv": (lambda f: (f.path / "train.csv").unlink(), "layout", "train.csv", "is missing"),
-    "no sample": (
-        lambda f: (f.path / "sample_submission.csv").unlink(),
-        "layout",
-        "sample_submission.csv",
-        "is missing",
-    ),
-    "no test/": (lambda f: _remove(f.path / "test"), "layout", "test/", "is missing"),
-    "train.csv is a folder": (
-        lambda f: ((f.path / "train.csv").unlink(), (f.path / "train.csv").mkdir()),
-        "layout",
-        "train.csv",
-        "is not a regular file",
-    ),
-    "wrong columns": (
-        lambda f: f.set_row(1, "file,whale"),
-        "table_header",
-        "train.csv",
-        "'file,whale', expected 'Image,Id'",
-    ),
-    "semicolons": (
-        lambda f: f.write("train.csv", [line.replace(",", ";") for line in f.lines()]),
-        "table_header",
-        "train.csv",
-        "'Image;Id'",
-    ),
-    "empty file": (lambda f: f.write("train.csv", []), "table_header", "train.csv", "the file holds nothing"),
-    "header only": (lambda f: f.write("train.csv", [HEADER]), "row_count", "train.csv", "0 rows below the header"),
-    "workbook": (
-        lambda f: (f.path / "train.csv").write_bytes(b"PK\x03\x04" + bytes(99)),
-        "table_rows",
-        "train.csv row 1",
-        "Excel workbook",
-    ),
-    "unclosed quote": (lambda f: f.set_row(4, 't02.jpg,"w_a'), "table_rows", "train.csv row 4", "not valid CSV"),
-}
 
-
-def _remove(folder):
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
-
-@pytest.mark.parametrize("fault", LAYOUT)
-def test_a_fault_of_layout_or_table_is_named(tmp_path, check, fault):
-    plant, rule, where, says = LAYOUT[fault]
+@pytest.mark.parametrize("name", ALONE)
+def test_a_fault_that_is_planted_alone_is_named(tmp_path, check, name):
+    fault = ALONE[name]
     folder = Folder.make(tmp_path / "raw")
-    plant(folder)
-    finding = found(check(folder), rule)
-    assert finding.level == "error"
-    assert [case.where for case in finding.cases] == [where]
-    assert says in finding.cases[0].says
+    fault.plant(folder)
+    finding = found(check(folder, exclusions=tmp_path / "exclusions.csv", **fault.bounds), fault.rule)
+    assert finding.level == fault.level
+    assert [case.where for case in finding.cases] == [fault.where]
+    assert fault.says in finding.cases[0].says
 
 
-def test_too_many_rows_are_refused_unread(tmp_path, check):
-    folder = Folder.make(tmp_path / "raw")
-    checked = check(folder, rows=[2, 5])
-    assert failed(checked)["row_count"] == 1
-    assert "more than 5" in found(checked, "row_count").cases[0].says
+def test_a_fault_of_every_rule_is_planted():
+    planted = {rule for _, rule, *_ in PHOTOS.values()} | {rule for rule, *_ in (*ROWS.values(), *TEST.values())}
+    assert planted | {fault.rule for fault in ALONE.values()} == {rule.name for rule in RULES}
 
 
 # --- rules about all rows, duplicates, exclusions, levels -------------------------------------------------
@@ -528,7 +362,7 @@ def test_no_table_of_text_makes_the_frames_fail(tmp_path_factory, params, rows):
     folder = tmp_path_factory.mktemp("raw")
     for name in ("train", "test"):
         (folder / name).mkdir()
-    (folder / "train" / "a.jpg").write_bytes(_jpeg())
+    (folder / "train" / "a.jpg").write_bytes(jpeg())
     for name in ("train.csv", "sample_submission.csv"):
         with (folder / name).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([("Image", "Id"), ("a.jpg", "w_a"), *rows])

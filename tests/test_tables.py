@@ -54,7 +54,7 @@ def test_rows_are_numbered_as_in_a_text_editor(table):
         ("Image,Id\na.jpg,w_1\nb.jpg\n", 3, "1 cell (b.jpg), expected 2"),
         ("Image,Id\na.jpg,w_1,,\n", 2, "4 cells (a.jpg,w_1,,), expected 2"),
         ("Image,Id\na.jpg,w_1\nImage,Id\nb.jpg,w_2\n", 3, "the header once more"),
-        (b"Image,Id\na.jpg,w_1\nb.jpg,w\xe9\n", 3, "not UTF-8 (b.jpgw\\xe9)"),
+        (b"Image,Id\na.jpg,w_1\nb.jpg,w\xe9\n", 3, "not UTF-8 (b.jpg,w\\xe9)"),
         (b"Image,Id\na.jpg,w_1\nb\0.jpg,w_2\n", 3, "a NUL byte"),
     ],
     ids=["too few", "too many", "second header", "Latin-1", "NUL"],

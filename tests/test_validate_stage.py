@@ -1,3 +1,4 @@
+import gc
 import json
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(params.replace("threshold: 15", "threshold: 3"))
     monkeypatch.chdir(tmp_path)
     return Folder.make(tmp_path / "data" / "raw")
+
+
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch):
+    """What a run leaves to the end of its process; this process goes on, so nothing is frozen."""
+    calls = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append(gc.isenabled()))
+    return calls
 
 
 def files():
@@ -77,6 +86,14 @@ def test_the_command_checks_a_folder_alone(project, capsys, tmp_path):
     assert json.loads(Path("out.json").read_text())["warnings"] == 1
     assert (tmp_path / "page" / "index.html").is_file()
     assert not Path("data/validated").exists()
+
+
+def test_garbage_collection_is_off_while_a_process_checks_and_on_again_after_errors(project, frozen):
+    (project.path / "train/t03.jpg").unlink()
+    with pytest.raises(SystemExit):
+        run(project.path)
+    assert frozen == [False]
+    assert gc.isenabled()
 
 
 def test_the_command_ends_with_code_1_on_errors(project):

@@ -27,12 +27,19 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from flukeprint.quality.check import without_collection
+
+    _check_arguments(arguments)
+    with without_collection():
+        _check_and_report(arguments)
+
+
+def _check_and_report(arguments: argparse.Namespace) -> None:
     from flukeprint.core.files import write_json
     from flukeprint.core.params import load_params
     from flukeprint.quality.check import check_folder
     from flukeprint.quality.report import write_report
 
-    _check_arguments(arguments)
     params = load_params(("validate", "select.threshold"), arguments.params)
     workers = arguments.workers or params.runtime.workers
     checked = check_folder(arguments.folder, params.validate, params.select.threshold, workers, arguments.exclusions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ import pandas as pd
 
 from flukeprint.core.labels import NEW_WHALE
 from flukeprint.duplicates import conflicting_labels, near_duplicate_clusters
-from flukeprint.photos import THUMBNAIL_SIDE, PhotoRecord, inspect_photos, plain_file_name
+from flukeprint.photos import plain_file_name
+from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
 from flukeprint.tables import Table, read_table
 
 if TYPE_CHECKING:
@@ -129,20 +130,27 @@ def _folder_row(name: str, names: list[str] | None) -> dict[str, Any]:
 # --- frames about photos ----------------------------------------------------------------------------------
 
 
-def photo_frames(inputs: Inputs, params: ValidateParams, threshold: int, workers: int) -> Frames:
-    """Decode every photo, once, and return the frames that need them: all but those of `table_frames`."""
+def photo_frames(
+    inputs: Inputs,
+    params: ValidateParams,
+    threshold: int,
+    workers: int,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Frames:
+    """Decode every photo, once, and return the frames that need them: all but those of `table_frames`.
+
+    `meanwhile` is called while the `workers` decode.
+    """
     listed = {part: set(names or ()) for part, names in inputs.listing.items()}
     frames = {
         "train": _train_rows(inputs.tables["train"].frame, listed["train"], threshold),
         "test": _test_rows(inputs.tables["submission"].frame, listed["test"]),
         "submission": _with_rows_of_image(inputs.tables["submission"].frame),
     }
+    names = {inputs.folder / part: _present(frames[part]) for part in ("train", "test")}
     photos: list[PhotoRecord] = []
-    for part in ("train", "test"):
-        present = frames[part].loc[frames[part]["present"].eq(True), "Image"].drop_duplicates()
-        names = [name for name in present if plain_file_name(name)]
-        records = inspect_photos(inputs.folder / part, names, workers, f"{part} photos", params.max_pixels)
-        frames[part] = frames[part].join(_as_frame(records), on="Image")
+    for folder, records in inspect_photos(names, workers, params.max_pixels, meanwhile).items():
+        frames[folder.name] = frames[folder.name].join(_as_frame(records), on="Image")
         photos += [record for record in records if record.fault is None]
     _add_clusters(frames["train"], frames["test"], photos, params)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
@@ -151,6 +159,12 @@ def photo_frames(inputs: Inputs, params: ValidateParams, threshold: int, workers
     if "exclusions" in inputs.tables:
         frames["exclusions"] = _with_rows_of_image(inputs.tables["exclusions"].frame)
     return frames
+
+
+def _present(rows: pd.DataFrame) -> list[str]:
+    """Return the names of the photos that can be looked at."""
+    present = rows.loc[rows["present"].eq(True), "Image"].drop_duplicates()
+    return [name for name in present if plain_file_name(name)]
 
 
 def _train_rows(table: pd.DataFrame, listed: set[str], threshold: int) -> pd.DataFrame:

@@ -82,8 +82,8 @@ class _Pictures:
 
     @classmethod
     def of(cls, checked: Checked, params: ValidateParams, workers: int) -> _Pictures:
-        photos = _photos(checked.frames)
         failed = _failed(checked.findings)
+        photos = _photos(checked.frames, {path for f in failed for case in f.cases for path in case.images})
         large = _decoded(_flagged((f for f in failed if f.rule in _COMPARED), photos))[: params.thumbnails]
         small: dict[str, Photo] = {}
         for finding in failed:
@@ -119,11 +119,11 @@ class _Pictures:
         ).format(prefix, prefix, place.sheet, place.x, place.y, path)
 
 
-def _photos(frames: dict[str, pd.DataFrame]) -> dict[str, Photo]:
-    """Return the photos that can be read, by path, with their recorded thumbnails."""
+def _photos(frames: dict[str, pd.DataFrame], paths: set[str]) -> dict[str, Photo]:
+    """Return those of some photos that can be read, by path, with their recorded thumbnails."""
     photos = {}
     for frame in (frames[part] for part in ("train", "test") if part in frames):
-        readable = frame[frame["width"].notna()]
+        readable = frame[frame["path"].isin(paths) & frame["width"].notna()]
         columns = (readable[name] for name in ("path", "width", "height", "orientation", "thumbnail"))
         for path, width, height, orientation, thumbnail in zip(*columns, strict=True):
             size = (height, width) if orientation >= 5 else (width, height)

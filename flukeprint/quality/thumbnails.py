@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.photos import THUMBNAIL_SIDE, read_rgb
+from flukeprint.photos import quiet, read_rgb
+from flukeprint.quality.inspection import THUMBNAIL_SIDE
 
 Size = tuple[int, int]
 
 _COLUMNS = 16
 _PER_SHEET = 256
-_FEW_SHEETS = 3  # that many are drawn sooner than a process starts
 _BACKGROUND = (238, 240, 242)
 _QUALITY = 70
 
@@ -59,17 +58,16 @@ def draw_sheets(folder: Path, photos: Sequence[Photo], cell: Size, workers: int,
         folder: where the paths start.
         photos: what to draw.
         cell: (width, height) of a thumbnail in px.
-        workers: processes that decode.
+        workers: threads that draw.
         max_pixels: larger photos are left out.
 
     """
     chunks = [photos[start : start + _PER_SHEET] for start in range(0, len(photos), _PER_SHEET)]
     draw = partial(_draw_sheet, folder, cell, max_pixels)
-    if workers <= 1 or len(chunks) <= _FEW_SHEETS:
-        images = list(map(draw, chunks))
-    else:
-        with ProcessPoolExecutor(min(workers, len(chunks)), multiprocessing.get_context("spawn")) as pool:
-            images = list(pool.map(draw, chunks))
+    # Threads: Pillow does its work without Python's lock, and processes would take seconds to start. Warnings are
+    # silenced here because `read_rgb` silences them for all threads at once, and brings back what it found.
+    with quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
+        images = list(pool.map(draw, chunks))
     return Sheets(cell, tuple(images), {photo.path: _place(index, cell) for index, photo in enumerate(photos)})
 
 
