@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from flukeprint.gallery.contents import Gallery
     from flukeprint.gallery.fingerprint import Fingerprint
 
-# Nearest photos fetched for each individual asked for; an individual with more of them sends a query to the full scan.
-_PHOTOS = 5
+# Nearest photos fetched for each individual asked for. Where a few individuals have them all, more are fetched, by this
+# factor each time, and in the end all photos are looked at.
+_PHOTOS, _GROWTH = 5, 8
 # Bytes of the temporary arrays of one chunk of queries.
 _MEMORY = 1 << 26
 
@@ -40,7 +41,7 @@ class Searcher:
     """
 
     def __init__(self, gallery: Gallery) -> None:
-        self._gallery = gallery
+        self.gallery = gallery
         self._index = None if gallery.cells is None else inverted_lists(gallery.vectors, gallery.cells)
 
     def search(
@@ -61,17 +62,19 @@ class Searcher:
 
         """
         if made_by is not None:
-            self._gallery.fingerprint.refuse_other(made_by)
+            self.gallery.fingerprint.refuse_other(made_by)
         queries = self._checked(queries)
-        depth = min(depth, len(self._gallery.individuals))
+        depth = min(depth, len(self.gallery.individuals))
         if depth < 1:
             return [[] for _ in queries]
-        found: list[list[Candidate]] = []
-        per_query = self._fetched(depth) * queries.shape[1] * 8
-        for chunk in _chunks(queries, per_query):
-            rows = self.nearest_photos(chunk, self._fetched(depth))
-            found += [self._candidates(query, near, depth) for query, near in zip(chunk, rows, strict=True)]
-        lacking = [place for place, candidates in enumerate(found) if len(candidates) < depth]
+        found: list[list[Candidate]] = [[] for _ in queries]
+        lacking, k = np.arange(len(queries)), self.fetched(depth)
+        while len(lacking) and k <= max(len(self.gallery) // _GROWTH, self.fetched(depth)):
+            for places in _chunks(lacking, k * queries.shape[1] * 8):
+                for place, rows in zip(places, self.nearest_photos(queries[places], k), strict=True):
+                    found[place] = self._candidates(queries[place], rows, depth)
+            lacking = np.array([place for place in lacking if len(found[place]) < depth], np.int64)
+            k *= _GROWTH
         for place, rows in zip(lacking, self._best_of_all(queries[lacking], depth), strict=True):
             found[place] = self._candidates(queries[place], rows, depth)
         return found
@@ -83,15 +86,15 @@ class Searcher:
         if self._index is not None:
             rows: NDArray[np.int64] = self._index.search(queries, k)[1]
         else:
-            rows = faiss.knn(queries, self._gallery.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
+            rows = faiss.knn(queries, self.gallery.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
         return rows
 
-    def _fetched(self, depth: int) -> int:
+    def fetched(self, depth: int) -> int:
         """Return how many nearest photos to ask for: more than enough for most queries."""
-        return min(_PHOTOS * (depth + 1), len(self._gallery))
+        return min(_PHOTOS * (depth + 1), len(self.gallery))
 
     def _checked(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        dimension = self._gallery.vectors.shape[1]
+        dimension = self.gallery.vectors.shape[1]
         if queries.ndim != 2 or queries.shape[1] != dimension:
             raise FlukeprintError(
                 f"the queries' vectors are {queries.shape}, expected (queries, {dimension}), as the gallery's are. "
@@ -107,7 +110,7 @@ class Searcher:
         The similarities are computed again, in float64 and one pair at a time: FAISS's differ in their last bits
         between one query and many, and are rounded in cells.
         """
-        gallery = self._gallery
+        gallery = self.gallery
         rows = np.sort(rows[rows >= 0])
         near = _inner(gallery.vectors[rows], query)
         individual = gallery.individual[rows]
@@ -123,7 +126,7 @@ class Searcher:
 
     def _best_of_all(self, queries: NDArray[np.float32], depth: int) -> Iterator[NDArray[np.int64]]:
         """Yield the rows of the nearest photo of each of the best individuals, by comparing with all photos."""
-        gallery = self._gallery
+        gallery = self.gallery
         for chunk in _chunks(queries, 4 * len(gallery)):
             for near in chunk @ gallery.vectors.T:
                 best = np.maximum.reduceat(near, gallery.starts)
@@ -147,6 +150,6 @@ def _inner(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[
     return cosines
 
 
-def _chunks(queries: NDArray[np.float32], bytes_per_query: int) -> Iterator[NDArray[np.float32]]:
+def _chunks(queries: NDArray[Any], bytes_per_query: int) -> Iterator[NDArray[Any]]:
     size = max(_MEMORY // max(bytes_per_query, 1), 1)
     return (queries[start : start + size] for start in range(0, len(queries), size))
