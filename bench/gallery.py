@@ -3,8 +3,8 @@
 `clustered`: photos of individuals (10 on average, their numbers log-normal). Individuals are normal with variances that
 fall as i ** -1.13 over the axes, as the spectrum of real embeddings does (3,000 fluke photos, MobileNetV2 with ImageNet
 weights, axes 1 to 300); a photo is its individual plus scatter of the same shape, so that two photos of one have a
-cosine of about 0.6. Queries are further photos of them, and one in ten shows an individual that is not there. `uniform`: directions at random, for
-which no index helps. Each side runs in a process of its own, whose peak memory is reported.
+cosine of about 0.6. Queries are further photos of them, and one in ten shows an individual that is not there.
+`uniform`: directions at random, for which no index helps. Each side has its own process, whose peak memory is reported.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def latencies(
     search: Callable[[NDArray[np.float32]], object], queries: NDArray[np.float32], repeats: int
 ) -> dict[str, float]:
     """Return p50 and p95, in wall seconds, of queries one by one and of all in one call."""
-    alone = [_timed(lambda at=at: search(queries[at : at + 1]))[0] for at in range(min(ALONE, len(queries)))]
-    together = [_timed(lambda: search(queries))[0] for _ in range(repeats)]
+    alone = [_timed(partial(search, queries[at : at + 1]))[0] for at in range(min(ALONE, len(queries)))]
+    together = [_timed(partial(search, queries))[0] for _ in range(repeats)]
     return {
         f"{name}_p{percent}_s": round(float(np.percentile(seconds, percent)), 5)
         for name, seconds in (("one", alone), ("many", together))

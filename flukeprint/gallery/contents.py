@@ -106,9 +106,9 @@ class Gallery:
         """
         photos = _photos(images, ids, sha256)
         vectors = _checked_vectors(vectors, len(photos), self.vectors.shape[1])
-        _refuse_repeated([*self.photos, *photos])
         if not allow_copies:
             _refuse_copies(self.photos, photos)
+        _refuse_repeated([*self.photos, *photos])
         return self._with(np.concatenate([self.vectors, vectors]), [*self.photos, *photos], range(len(self)))
 
     def remove(self, ids: Iterable[str] = (), images: Iterable[str] = ()) -> Gallery:
