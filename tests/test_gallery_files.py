@@ -4,7 +4,6 @@ import hashlib
 import json
 import multiprocessing
 import pickle
-import time
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +86,8 @@ def test_a_write_that_breaks_off_leaves_the_old_gallery(folder, monkeypatch):
 # --- two writers, and readers meanwhile ---
 
 
-def add_photos(folder: Path, writer: int, times: int) -> None:
+def add_photos(folder: Path, writer: int, times: int, ready) -> None:
+    ready.wait()
     for n in range(times):
         name = f"{writer}-{n}.jpg"
         update_gallery(
@@ -95,9 +95,10 @@ def add_photos(folder: Path, writer: int, times: int) -> None:
         )
 
 
-def read_on(folder: Path, until: float, seen) -> None:
+def read_on(folder: Path, ready, done, seen) -> None:
     sizes = []
-    while time.monotonic() < until:
+    ready.wait()
+    while not done.is_set():
         gallery = load_gallery(folder)
         assert len(gallery) == len(gallery.vectors)
         sizes.append(len(gallery))
@@ -105,21 +106,25 @@ def read_on(folder: Path, until: float, seen) -> None:
 
 
 def test_two_writers_lose_nothing_and_readers_see_whole_galleries(folder):
-    context = multiprocessing.get_context("fork")
-    seen = context.Queue()
-    writers = [context.Process(target=add_photos, args=(folder, writer, 10)) for writer in (100, 200)]
-    reader = context.Process(target=read_on, args=(folder, time.monotonic() + 2, seen))
+    context = multiprocessing.get_context("spawn")  # a fork would inherit OpenMP's threads
+    ready, done, seen = context.Barrier(3), context.Event(), context.Queue()
+    writers = [context.Process(target=add_photos, args=(folder, writer, 10, ready)) for writer in (100, 200)]
+    reader = context.Process(target=read_on, args=(folder, ready, done, seen))
     for process in (reader, *writers):
         process.start()
-    sizes = seen.get(timeout=60)
-    for process in (reader, *writers):
-        process.join(60)
+    for process in writers:
+        process.join(120)
         assert process.exitcode == 0
+    done.set()
+    sizes = seen.get(timeout=60)
+    reader.join(60)
+    assert reader.exitcode == 0
     names = {photo.image for photo in load_gallery(folder).photos}
     assert {f"{writer}-{n}.jpg" for writer in (100, 200) for n in range(10)} <= names
     assert len(names) == 80
     assert sizes == sorted(sizes)
     assert set(sizes) <= set(range(60, 81))
+    assert len(set(sizes)) > 1
 
 
 def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
