@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from gallery_folder import MADE_BY, small_gallery, vectors_of
+from gallery_folder import MADE_BY, add_photos, read_on, small_gallery, vectors_of
 
 from flukeprint.cli import main
 from flukeprint.core.errors import FlukeprintError
@@ -86,26 +86,9 @@ def test_a_write_that_breaks_off_leaves_the_old_gallery(folder, monkeypatch):
 # --- two writers, and readers meanwhile ---
 
 
-def add_photos(folder: Path, writer: int, times: int, ready) -> None:
-    ready.wait()
-    for n in range(times):
-        name = f"{writer}-{n}.jpg"
-        update_gallery(
-            folder, lambda gallery, name=name: gallery.add(vectors_of(1, seed=writer), [name], [f"w_{writer}"])
-        )
-
-
-def read_on(folder: Path, ready, done, seen) -> None:
-    sizes = []
-    ready.wait()
-    while not done.is_set():
-        gallery = load_gallery(folder)
-        assert len(gallery) == len(gallery.vectors)
-        sizes.append(len(gallery))
-    seen.put(sizes)
-
-
-def test_two_writers_lose_nothing_and_readers_see_whole_galleries(folder):
+def test_two_writers_lose_nothing_and_readers_see_whole_galleries(tmp_path):
+    folder = tmp_path / "gallery"
+    save_gallery(small_gallery(60), folder)
     context = multiprocessing.get_context("spawn")  # a fork would inherit OpenMP's threads
     ready, done, seen = context.Barrier(3), context.Event(), context.Queue()
     writers = [context.Process(target=add_photos, args=(folder, writer, 10, ready)) for writer in (100, 200)]
