@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.errors import FlukeprintError, exit_cleanly
 from flukeprint.core.labels import ENSEMBLE
+from flukeprint.gallery import command as gallery
 from flukeprint.quality import command as quality
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_results(commands)
     _add_compare(commands)
     quality.add_parser(commands)
+    gallery.add_parser(commands)
     return parser
 
 

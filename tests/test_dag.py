@@ -95,7 +95,7 @@ def test_no_package_is_listed_whole_but_those_of_one_concern():
     folders = {
         dep for node in DVC.values() for dep in node["deps"] if dep.startswith(PACKAGES) and (ROOT / dep).is_dir()
     }
-    names = ("core", "evaluation", "learning", "metrics", "quality", "scoring")
+    names = ("core", "evaluation", "gallery", "learning", "metrics", "quality", "scoring")
     assert folders == {f"flukeprint/{name}" for name in names}
 
 
@@ -155,7 +155,8 @@ STALE = {
     "select": {"select"},
     "train": {"train"},
     "finetune": {"finetune"},
-    "embed": {"embed", "ensemble"},
+    "embed": {"embed", "ensemble", "gallery"},
+    "gallery": {"gallery"},
     "full_head": {"full_head"},
     "evaluate": {"evaluate"},
     "evaluate.new_share": {"select", "calibrate", "evaluate"},
@@ -205,7 +206,7 @@ def test_great_expectations_slows_no_stage_but_validate(stage):
     assert ("great_expectations" in imported) == (stage == "validate")
 
 
-@pytest.mark.parametrize("stage", ["fetch", "select", "pixels", "calibrate", "submit", "evaluate"])
+@pytest.mark.parametrize("stage", ["fetch", "select", "pixels", "gallery", "calibrate", "submit", "evaluate"])
 def test_stages_without_a_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules or 'great_expectations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

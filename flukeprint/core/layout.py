@@ -17,6 +17,7 @@ HEADS = Path("models/head")
 FINETUNED = Path("models/finetuned")
 FULL_HEADS = Path("models/full_head")
 DECISION = Path("models/decision.json")
+GALLERY = Path("models/gallery")
 
 METRICS = Path("metrics")
 

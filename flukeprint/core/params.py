@@ -207,6 +207,13 @@ class EnsembleParams(Section):
         return self
 
 
+class GalleryParams(Section):
+    """`gallery`: which labelled photos are in it, and how many of them a search compares one by one."""
+
+    photos: Literal["all", "trained"]
+    exact_up_to: Count
+
+
 class EvaluateParams(Section):
     """`evaluate`: the share of new whales that scores are weighted to, and the report."""
 
@@ -252,6 +259,7 @@ class Params(Section):
     embed: EmbedParams
     full_head: TrainingParams
     ensemble: EnsembleParams
+    gallery: GalleryParams
     evaluate: EvaluateParams
     submit: SubmitParams
     runtime: RuntimeParams

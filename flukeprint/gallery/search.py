@@ -1,0 +1,155 @@
+"""Candidates for queries: the individuals with the most similar photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.gallery.cells import inverted_lists
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flukeprint.gallery.contents import Gallery
+    from flukeprint.gallery.fingerprint import Fingerprint
+
+# Nearest photos fetched for each individual asked for. Where a few individuals have them all, more are fetched, by this
+# factor each time, and in the end all photos are looked at.
+_PHOTOS, _GROWTH = 5, 8
+# Bytes of the temporary arrays of one chunk of queries.
+_MEMORY = 1 << 26
+
+
+class Candidate(NamedTuple):
+    """An individual that a query may show. Similarities are cosines, -1 to 1, summed in float64."""
+
+    id: str
+    nearest: float  # to the most similar of the individual's photos
+    centre: float  # to the individual's centre: the mean of its vectors, scaled to length 1
+    image: str  # name of that photo
+
+
+class Searcher:
+    """A gallery made ready for queries; make one and use it for all of them.
+
+    Up to `exact_up_to` photos FAISS compares a query with every photo (its exact inner product search, on the
+    gallery's own array: no copy of it). A larger gallery is searched through its cells; similarities are exact then
+    too, but a photo in a cell that was not looked into is missed.
+    """
+
+    def __init__(self, gallery: Gallery) -> None:
+        self.gallery = gallery
+        self._index = None if gallery.cells is None else inverted_lists(gallery.vectors, gallery.cells)
+
+    def search(
+        self, queries: NDArray[np.float32], depth: int, made_by: Fingerprint | None = None
+    ) -> list[list[Candidate]]:
+        """Return the `depth` individuals with the most similar photos, best first, for each query.
+
+        There are fewer only if the gallery has fewer. Equal similarities are ordered by id, and between photos of an
+        individual by name. A query has the same candidates alone and among others.
+
+        Args:
+            queries: Q x D, unit vectors from `scoring.vectors.photo_vectors`.
+            depth: candidates per query, at least 1.
+            made_by: how the queries were made, to be compared with the gallery's fingerprint; None: the caller did.
+
+        Raises:
+            FlukeprintError: the queries were made with other weights or preprocessing, or have another length.
+
+        """
+        if made_by is not None:
+            self.gallery.fingerprint.refuse_other(made_by)
+        queries = self._checked(queries)
+        depth = min(depth, len(self.gallery.individuals))
+        if depth < 1:
+            return [[] for _ in queries]
+        found: list[list[Candidate]] = [[] for _ in queries]
+        lacking, k = np.arange(len(queries)), self.fetched(depth)
+        while len(lacking) and k <= max(len(self.gallery) // _GROWTH, self.fetched(depth)):
+            for places in _chunks(lacking, k * queries.shape[1] * 8):
+                for place, rows in zip(places, self.nearest_photos(queries[places], k), strict=True):
+                    found[place] = self._candidates(queries[place], rows, depth)
+            lacking = np.array([place for place in lacking if len(found[place]) < depth], np.int64)
+            k *= _GROWTH
+        for place, rows in zip(lacking, self._best_of_all(queries[lacking], depth), strict=True):
+            found[place] = self._candidates(queries[place], rows, depth)
+        return found
+
+    def nearest_photos(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Return the gallery's rows of the k most similar photos, Q x k; -1 where the cells hold fewer."""
+        import faiss
+
+        if self._index is not None:
+            rows: NDArray[np.int64] = self._index.search(queries, k)[1]
+        else:
+            rows = faiss.knn(queries, self.gallery.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
+        return rows
+
+    def fetched(self, depth: int) -> int:
+        """Return how many nearest photos to ask for: more than enough for most queries."""
+        return min(_PHOTOS * (depth + 1), len(self.gallery))
+
+    def _checked(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        dimension = self.gallery.vectors.shape[1]
+        if queries.ndim != 2 or queries.shape[1] != dimension:
+            raise FlukeprintError(
+                f"the queries' vectors are {queries.shape}, expected (queries, {dimension}), as the gallery's are. "
+                "Make them with photo_vectors from the members that the gallery names."
+            )
+        if not np.isfinite(queries).all():
+            raise FlukeprintError("a query's vector is not a number. Embed the photo again.")
+        return np.ascontiguousarray(queries, np.float32)
+
+    def _candidates(self, query: NDArray[np.float32], rows: NDArray[np.int64], depth: int) -> list[Candidate]:
+        """Group a query's nearest photos by individual.
+
+        The similarities are computed again, in float64 and one pair at a time: FAISS's differ in their last bits
+        between one query and many, and are rounded in cells.
+        """
+        gallery = self.gallery
+        rows = np.sort(rows[rows >= 0])
+        near = _inner(gallery.vectors[rows], query)
+        individual = gallery.individual[rows]
+        # Rows are in order of individual and name: the first of each individual after a stable sort is its nearest.
+        order = np.lexsort((individual, -near))
+        first = order[np.sort(np.unique(individual[order], return_index=True)[1])][:depth]
+        chosen = individual[first]
+        centres = _inner(gallery.centres[chosen], query)
+        return [
+            Candidate(gallery.individuals[place], float(near[at]), float(centre), gallery.photos[rows[at]].image)
+            for place, at, centre in zip(chosen, first, centres, strict=True)
+        ]
+
+    def _best_of_all(self, queries: NDArray[np.float32], depth: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of the nearest photo of each of the best individuals, by comparing with all photos."""
+        gallery = self.gallery
+        for chunk in _chunks(queries, 4 * len(gallery)):
+            for near in chunk @ gallery.vectors.T:
+                best = np.maximum.reduceat(near, gallery.starts)
+                # A few more than asked for: what is equal but for rounding is ordered afterwards.
+                places = np.argsort(-best, kind="stable")[: depth + _PHOTOS]
+                ends = np.append(gallery.starts, len(gallery))[places + 1]
+                rows = [
+                    start + int(np.argmax(near[start:end]))
+                    for start, end in zip(gallery.starts[places], ends, strict=True)
+                ]
+                yield np.array(rows, np.int64)
+
+
+def _inner(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the cosines (n) of n unit vectors with one query, in float64 without BLAS: the same bits in any company.
+
+    float32 gives a unit vector its length only to 1e-7, so a photo's cosine with itself may come out above 1: cut off.
+    """
+    similarity = np.einsum("nd,d->n", vectors.astype(np.float64), query.astype(np.float64))
+    cosines: NDArray[np.float64] = np.clip(similarity, -1, 1)
+    return cosines
+
+
+def _chunks(queries: NDArray[Any], bytes_per_query: int) -> Iterator[NDArray[Any]]:
+    size = max(_MEMORY // max(bytes_per_query, 1), 1)
+    return (queries[start : start + size] for start in range(0, len(queries), size))

@@ -1,0 +1,47 @@
+"""gallery: the labelled photos' vectors, from all members together, as a gallery to identify others with."""
+
+import pandas as pd
+
+from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.files import read_npy
+from flukeprint.core.labels import NEW_WHALE
+from flukeprint.core.layout import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
+from flukeprint.core.params import load_params
+from flukeprint.gallery.contents import build_gallery
+from flukeprint.gallery.files import save_gallery
+from flukeprint.gallery.fingerprint import fingerprint_of
+from flukeprint.scoring.vectors import photo_vectors
+from flukeprint.selection import TRAIN, VALID, read_selected
+
+KEYS = ("ensemble.members", "embed", "gallery")
+
+
+def main() -> None:
+    """Run the stage."""
+    params = load_params(KEYS)
+    members, views = params.ensemble.members, 2 if params.embed.flip_test else 1
+    table = labelled_photos(trained_only=params.gallery.photos == "trained")
+    rows = table["row"].to_numpy()
+    gallery = build_gallery(
+        photo_vectors([read_npy(EMBEDDINGS / member / "train.npy")[rows] for member in members], views),
+        table["Image"].tolist(),
+        table["Id"].tolist(),
+        fingerprint_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views),
+        table["sha256"].tolist(),
+        params.gallery.exact_up_to,
+    )
+    save_gallery(gallery, GALLERY)
+
+
+def labelled_photos(*, trained_only: bool) -> pd.DataFrame:
+    """Return the photos of named individuals (Image, Id, row, sha256), with or without those set aside."""
+    table = read_selected(SELECTED / "full.parquet")
+    table = table[table["Id"] != NEW_WHALE]
+    if trained_only:
+        table = table[table["split"].isin([TRAIN, VALID])]
+    hashes = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "sha256"])
+    return table.merge(hashes, on="Image", validate="one_to_one")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,46 @@
+"""A small gallery for tests, and what processes do with one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from flukeprint.gallery.contents import Gallery, build_gallery
+from flukeprint.gallery.files import load_gallery, update_gallery
+from flukeprint.gallery.fingerprint import Fingerprint
+from flukeprint.scoring.vectors import unit
+
+MADE_BY = Fingerprint(
+    {"m1": "1" * 64, "m2": "2" * 64},
+    {"size": [64, 128], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "resize": "bilinear", "views": 1},
+)
+
+
+def vectors_of(photos: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
+    return unit(np.random.default_rng(seed).normal(size=(photos, dimension)).astype(np.float32))
+
+
+def small_gallery(photos: int = 12, exact_up_to: int = 1000, dimension: int = 8, seed: int = 0) -> Gallery:
+    """Three photos for each individual, given in no order."""
+    names = [f"{n}.jpg" for n in range(photos)]
+    ids = [f"w_{n % (photos // 3)}" for n in range(photos)]
+    hashes = [f"{n:064x}" for n in range(photos)]
+    return build_gallery(vectors_of(photos, dimension, seed), names, ids, MADE_BY, hashes, exact_up_to)
+
+
+def add_photos(folder: Path, writer: int, times: int, ready) -> None:
+    ready.wait()
+    for n in range(times):
+        name = f"{writer}-{n}.jpg"
+        update_gallery(
+            folder, lambda gallery, name=name: gallery.add(vectors_of(1, seed=writer), [name], [f"w_{writer}"])
+        )
+
+
+def read_on(folder: Path, ready, done, seen) -> None:
+    sizes = []
+    ready.wait()
+    while not done.is_set():
+        gallery = load_gallery(folder)
+        assert len(gallery) == len(gallery.vectors)
+        sizes.append(len(gallery))
+    seen.put(sizes)
