@@ -13,7 +13,7 @@ from flukeprint.gallery.fingerprint import fingerprint_of
 from flukeprint.scoring.vectors import photo_vectors
 from flukeprint.selection import TRAIN, VALID, read_selected
 
-KEYS = ("ensemble.members", "embed", "gallery")
+KEYS = ("ensemble.members", "embed", "recipes.*.embed", "gallery")
 
 
 def main() -> None:

@@ -145,7 +145,7 @@ STALE = {
     "profiles.sample.epochs.full_head": {"full_head"},
     "recipes.metric": set(),
     "recipes.reference.finetune": {"finetune"},
-    "recipes.reference.embed": {"embed", "ensemble"},
+    "recipes.reference.embed": {"embed", "ensemble", "gallery"},
     "recipes.reference.full_head": {"full_head"},
     "recipes.reference.submit": {"submit"},
     "seed": {"select", "backbone", "train", "finetune", "full_head"},
