@@ -68,6 +68,16 @@ def tar_at_far(curve: RocCurve, far: float) -> float:
     return float(curve.tar[np.searchsorted(curve.far, _fraction(far), side="right") - 1])
 
 
+def threshold_at_far(curve: RocCurve, far: float) -> float:
+    """Return the threshold of `tar_at_far`: what scores at least this is accepted; infinite if nothing may be."""
+    return float(curve.thresholds[np.searchsorted(curve.far, _fraction(far), side="right") - 1])
+
+
+def threshold_at_eer(curve: RocCurve) -> float:
+    """Return the highest threshold at which false accepts are at least as frequent as false rejects."""
+    return float(curve.thresholds[int(np.argmax(curve.far >= 1 - curve.tar))])
+
+
 def equal_error_rate(curve: RocCurve) -> float:
     """Return the rate at which false accepts and false rejects are equally frequent, between points linearly."""
     gap = curve.far - (1 - curve.tar)  # ascends from -1 to 1
