@@ -31,9 +31,7 @@ def main() -> None:
     write_candidates(PREDICTIONS / "test.parquet", test_rows(table, members, views))
 
 
-def query_rows(
-    table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int
-) -> pd.DataFrame:
+def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
     """Return the candidates of every scorer, in the ladder's order, for the photos that were set aside."""
     asked = table[table["split"].isin([QUERY, CALIBRATION])]
     photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))

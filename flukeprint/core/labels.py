@@ -19,9 +19,7 @@ CHOOSABLE = (ENSEMBLE, GALLERY_NEAREST, GALLERY_CENTRE, GALLERY, BLEND)
 # Folder of the pretrained backbone's embeddings, beside those of the members.
 PRETRAINED = "pretrained"
 # No member may have one of these names.
-RESERVED = frozenset(
-    {ALL_NEW, MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN, ENSEMBLE_CLASS, BEST, PRETRAINED, *CHOOSABLE}
-)
+RESERVED = frozenset({ALL_NEW, MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN, ENSEMBLE_CLASS, BEST, PRETRAINED, *CHOOSABLE})
 
 
 def ladder(members: list[str]) -> list[str]:

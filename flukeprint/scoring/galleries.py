@@ -110,9 +110,7 @@ def align(scores: Vectors, labels: Sequence[str], wanted: Sequence[str]) -> tupl
     return extended[:, [place.get(label, len(labels)) for label in wanted]], new
 
 
-def similarities(
-    parts: Sequence[Vectors], rows: NDArray[np.int64], asked: NDArray[np.bool_], views: int
-) -> Vectors:
+def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], asked: NDArray[np.bool_], views: int) -> Vectors:
     """Return the cosine similarity of some photos to all, (number of asked) x N.
 
     Args:
