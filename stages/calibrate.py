@@ -1,4 +1,4 @@
-"""calibrate: what each scorer's scores say of known and new whales, which is best, and thresholds for pairs of photos."""
+"""calibrate: what each scorer's scores say of known and new whales, which is best, thresholds for pairs."""
 
 from flukeprint.core.errors import exit_cleanly
 from flukeprint.core.files import read_npy, write_json

@@ -1,4 +1,4 @@
-"""ensemble: candidates of every scorer for the queries, of the choosable ones for test photos; similarities of photos."""
+"""ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos; similarities."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""submit: five labels for every test photo, in the rows of the sample submission: the ensemble's, or the best scorer's."""
+"""submit: the five labels of the ensemble, or of the best scorer, for every test photo, in the sample's rows."""
 
 from flukeprint.core.errors import exit_cleanly
 from flukeprint.core.labels import ENSEMBLE

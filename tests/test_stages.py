@@ -172,6 +172,38 @@ def test_the_submission_ranks_new_whale_as_declared(scored, kind):
         assert submission[image].split(" ") == [label for label, _ in expected[:5]]
 
 
+def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored):
+    change(scored, submit__decision="best")
+    run_stages("ensemble", "calibrate", "submit")
+    submission = pd.read_csv(scored / "data/submission.csv").set_index("Image")["Id"].str.split(" ")
+    decisions = json.loads((scored / "models/decision.json").read_text())
+    best = decisions["best"]
+    assert best["map5"][best["scorer"]] == max(best["map5"].values())
+    # No two photos here are near-duplicates: the rule of succession says one half.
+    assert decisions["duplicates"] == {"agreeing": 0, "photos": 0, "probability": 0.5}
+    assert submission["t0.jpg"][0] == "w_00"  # photo 7 is trained on, and is of the second label
+    rows = mixed(pd.read_parquet(scored / "data/predictions/test.parquet"), read_mixtures("models/decision.json"))
+    own = rows[rows["scorer"] == best["scorer"]]
+    answers = calibrated(own, decision_of(best["scorer"], "models/decision.json"), 5)
+    expected = dict(zip(own["Image"], answers.labels, strict=True))
+    assert {image: labels for image, labels in expected.items() if image != "t0.jpg"} == {
+        image: labels for image, labels in submission.items() if image != "t0.jpg"
+    }
+
+
+def test_similarities_are_of_the_photos_set_aside_to_all(scored):
+    run_stages("ensemble")
+    table = pd.read_parquet(scored / "data/selected/full.parquet")
+    aside = table.loc[table["split"].isin(["query", "calibration"]), "row"].to_numpy()
+    for name, members in (("ensemble", ("m1", "m2")), ("pretrained", ("pretrained",))):
+        parts = [np.load(scored / f"data/embeddings/{member}/train.npy")[:, 0].astype(float) for member in members]
+        scaled = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+        expected = np.mean([part[aside] @ part.T for part in scaled], axis=0)
+        found = np.load(scored / f"data/predictions/similarity/{name}.npy")
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_without_calibration_queries_only_the_class_can_be_submitted(scored, monkeypatch):
     path = scored / "data/selected/full.parquet"
     table = pd.read_parquet(path)
@@ -180,6 +212,8 @@ def test_without_calibration_queries_only_the_class_can_be_submitted(scored, mon
     run_stages("ensemble", "calibrate")
     assert len(pd.read_parquet(scored / "data/predictions/query.parquet")) == 0
     assert "has no decision for ensemble: there are no calibration queries" in message_of("submit", monkeypatch)
+    change(scored, submit__decision="best")
+    assert "names no best scorer: too few calibration queries" in message_of("submit", monkeypatch)
     assert not (scored / "data/submission.csv").exists()
     change(scored, submit__decision="class")
     run_stages("submit")

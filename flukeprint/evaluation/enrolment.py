@@ -1,9 +1,10 @@
 """Enrolment: individuals that nothing was trained on are added with one photo each, and asked for with another.
 
 Protocol. The gallery has one photo of every individual: of each trained one the first by name of its photos in the
-gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Asked are, of the held-out
-ones, their photos in other clusters than the enrolled photo's; and beside them, of the trained ones, the known queries
-(split query). Both search the same gallery, so both have as many distractors. Candidates are ranked by cosine similarity.
+gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Asked are, of the
+held-out ones, their photos in other clusters than the enrolled photo's; and beside them, of the trained ones, the
+known queries (split query). Both search the same gallery, so both have as many distractors. Candidates are ranked by
+cosine similarity.
 
 Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and there are few.
 """

@@ -1,6 +1,6 @@
 """The conditional (multinomial) logit behind a decision, with parameters shared by all candidates (McFadden 1974).
 
-For a photo whose candidate i has the features x_i1, ..., x_iK, and with L features z_1, ..., z_L of the photo as a whole:
+For a photo whose candidate i has the features x_i1, ..., x_iK, and that has itself the features z_1, ..., z_L:
 
     logit(candidate i) = a_1 x_i1 + ... + a_K x_iK        every a >= 0
     logit(another known individual) = b
@@ -135,7 +135,7 @@ class LogLoss:
     @property
     def number(self) -> int:
         """How many slopes there are: K."""
-        return self.table.features.shape[2]
+        return int(self.table.features.shape[2])
 
     @cached_property
     def _new_features(self) -> Floats:
