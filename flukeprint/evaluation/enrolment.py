@@ -6,7 +6,7 @@ held-out ones, their photos in other clusters than the enrolled photo's; and bes
 known queries (split query). Both search the same gallery, so both have as many distractors. Candidates are ranked by
 cosine similarity.
 
-Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and there are few.
+Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
 """
 
 from __future__ import annotations

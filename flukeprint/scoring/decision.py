@@ -186,11 +186,11 @@ def fit_mixture(rows: pd.DataFrame, scorer: str, share: float) -> tuple[Mixture,
     fit = problem.fit()
     total = float(fit.slopes.sum())
     shares = fit.slopes / total if total > 0 else np.full(len(fit.slopes), 1 / len(fit.slopes))
-    there = ~np.isnan(problem.table.new_features).all(axis=0)
-    of_photo = zip(NEW_FEATURES[scorer], fit.new_weights.tolist(), there, strict=True)
+    absent = [bool(np.isnan(column).all()) for column in problem.table.new_features.T]
+    of_photo = zip(NEW_FEATURES[scorer], fit.new_weights.tolist(), absent, strict=True)
     mixture = Mixture(
         {name: _rounded(value) for name, value in zip(FEATURES[scorer], shares.tolist(), strict=True)},
-        {name: _rounded(value) for name, value, exists in of_photo if exists},
+        {name: _rounded(value) for name, value, is_absent in of_photo if not is_absent},
     )
     scored = mix(rows, scorer, mixture)
     weight = 1.0 if any(mixture.new_features.values()) else None

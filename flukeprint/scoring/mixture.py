@@ -1,19 +1,20 @@
 """Scorers that combine several features of a candidate: which features, and their weights.
 
-`gallery` scores an individual by w x nearest + (1 - w) x centre, `blend` also by the head's log-probability. The weights
-are the slopes of the conditional logit (flukeprint/scoring/logit.py) fitted to calibration queries: the convex
-log-loss of the calibrated decision has one minimum, and no weight is below 0. Divided by their sum they are the mixture;
-the sum is the inverse temperature of a decision on the mixed score, so that what follows sees a scorer like any other.
+`gallery` scores an individual by w x nearest + (1 - w) x centre, `blend` also by the head's log-probability. The
+weights are the slopes of the conditional logit (flukeprint/scoring/logit.py) fitted to calibration queries: the convex
+log-loss of the calibrated decision has one minimum, and no weight is below 0. Divided by their sum they are the
+mixture; the sum is the inverse temperature of a decision on the mixed score, so that what follows sees a scorer like
+any other.
 
-The labels of near-duplicates are no feature: no calibration query has one in the gallery, by construction, so a slope of
-theirs cannot be learned. They have a rule of their own, flukeprint/scoring/copies.py.
+The labels of near-duplicates are no feature: no calibration query has one in the gallery, by construction, so a slope
+of theirs cannot be learned. They have a rule of their own, flukeprint/scoring/copies.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -72,9 +73,8 @@ def mix(rows: pd.DataFrame, scorer: str, mixture: Mixture) -> pd.DataFrame:
     """
     names, of_photo = FEATURES[scorer], NEW_FEATURES[scorer]
     unknown = (set(mixture.features) ^ set(names)) | (set(mixture.new_features) - set(of_photo))
-    widths = {len(features) / len(labels) for features, labels in zip(rows["features"], rows["candidates"], strict=True)
-              if len(labels)}  # fmt: skip
-    if unknown or widths - {len(names)}:
+    columns = list(zip(rows["candidates"], rows["features"], strict=True))
+    if unknown or any(len(features) != len(names) * len(labels) for labels, features in columns):
         raise FlukeprintError(
             f"the weights of {scorer} are for other features than {', '.join(names)}. "
             "Run `dvc repro calibrate` to fit them to these candidates."
@@ -82,10 +82,9 @@ def mix(rows: pd.DataFrame, scorer: str, mixture: Mixture) -> pd.DataFrame:
     slopes = np.array([mixture.features[name] for name in names])
     weights = np.array([mixture.new_features.get(name, 0.0) for name in of_photo])
     pairs = [
-        _ranked(labels, np.asarray(features, float).reshape(-1, len(names)) @ slopes)
-        for labels, features in zip(rows["candidates"], rows["features"], strict=True)
+        _ranked(labels, np.asarray(features, float).reshape(-1, len(names)) @ slopes) for labels, features in columns
     ]
-    empty = pd.Series([[]] * len(rows), index=rows.index, dtype=object)
+    empty: pd.Series[Any] = pd.Series([[]] * len(rows), index=rows.index, dtype=object)
     return rows.assign(
         candidates=pd.Series([labels for labels, _ in pairs], index=rows.index, dtype=object),
         scores=pd.Series([scores for _, scores in pairs], index=rows.index, dtype=object),
