@@ -165,14 +165,15 @@ def _answered(generator: np.random.Generator, asked: pd.DataFrame, ids: NDArray[
     width, of_photo = len(FEATURES.get(scorer, ())), len(NEW_FEATURES.get(scorer, ()))
     sure = np.where(is_new, 0.0, 2.0)[:, None].astype(np.float32)
     new_score = (generator.normal(size=number) + 2).astype(np.float32)
+    # Every feature is the same score with other noise.
+    features = [np.repeat(row, width) + generator.normal(size=depth * width) for row in scores + sure]
     return asked[["Image", "Id", "split", "truth"]].assign(
         scorer=scorer,
         candidates=candidates.tolist(),
         scores=list(scores + sure),
         new_score=np.nan if scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN, *FEATURES) else new_score,
-        # Every feature is the same score with other noise.
-        features=[np.repeat(row, width) + generator.normal(size=depth * width) for row in scores + sure],
-        new_features=[np.full(of_photo, value) for value in new_score],
+        features=pd.Series(features, index=asked.index, dtype=object),
+        new_features=pd.Series([np.full(of_photo, value) for value in new_score], index=asked.index, dtype=object),
     )
 
 
@@ -181,7 +182,7 @@ def _similarity(generator: np.random.Generator, table: pd.DataFrame) -> NDArray[
     ids = table["Id"].to_numpy(dtype=str)
     aside = table["split"].isin(["query", "calibration"]).to_numpy()
     noise = generator.normal(0.3, 0.15, size=(int(aside.sum()), len(ids))).astype(np.float32)
-    return np.clip(noise + np.float32(0.3) * (ids[aside][:, None] == ids), -1, 1)
+    return np.asarray(np.clip(noise + np.float32(0.3) * (ids[aside][:, None] == ids), -1, 1))
 
 
 def _write_trainings(folder: Path, members: list[str]) -> None:

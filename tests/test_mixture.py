@@ -82,7 +82,7 @@ def log_loss_of(rows: pd.DataFrame, slopes, other: float, new: float, of_photo, 
 @given(seed=st.integers(0, 10_000))
 def test_the_log_loss_and_its_gradient_with_several_slopes(seed):
     rows = drawn(40, BLEND, (3.0, 2.0, 0.3), 0.5, 0.2, (0.7, -0.4), seed)
-    if rows["truth"].nunique() < 2 or not (rows["truth"] == NEW_WHALE).any():
+    if (rows["truth"] == NEW_WHALE).mean() in (0, 1):
         return
     loss = LogLoss.of(rows, 0.325)
     point = np.random.default_rng(seed).normal(size=7)
@@ -119,7 +119,7 @@ def test_a_feature_that_misleads_gets_no_weight_and_one_that_is_missing_none_eit
     mixture, _ = fit_mixture(rows, BLEND, 0.325)
     assert mixture.features["centre"] == 0
     assert set(mixture.new_features) == {"head"}
-    rows.at[0, "new_features"] = np.array([0.0, 1.0])
+    rows["new_features"] = [np.array([0.0, 1.0]), *rows["new_features"][1:]]
     with pytest.raises(FlukeprintError, match="2999 of 3000 rows have no new_score"):
         fit_mixture(rows, BLEND, 0.325)
 

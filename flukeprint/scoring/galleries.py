@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 CHUNK = 1024
 
 
-def chunks(rows: NDArray[np.int64], size: int = CHUNK) -> Iterator[NDArray[np.int64]]:
-    """Cut rows into pieces of at most `size`."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Cut rows into pieces of at most CHUNK."""
+    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
 
 
 def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) -> Vectors:
