@@ -1,4 +1,4 @@
-"""Pairs, thresholds and their calibration, and enrolment of individuals never trained on, by hand and by scikit-learn."""
+"""Pairs, thresholds and their calibration, and enrolment of individuals never trained on."""
 
 import numpy as np
 import pandas as pd
@@ -75,6 +75,23 @@ def test_a_threshold_gives_the_rates_of_its_point(seed, far):
     assert above[~positive].mean() < 1 - above[positive].mean()
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), levels=st.sampled_from([3, 30, 10_000]), far=st.sampled_from([1e-2, 0.1, 0.5]))
+def test_the_curve_of_few_positives_is_the_curve(seed, levels, far):
+    generator = np.random.default_rng(seed)
+    scores = (generator.integers(0, levels, 300) / levels).astype(np.float32)
+    positive = np.arange(300) % 20 == 0
+    whole, few = metrics.roc_curve(positive, scores), metrics.roc_curve_of_few(scores[positive], scores[~positive])
+    assert metrics.auroc(few) == pytest.approx(metrics.auroc(whole))
+    assert metrics.equal_error_rate(few) == pytest.approx(metrics.equal_error_rate(whole))
+    assert metrics.tar_at_far(few, far) == metrics.tar_at_far(whole, far)
+    for curve_far, tar, threshold in zip(few.far, few.tar, few.thresholds, strict=True):
+        assert (scores[positive] >= threshold).mean() == pytest.approx(tar)
+        assert (scores[~positive] >= threshold).mean() == pytest.approx(curve_far)
+    with pytest.raises(FlukeprintError, match="0 positive and 2 negative"):
+        metrics.roc_curve_of_few([], [0.1, 0.2])
+
+
 def test_the_calibration_is_scikit_learns():
     pairs = drawn()
     values, same = pairs.similarity.ravel(), pairs.same.ravel()
@@ -99,7 +116,8 @@ def test_thresholds_and_probabilities_are_read_back(tmp_path):
     even = -found.intercept / found.slope
     assert found.probability(even) == pytest.approx(0.5)
     assert found.probability(even, prior=0.1) == pytest.approx(0.1)
-    assert found.probability(1.0) > 0.9 > 0.1 > found.probability(-1.0)
+    assert found.probability(1.0) > 0.9
+    assert found.probability(-1.0) < 0.1
     assert (found.probability(0.3, prior=0.0), Verification({}, 1e6, 0.0).probability(-1.0)) == (0.0, pytest.approx(0))
 
 

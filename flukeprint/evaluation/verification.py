@@ -43,7 +43,7 @@ def verify(
     if not first.both_kinds:
         return found, curves
     for name, own in pairs.items():
-        curve = metrics.roc_curve(own.same.ravel(), own.similarity.ravel())
+        curve = metrics.roc_curve_of_few(own.similarity[own.same], own.similarity[~own.same])
         found[name] = _figures(own, curve, resamples)
         curves[name] = _drawn(curve)
     found["at_thresholds"] = {name: _rates(first, value) for name, value in thresholds.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
-from flukeprint.metrics import roc_curve, threshold_at_eer, threshold_at_far
+from flukeprint.metrics import roc_curve_of_few, threshold_at_eer, threshold_at_far
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flukeprint.scoring.pairs import Pairs
 
 _DIGITS = 6
+# Pairs of different whales that the calibration looks at: more change nothing but time and memory.
+_MOST = 1 << 20
 # Where the Newton steps stop, in nats per standardised parameter, and the ridge that keeps them finite.
 _TOLERANCE, _RIDGE = 1e-10, 1e-6
 
@@ -59,11 +61,14 @@ def fit_verification(pairs: Pairs) -> dict[str, Any]:
     """
     if not pairs.both_kinds:
         return pairs.counts() | {"without": "there are no calibration pairs of the same and of different whales"}
-    same, similarity = pairs.same.ravel(), pairs.similarity.ravel()
-    curve = roc_curve(same, similarity)
+    genuine, impostors = pairs.similarity[pairs.same], np.sort(pairs.similarity[~pairs.same])
+    curve = roc_curve_of_few(genuine, impostors)
     found = {"far_1e-2": threshold_at_far(curve, 1e-2), "far_1e-3": threshold_at_far(curve, 1e-3)}
     found["eer"] = threshold_at_eer(curve)
-    slope, intercept = logistic(similarity, same)
+    # Evenly through their order, so that many stand for all.
+    some = impostors[:: -(-len(impostors) // _MOST)]
+    is_same = np.append(np.ones(len(genuine), bool), np.zeros(len(some), bool))
+    slope, intercept = logistic(np.append(genuine, some), is_same)
     thresholds = {name: round(value, _DIGITS) for name, value in found.items() if np.isfinite(value)}
     fitted = Verification(thresholds, float(f"{slope:.6g}"), float(f"{intercept:.6g}"))
     return pairs.counts() | asdict(fitted)
