@@ -24,11 +24,25 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from flukeprint.core.files import write_frame, write_json
-from flukeprint.core.labels import DUPLICATES, MOST_FREQUENT, NEW_WHALE, PRETRAINED_KNN, ladder
-from flukeprint.core.layout import DECISION, METRICS, PREDICTIONS, RAW, SELECTED, VALIDATED
+from flukeprint.core.files import write_frame, write_json, write_npy
+from flukeprint.core.labels import (
+    CHOOSABLE,
+    DUPLICATES,
+    ENSEMBLE,
+    MOST_FREQUENT,
+    NEW_WHALE,
+    PRETRAINED,
+    PRETRAINED_KNN,
+    ladder,
+)
+from flukeprint.core.layout import DECISION, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.scoring.candidates import DEPTH, write_candidates
+from flukeprint.scoring.choice import choose
+from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.decision import fit_decisions
+from flukeprint.scoring.mixture import FEATURES, NEW_FEATURES
+from flukeprint.scoring.pairs import pairs_of
+from flukeprint.scoring.verification import fit_verification
 
 _ROOT = Path(__file__).parent.parent
 _SIZE = (1050, 500)  # px
@@ -50,7 +64,7 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         members = [f"m{number}" for number in range(1, arguments.members + 1)]
         generate(work, arguments.queries, arguments.individuals, members)
-        print(f"{arguments.queries} queries, {arguments.individuals} individuals, {len(members) + 4} scorers")
+        print(f"{arguments.queries} queries, {arguments.individuals} individuals, {len(ladder(members))} scorers")
         for _ in range(arguments.runs):
             print(run(work))
 
@@ -80,8 +94,16 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     asked = table[table["split"].isin(["query", "calibration"])]
     rows = pd.concat([_answered(generator, asked, ids, name) for name in ladder(members)], ignore_index=True)
     write_candidates(work / PREDICTIONS / "query.parquet", rows)
-    calibration = rows[rows["split"] == "calibration"]
-    write_json(work / DECISION, fit_decisions(calibration, params["evaluate"]["new_share"], ladder(members)))
+    similarity = {name: _similarity(generator, table) for name in (ENSEMBLE, PRETRAINED)}
+    for name, matrix in similarity.items():
+        write_npy(work / SIMILARITY / f"{name}.npy", matrix)
+    calibration, share = rows[rows["split"] == "calibration"], params["evaluate"]["new_share"]
+    content = fit_decisions(calibration, share, ladder(members)) | {
+        "best": choose(calibration, share, CHOOSABLE),
+        "duplicates": agreement(table.assign(cluster=range(len(table)))),
+        "verification": fit_verification(pairs_of(similarity[ENSEMBLE], table, "calibration")),
+    }
+    write_json(work / DECISION, content)
     _write_trainings(work / METRICS, members)
 
 
@@ -140,14 +162,27 @@ def _answered(generator: np.random.Generator, asked: pd.DataFrame, ids: NDArray[
         if not is_new[row] and label not in candidates[row]:
             place = min(int(generator.geometric(0.5)), depth) - 1
             candidates[row, place] = label
+    width, of_photo = len(FEATURES.get(scorer, ())), len(NEW_FEATURES.get(scorer, ()))
     sure = np.where(is_new, 0.0, 2.0)[:, None].astype(np.float32)
     new_score = (generator.normal(size=number) + 2).astype(np.float32)
+    # Every feature is the same score with other noise.
+    features = [np.repeat(row, width) + generator.normal(size=depth * width) for row in scores + sure]
     return asked[["Image", "Id", "split", "truth"]].assign(
         scorer=scorer,
         candidates=candidates.tolist(),
         scores=list(scores + sure),
-        new_score=np.nan if scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN) else new_score,
+        new_score=np.nan if scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN, *FEATURES) else new_score,
+        features=pd.Series(features, index=asked.index, dtype=object),
+        new_features=pd.Series([np.full(of_photo, value) for value in new_score], index=asked.index, dtype=object),
     )
+
+
+def _similarity(generator: np.random.Generator, table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return similarities of the photos set aside to all; those of the same individual are higher, on average."""
+    ids = table["Id"].to_numpy(dtype=str)
+    aside = table["split"].isin(["query", "calibration"]).to_numpy()
+    noise = generator.normal(0.3, 0.15, size=(int(aside.sum()), len(ids))).astype(np.float32)
+    return np.asarray(np.clip(noise + np.float32(0.3) * (ids[aside][:, None] == ids), -1, 1))
 
 
 def _write_trainings(folder: Path, members: list[str]) -> None:

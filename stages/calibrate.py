@@ -1,13 +1,17 @@
-"""calibrate: for every scorer, what its scores say about known and new whales, from the calibration queries."""
+"""calibrate: what each scorer's scores say of known and new whales, which is best, thresholds for pairs."""
 
 from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.files import write_json
-from flukeprint.core.labels import ladder
-from flukeprint.core.layout import DECISION, PREDICTIONS
+from flukeprint.core.files import read_npy, write_json
+from flukeprint.core.labels import CHOOSABLE, ENSEMBLE, ladder
+from flukeprint.core.layout import DECISION, PREDICTIONS, SELECTED, SIMILARITY
 from flukeprint.core.params import load_params
 from flukeprint.scoring.candidates import read_candidates
+from flukeprint.scoring.choice import choose
+from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.decision import fit_decisions
-from flukeprint.selection import CALIBRATION
+from flukeprint.scoring.pairs import pairs_of
+from flukeprint.scoring.verification import fit_verification
+from flukeprint.selection import CALIBRATION, TRAIN, VALID, read_selected
 
 KEYS = ("evaluate.new_share", "ensemble.members")
 
@@ -15,10 +19,17 @@ KEYS = ("evaluate.new_share", "ensemble.members")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
+    share = params.evaluate.new_share
     rows = read_candidates(PREDICTIONS / "query.parquet")
     rows = rows[rows["split"] == CALIBRATION]
-    scorers = ladder(params.ensemble.members)
-    write_json(DECISION, fit_decisions(rows, params.evaluate.new_share, scorers))
+    table = read_selected(SELECTED / "full.parquet")
+    pairs = pairs_of(read_npy(SIMILARITY / f"{ENSEMBLE}.npy"), table, CALIBRATION)
+    content = fit_decisions(rows, share, ladder(params.ensemble.members)) | {
+        "best": choose(rows, share, CHOOSABLE),
+        "duplicates": agreement(table[table["split"].isin([TRAIN, VALID])]),
+        "verification": fit_verification(pairs),
+    }
+    write_json(DECISION, content)
 
 
 if __name__ == "__main__":

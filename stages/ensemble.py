@@ -1,15 +1,17 @@
-"""ensemble: the candidates of every scorer for the queries, and the ensemble's for the test photos."""
+"""ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos; similarities."""
 
+import numpy as np
 import pandas as pd
 
 from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.files import read_npy
-from flukeprint.core.labels import ENSEMBLE, PRETRAINED, ladder
-from flukeprint.core.layout import EMBEDDINGS, FULL_HEADS, PREDICTIONS, SELECTED, VALIDATED
+from flukeprint.core.files import read_npy, write_npy
+from flukeprint.core.labels import CHOOSABLE, DUPLICATES, ENSEMBLE, PRETRAINED, ladder
+from flukeprint.core.layout import EMBEDDINGS, FULL_HEADS, PREDICTIONS, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.params import load_params
 from flukeprint.learning.heads import load_head
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
-from flukeprint.scoring.scorers import Member, classify, score_queries
+from flukeprint.scoring.galleries import Gallery, similarities
+from flukeprint.scoring.scorers import Member, classify, near_duplicates, score_queries
 from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID, class_labels, read_selected, true_labels
 
 KEYS = ("ensemble", "embed", "recipes.*.embed")
@@ -19,33 +21,48 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     views = 2 if params.embed.flip_test else 1
-    members = params.ensemble.members
-    write_candidates(PREDICTIONS / "query.parquet", query_rows(members, views))
-    write_candidates(PREDICTIONS / "test.parquet", test_rows(members, views))
-
-
-def query_rows(names: list[str], views: int) -> pd.DataFrame:
-    """Return the candidates of every scorer, in the ladder's order, for the photos that were set aside."""
+    members = load_members(params.ensemble.members, "train")
     table = read_selected(SELECTED / "full.parquet")
-    asked = table[table["split"].isin([QUERY, CALIBRATION])]
-    gallery = table[table["split"].isin([TRAIN, VALID])]
-    photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))
     pretrained = read_npy(EMBEDDINGS / PRETRAINED / "train.npy")
-    scored = score_queries(asked, gallery, pretrained, load_members(names, "train"), views)
+    write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
+    asked = table["split"].isin([QUERY, CALIBRATION]).to_numpy()
+    for name, parts, used in ((ENSEMBLE, _embeddings(members), views), (PRETRAINED, [pretrained], 1)):
+        write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["row"].to_numpy(), asked, used))
+    write_candidates(PREDICTIONS / "test.parquet", test_rows(table, members, views))
+
+
+def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
+    """Return the candidates of every scorer, in the ladder's order, for the photos that were set aside."""
+    asked = table[table["split"].isin([QUERY, CALIBRATION])]
+    photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))
+    scored = score_queries(asked, _trained(table), pretrained, members, views)
+    names = [member.name for member in members]
     return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in ladder(names)])
 
 
-def test_rows(names: list[str], views: int) -> pd.DataFrame:
-    """Return the ensemble's candidates for the test photos."""
-    test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image"])
-    scored = classify(load_members(names, "test"), test.index.to_numpy(), views, apart=False)
-    return candidate_rows(test, ENSEMBLE, scored[ENSEMBLE])
+def test_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
+    """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
+    test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
+    trained = _trained(table)
+    gallery = Gallery.of(trained, _embeddings(members), views)
+    asked = load_members([member.name for member in members], "test")
+    scored = classify(asked, test.index.to_numpy(), views, apart=False, gallery=gallery)
+    scored[DUPLICATES] = near_duplicates(trained, test["cluster"].tolist())
+    return pd.concat([candidate_rows(test[["Image"]], name, scored[name]) for name in (DUPLICATES, *CHOOSABLE)])
 
 
 def load_members(names: list[str], part: str) -> list[Member]:
     """Read every member's full head and its embeddings of the train or test photos."""
     heads = {name: load_head(FULL_HEADS / f"{name}.safetensors") for name in names}
     return [Member(name, *heads[name], read_npy(EMBEDDINGS / name / f"{part}.npy")) for name in names]
+
+
+def _trained(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"].isin([TRAIN, VALID])]
+
+
+def _embeddings(members: list[Member]) -> list[np.ndarray]:
+    return [member.embeddings for member in members]
 
 
 if __name__ == "__main__":

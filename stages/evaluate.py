@@ -5,16 +5,22 @@ from pathlib import Path
 import pandas as pd
 
 from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.files import read_json, write_json
-from flukeprint.core.layout import DECISION, METRICS, PREDICTIONS, RAW, SELECTED, VALIDATED
+from flukeprint.core.files import read_json, read_npy, write_json
+from flukeprint.core.labels import ENSEMBLE, PRETRAINED
+from flukeprint.core.layout import DECISION, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.params import load_params
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
+from flukeprint.evaluation.enrolment import enrol
 from flukeprint.evaluation.figures import counts, evaluate
-from flukeprint.evaluation.ladder import build_ladder
+from flukeprint.evaluation.ladder import TOP, Ladder, build_ladder
 from flukeprint.evaluation.report import Findings, Sources, write_report
+from flukeprint.evaluation.verification import verify
 from flukeprint.scoring.candidates import read_candidates
+from flukeprint.scoring.choice import best_answers
 from flukeprint.scoring.decision import read_decisions
+from flukeprint.scoring.mixture import mixed, read_mixtures
+from flukeprint.scoring.pairs import pairs_of
 from flukeprint.selection import QUERY, TRAIN, VALID, read_selected
 
 KEYS = ("ensemble.members", "evaluate")
@@ -28,23 +34,42 @@ def main() -> None:
     members = params.ensemble.members
     rows = read_candidates(PREDICTIONS / "query.parquet")
     asked = rows[rows["split"] == QUERY]
-    ladder = build_ladder(asked, read_decisions(DECISION), params.evaluate.new_share, members)
+    decided = read_json(DECISION)
+    ladder = _ladder(asked, decided["best"]["scorer"], params.evaluate.new_share, members)
     photos = pd.read_parquet(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
     gallery = table[table["split"].isin([TRAIN, VALID])]
     figures = evaluate(ladder, params.evaluate.resamples)
-    findings = Findings(ladder, figures, all_curves(ladder), break_down(ladder.queries, photos, gallery))
+    similarity = {name: read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, PRETRAINED)}
+    pairs = {name: pairs_of(matrix, table, QUERY) for name, matrix in similarity.items()}
+    verification, roc = verify(pairs, decided["verification"].get("thresholds", {}), params.evaluate.resamples)
+    curves = all_curves(ladder)
+    for name, points in roc.items():
+        curves.setdefault(name, {})["roc"] = points
+    breakdowns = break_down(ladder.queries, photos, gallery)
+    enrolment = enrol(table, similarity, params.evaluate.resamples)
+    findings = Findings(ladder, figures, curves, breakdowns, verification, enrolment)
     together = {name: row for name, row in figures.items() if name not in ladder.members}
     # The headline stays small, so that `dvc metrics diff` of it reads well; members have a file of their own.
     write_json(METRICS / "evaluation.json", counts(ladder.queries) | together)
     write_json(METRICS / "members.json", {name: row for name, row in figures.items() if name in ladder.members})
     write_json(METRICS / "breakdowns.json", as_metrics(ladder, findings.breakdowns))
+    write_json(METRICS / "verification.json", verification)
+    write_json(METRICS / "enrolment.json", enrolment)
     write_curves(METRICS / "curves", findings.curves)
     histories = {
         stage: {name: read_json(METRICS / stage / f"{name}.json")["history"] for name in members} for stage in TRAININGS
     }
     sources = Sources(RAW / "train", photos, gallery, histories)
     write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
+
+
+def _ladder(asked: pd.DataFrame, best: str | None, share: float, members: list[str]) -> Ladder:
+    """Let every scorer answer, and the best one after the labels of near-duplicates, if one was chosen."""
+    ladder = build_ladder(mixed(asked, read_mixtures(DECISION)), read_decisions(DECISION), share, members)
+    if best is None or not ladder.queries.images:
+        return ladder
+    return ladder.with_best(best, best_answers(asked, DECISION, TOP))
 
 
 if __name__ == "__main__":

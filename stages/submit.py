@@ -1,10 +1,11 @@
-"""submit: the ensemble's five labels for every test photo, in the rows of the sample submission."""
+"""submit: the five labels of the ensemble, or of the best scorer, for every test photo, in the sample's rows."""
 
 from flukeprint.core.errors import exit_cleanly
 from flukeprint.core.labels import ENSEMBLE
 from flukeprint.core.layout import DECISION, PREDICTIONS, RAW, SUBMISSION
 from flukeprint.core.params import load_params
 from flukeprint.scoring.candidates import read_candidates
+from flukeprint.scoring.choice import best_answers
 from flukeprint.scoring.decision import as_ordinary_class, calibrated, decision_of
 from flukeprint.submission import MAX_LABELS, check_submission, write_submission
 from flukeprint.tables import require_table
@@ -17,12 +18,16 @@ def main() -> None:
     params = load_params(KEYS)
     sample = require_table(RAW / "sample_submission.csv")
     rows = read_candidates(PREDICTIONS / "test.parquet")
-    check_submission(rows, sample["Image"])
-    if params.submit.decision == "calibrated":
-        answers = calibrated(rows, decision_of(ENSEMBLE, DECISION), MAX_LABELS)
-    else:
-        answers = as_ordinary_class(rows, MAX_LABELS)
-    labels = dict(zip(rows["Image"], answers.labels, strict=True))
+    own = rows[rows["scorer"] == ENSEMBLE]
+    check_submission(own, sample["Image"])
+    match params.submit.decision:
+        case "best":
+            answers = best_answers(rows, DECISION, MAX_LABELS)
+        case "calibrated":
+            answers = calibrated(own, decision_of(ENSEMBLE, DECISION), MAX_LABELS)
+        case _:
+            answers = as_ordinary_class(own, MAX_LABELS)
+    labels = dict(zip(own["Image"], answers.labels, strict=True))
     write_submission(SUBMISSION, sample["Image"].tolist(), [labels[image] for image in sample["Image"]])
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from bench.evaluation import generate
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.core.labels import CHOOSABLE, NEW_WHALE
 from flukeprint.evaluation import words
 from flukeprint.evaluation.ladder import build_ladder
 from flukeprint.evaluation.pictures import Pictures
@@ -28,6 +28,16 @@ ROOT = Path(__file__).parent.parent
 MEMBERS = ["m1", "m2"]
 OUTPUTS = ("metrics/evaluation.json", "metrics/members.json", "metrics/breakdowns.json")
 REPORT = "reports/evaluation/index.html"
+# What calibrate writes where there is nothing to calibrate with.
+UNDECIDED = {
+    "share": 0.325,
+    "scorers": {},
+    "mixtures": {},
+    "without": {},
+    "best": {"scorer": None, "map5": {}, "folds": 0},
+    "duplicates": {"photos": 0, "agreeing": 0, "probability": 0.5},
+    "verification": {"without": "no pairs"},
+}
 HOSTILE = "<script>alert('x')</script>&\".jpg"
 
 
@@ -55,7 +65,9 @@ def test_metrics_are_flat_with_the_members_apart(generated):
     assert evaluation["queries"] == 45
     assert evaluation["new_queries"] == 15
     rungs = {key for key, value in evaluation.items() if isinstance(value, dict)}
-    assert rungs == {"all_new", "most_frequent", "duplicates", "pretrained_knn", "ensemble", "ensemble_class"}
+    assert rungs == {
+        "all_new", "most_frequent", "duplicates", "pretrained_knn", *CHOOSABLE, "ensemble_class", "best",
+    }  # fmt: skip
     assert set(members) == set(MEMBERS)
     for row in [*(evaluation[name] for name in rungs), *members.values()]:
         assert all(isinstance(value, float | int) for value in row.values())
@@ -107,14 +119,21 @@ def test_the_page_loads_nothing(generated):
 def test_the_page_has_every_part(generated):
     text = (generated / REPORT).read_text()
     page = Page(text)
-    assert {"ladder", "curves", "whom", "examples", "training", "asked", "lot", "right", "new_wrong"} <= set(page.ids)
+    assert {"ladder", "curves", "pairs", "whom", "examples", "training", "asked", "lot", "right", "new_wrong"} <= set(
+        page.ids
+    )
     said = " ".join("".join(page.texts).split())
     for title, _ in words.CURVES.values():
         assert title in said
     for _, title, explained in words.RANKING + words.OPEN_SET + words.CALIBRATION:
         assert title in said
         assert explained in said
-    for phrase in ("People decide.", "Of 100 photos of whales that it knows, the ensemble", "full fine-tuning: loss"):
+    for phrase in (
+        "People decide.",
+        "Of 100 photos of whales that it knows, ",
+        "full fine-tuning: loss",
+        *words.SIMILARITIES.values(),
+    ):
         assert phrase in said
     # Each thumbnail is on a sheet that the style sheet has.
     sheets = set(re.findall(r'class="t t(\d+)"', text))
@@ -126,7 +145,7 @@ def test_lists_without_a_query_are_named_at_the_end(tmp_path):
     generate(tmp_path, 30, 20, ["m1"])
     table = pd.read_parquet(tmp_path / "data/predictions/query.parquet")
     table[table["truth"] == NEW_WHALE].to_parquet(tmp_path / "data/predictions/query.parquet")
-    write_json(tmp_path / "models/decision.json", {"share": 0.325, "scorers": {}, "without": {}})
+    write_json(tmp_path / "models/decision.json", UNDECIDED)
     evaluate(tmp_path)
     text = (tmp_path / REPORT).read_text()
     assert "right" not in Page(text).ids
@@ -157,7 +176,7 @@ def test_without_queries_the_page_says_so(tmp_path):
     generate(tmp_path, 30, 20, ["m1"])
     table = pd.read_parquet(tmp_path / "data/predictions/query.parquet").iloc[:0]
     table.to_parquet(tmp_path / "data/predictions/query.parquet")
-    write_json(tmp_path / "models/decision.json", {"share": 0.325, "scorers": {}, "without": {}})
+    write_json(tmp_path / "models/decision.json", UNDECIDED)
     evaluate(tmp_path)
     assert json.loads((tmp_path / "metrics/evaluation.json").read_text()) == {
         "queries": 0,
@@ -173,9 +192,9 @@ def test_results_print_the_ladder_from_the_bottom_up(generated, monkeypatch):
     monkeypatch.chdir(generated)
     lines = results_text().splitlines()
     assert lines[0] == "45 queries, 15 of them new whales"
-    names = [line.split()[0] for line in lines[3:11]]
+    names = [line.split()[0] for line in lines[3:16]]
     assert names == [
-        "all_new", "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble_class", "ensemble",
+        "all_new", "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble_class", *CHOOSABLE, "best",
     ]  # fmt: skip
     assert lines[3].split()[1:5] == ["0.325", "0.325", "-", "0.325"]
     assert any("reports/evaluation/index.html" in line for line in lines)

@@ -64,7 +64,7 @@ def test_reference_values_of_the_report():
         ("ensemble.members", ["../a"], "ensemble.members.0: is '../a'"),
         ("select.holdout", 1.0, "select.holdout: is 1.0"),
         ("select.protocol", "kaggle", "select.protocol: is 'kaggle', expected 'grouped' or 'mlebench'"),
-        ("submit.decision", "best", "submit.decision: is 'best', expected 'class' or 'calibrated'"),
+        ("submit.decision", "first", "submit.decision: is 'first', expected 'class', 'calibrated' or 'best'"),
         ("runtime.precision", "fp8", "runtime.precision: is 'fp8', expected 'auto', 'fp32' or 'bf16'"),
     ],
 )

@@ -12,6 +12,9 @@ import yaml
 
 from flukeprint.core.errors import exit_cleanly
 from flukeprint.core.files import write_npy, write_safetensors
+from flukeprint.core.labels import CHOOSABLE
+from flukeprint.scoring.decision import calibrated, decision_of
+from flukeprint.scoring.mixture import mixed, read_mixtures
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,9 +116,10 @@ def write_scored_inputs(folder: Path) -> None:
     for name in ("data/selected", "data/validated", "data/raw"):
         (folder / name).mkdir(parents=True)
     table.assign(split=splits).to_parquet(folder / "data/selected/full.parquet")
-    test = pd.DataFrame({"Image": [f"t{n}.jpg" for n in range(9)]})
+    # The first two test photos are nearly the same as labelled ones: one trained on, one set aside.
+    test = pd.DataFrame({"Image": [f"t{n}.jpg" for n in range(9)], "cluster": [7, 10, *range(100, 107)]})
     test.to_parquet(folder / "data/validated/test.parquet")
-    test[::-1].assign(Id="new_whale").to_csv(folder / "data/raw/sample_submission.csv", index=False)
+    test[["Image"]][::-1].assign(Id="new_whale").to_csv(folder / "data/raw/sample_submission.csv", index=False)
     labels = sorted(set(ids) - {"w_10"})
     for member in ("m1", "m2", "pretrained"):
         for part, number in (("train", 72), ("test", 9)):
@@ -137,19 +141,24 @@ def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scor
     run_stages("ensemble", "calibrate")
     rows = pd.read_parquet(scored / "data/predictions/query.parquet")
     assert list(rows.columns) == [
-        "Image", "Id", "split", "truth", "scorer", "candidates", "scores", "new_score"
+        "Image", "Id", "split", "truth", "scorer", "candidates", "scores", "new_score", "features", "new_features"
     ]  # fmt: skip
     assert rows["scorer"].unique().tolist() == [
-        "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble"
+        "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", *CHOOSABLE
     ]  # fmt: skip
-    assert (rows.groupby("scorer")["Image"].agg(list).map(tuple).nunique(), len(rows)) == (1, 6 * 28)
+    assert (rows.groupby("scorer")["Image"].agg(list).map(tuple).nunique(), len(rows)) == (1, 10 * 28)
     assert rows.loc[rows["Id"] == "w_10", "truth"].unique().tolist() == ["new_whale"]
     assert not rows["candidates"].map(lambda labels: bool({"new_whale", "w_10"} & set(labels))).any()
     test = pd.read_parquet(scored / "data/predictions/test.parquet")
-    assert list(test.columns) == ["Image", "scorer", "candidates", "scores", "new_score"]
-    assert test["Image"].tolist() == [f"t{n}.jpg" for n in range(9)]
+    assert list(test.columns) == [
+        "Image", "scorer", "candidates", "scores", "new_score", "features", "new_features"
+    ]  # fmt: skip
+    assert test["Image"].tolist() == [f"t{n}.jpg" for n in range(9)] * 6
+    assert test["scorer"].unique().tolist() == ["duplicates", *CHOOSABLE]
     decisions = json.loads((scored / "models/decision.json").read_text())
-    assert sorted(decisions["scorers"]) == ["ensemble", "m1", "m2", "most_frequent", "pretrained_knn"]
+    assert sorted(decisions["scorers"]) == sorted(["m1", "m2", "most_frequent", "pretrained_knn", *CHOOSABLE])
+    assert sorted(decisions["mixtures"]) == ["blend", "gallery"]
+    assert sorted(decisions["best"]["map5"]) == sorted(CHOOSABLE)
     assert decisions["scorers"]["ensemble"]["known_queries"] == 10
     assert decisions["without"] == {"duplicates": "no calibration query has a candidate"}
 
@@ -161,6 +170,7 @@ def test_the_submission_ranks_new_whale_as_declared(scored, kind):
     submission = pd.read_csv(scored / "data/submission.csv").set_index("Image")["Id"]
     assert submission.index.tolist() == [f"t{n}.jpg" for n in range(8, -1, -1)]
     rows = pd.read_parquet(scored / "data/predictions/test.parquet").set_index("Image")
+    rows = rows[rows["scorer"] == "ensemble"]
     decision = json.loads((scored / "models/decision.json").read_text())["scorers"]["ensemble"]
     for image, row in rows.iterrows():
         key = dict(zip(row["candidates"], row["scores"], strict=True))
@@ -172,6 +182,38 @@ def test_the_submission_ranks_new_whale_as_declared(scored, kind):
         assert submission[image].split(" ") == [label for label, _ in expected[:5]]
 
 
+def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored):
+    change(scored, submit__decision="best")
+    run_stages("ensemble", "calibrate", "submit")
+    submission = pd.read_csv(scored / "data/submission.csv").set_index("Image")["Id"].str.split(" ")
+    decisions = json.loads((scored / "models/decision.json").read_text())
+    best = decisions["best"]
+    assert best["map5"][best["scorer"]] == max(best["map5"].values())
+    # No two photos here are near-duplicates: the rule of succession says one half.
+    assert decisions["duplicates"] == {"agreeing": 0, "photos": 0, "probability": 0.5}
+    assert submission["t0.jpg"][0] == "w_00"  # photo 7 is trained on, and is of the second label
+    rows = mixed(pd.read_parquet(scored / "data/predictions/test.parquet"), read_mixtures("models/decision.json"))
+    own = rows[rows["scorer"] == best["scorer"]]
+    answers = calibrated(own, decision_of(best["scorer"], "models/decision.json"), 5)
+    expected = dict(zip(own["Image"], answers.labels, strict=True))
+    assert {image: labels for image, labels in expected.items() if image != "t0.jpg"} == {
+        image: labels for image, labels in submission.items() if image != "t0.jpg"
+    }
+
+
+def test_similarities_are_of_the_photos_set_aside_to_all(scored):
+    run_stages("ensemble")
+    table = pd.read_parquet(scored / "data/selected/full.parquet")
+    aside = table.loc[table["split"].isin(["query", "calibration"]), "row"].to_numpy()
+    for name, members in (("ensemble", ("m1", "m2")), ("pretrained", ("pretrained",))):
+        parts = [np.load(scored / f"data/embeddings/{member}/train.npy")[:, 0].astype(float) for member in members]
+        scaled = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+        expected = np.mean([part[aside] @ part.T for part in scaled], axis=0)
+        found = np.load(scored / f"data/predictions/similarity/{name}.npy")
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_without_calibration_queries_only_the_class_can_be_submitted(scored, monkeypatch):
     path = scored / "data/selected/full.parquet"
     table = pd.read_parquet(path)
@@ -180,6 +222,8 @@ def test_without_calibration_queries_only_the_class_can_be_submitted(scored, mon
     run_stages("ensemble", "calibrate")
     assert len(pd.read_parquet(scored / "data/predictions/query.parquet")) == 0
     assert "has no decision for ensemble: there are no calibration queries" in message_of("submit", monkeypatch)
+    change(scored, submit__decision="best")
+    assert "names no best scorer: too few calibration queries" in message_of("submit", monkeypatch)
     assert not (scored / "data/submission.csv").exists()
     change(scored, submit__decision="class")
     run_stages("submit")

@@ -10,6 +10,9 @@ SELECTED = Path("data/selected")
 PIXELS = Path("data/pixels")
 EMBEDDINGS = Path("data/embeddings")
 PREDICTIONS = Path("data/predictions")
+# Cosine similarities of the photos that were set aside (rows) to all photos of the full set (columns), float32; both
+# in the order of data/selected/full.parquet. ensemble.npy: by the members' joined vectors; pretrained.npy.
+SIMILARITY = PREDICTIONS / "similarity"
 SUBMISSION = Path("data/submission.csv")
 
 BACKBONE = Path("models/backbone")

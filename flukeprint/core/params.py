@@ -223,9 +223,9 @@ class EvaluateParams(Section):
 
 
 class SubmitParams(Section):
-    """`submit`: how new_whale is ranked among the individuals."""
+    """`submit`: whose answers are handed in, and how new_whale is ranked among the individuals."""
 
-    decision: Literal["class", "calibrated"]
+    decision: Literal["class", "calibrated", "best"]
 
 
 class RuntimeParams(Section):

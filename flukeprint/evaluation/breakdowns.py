@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint.core.labels import ALL_NEW, ENSEMBLE_CLASS, MOST_FREQUENT
+from flukeprint.core.labels import ALL_NEW, BEST, ENSEMBLE_CLASS, GALLERY_CENTRE, GALLERY_NEAREST, MOST_FREQUENT
 from flukeprint.evaluation.figures import accuracies
 from flukeprint.metrics import new_share_weights, weighted_mean
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from flukeprint.evaluation.ladder import Ladder, Queries, Rung
 
-# Two rungs that do not look at the photo, and one that ranks individuals as the ensemble does.
-_LEFT_OUT = (ALL_NEW, MOST_FREQUENT, ENSEMBLE_CLASS)
+# Two rungs that do not look at the photo, and those that rank individuals as another does, or nearly.
+_LEFT_OUT = (ALL_NEW, MOST_FREQUENT, ENSEMBLE_CLASS, GALLERY_NEAREST, GALLERY_CENTRE, BEST)
 _SIDES = (100, 200, 400, 800)  # px
 _DIGITS = 6
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from flukeprint.core.labels import ALL_NEW, DUPLICATES, ENSEMBLE, ENSEMBLE_CLASS, MOST_FREQUENT, PRETRAINED_KNN
+from flukeprint.core.labels import (
+    ALL_NEW,
+    BEST,
+    BLEND,
+    DUPLICATES,
+    ENSEMBLE,
+    ENSEMBLE_CLASS,
+    GALLERY,
+    GALLERY_CENTRE,
+    GALLERY_NEAREST,
+    MOST_FREQUENT,
+    PRETRAINED,
+    PRETRAINED_KNN,
+)
 from flukeprint.evaluation import words
 from flukeprint.evaluation.svg import Axis, Line, line_chart, nice_high, percent_axis, swatch, whisker, whisker_axis
 
@@ -20,20 +34,34 @@ if TYPE_CHECKING:
 Histories = dict[str, dict[str, list[dict[str, float]]]]
 
 # Numbers of CSS classes. Every rung keeps its line; rungs without one of their own share the rest.
-_STYLES = {ALL_NEW: 0, MOST_FREQUENT: 1, DUPLICATES: 2, PRETRAINED_KNN: 3, ENSEMBLE: 4, ENSEMBLE_CLASS: 5}
-_OTHERS = (6, 7, 8)
+_STYLES = {
+    ALL_NEW: 0,
+    MOST_FREQUENT: 1,
+    DUPLICATES: 2,
+    PRETRAINED_KNN: 3,
+    PRETRAINED: 3,
+    ENSEMBLE: 4,
+    ENSEMBLE_CLASS: 5,
+    GALLERY: 6,
+    BLEND: 7,
+}
+_OTHERS = (8,)
+# The two parts of `gallery`, and the rung that is another's but for near-duplicates: their lines hide others.
+_ALIKE = {GALLERY_NEAREST, GALLERY_CENTRE, BEST}
 # By curve: rungs that have nothing to say there. A ranking is the same with and without new_whale as a class.
 _LEFT_OUT: dict[str, set[str]] = {
-    "cmc": {ENSEMBLE_CLASS},
-    "precision_recall": {MOST_FREQUENT},
-    "reliability": {ALL_NEW, MOST_FREQUENT},
-    "new_share": set(),
+    "cmc": {ENSEMBLE_CLASS, *_ALIKE},
+    "precision_recall": {MOST_FREQUENT, *_ALIKE},
+    "reliability": {ALL_NEW, MOST_FREQUENT, *_ALIKE},
+    "new_share": _ALIKE,
+    "roc": set(),
 }
 _AXES = {
     "cmc": ("rank", "identified"),
     "precision_recall": ("recall", "envelope"),
     "reliability": ("confidence", "accuracy"),
     "new_share": ("share", "map5"),
+    "roc": ("far", "tar"),
 }
 
 
@@ -89,6 +117,11 @@ def _chart(name: str, title: str, says: str, lines: Sequence[Line], new_share: f
         case "reliability":
             x, y = percent_axis("probability of the first answer"), percent_axis("share that is right")
             svg = line_chart(title, x, y, lines, diagonal=True)
+        case "roc":
+            ticks = range(-4, 1)
+            x = Axis("false accepts (FAR)", -4, 0, list(ticks), [f"{100.0 * 10.0**tick:g} %" for tick in ticks])
+            lines = [Line(line.name, [(math.log10(x), y) for x, y in line.points], line.style) for line in lines]
+            svg = line_chart(title, x, percent_axis("pairs of the same whale accepted (TAR)"), lines)
         case _:
             x = Axis("share of new whales", 0.1, 0.6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
             svg = line_chart(title, x, percent_axis("MAP@5", nice_high(highs)), lines, mark=new_share)

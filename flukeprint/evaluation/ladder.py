@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.labels import ALL_NEW, ENSEMBLE, ENSEMBLE_CLASS, NEW_WHALE
+from flukeprint.core.labels import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS, NEW_WHALE
 from flukeprint.metrics import first_ranks, new_share_weights, reciprocal_ranks
 from flukeprint.scoring.decision import Answers, as_ordinary_class, calibrated
 
@@ -104,6 +104,7 @@ class Ladder:
     queries: Queries
     rungs: dict[str, Rung]
     members: frozenset[str]  # names of the rungs that are single members
+    best: str | None = None  # the scorer that the best rung uses, if there is such a rung
 
     @property
     def main(self) -> list[Rung]:
@@ -117,15 +118,21 @@ class Ladder:
 
     @property
     def top(self) -> Rung:
-        """The rung that the report is about: the ensemble, or the highest there is."""
-        return self.rungs.get(ENSEMBLE) or list(self.rungs.values())[-1]
+        """The rung that the report is about: the best, else the ensemble, or the highest there is."""
+        return self.rungs.get(BEST) or self.rungs.get(ENSEMBLE) or list(self.rungs.values())[-1]
+
+    def with_best(self, scorer: str, answers: Answers) -> Ladder:
+        """Add the best rung: the answers of the chosen scorer, after the labels of near-duplicates."""
+        rung = Rung(BEST, self.queries, answers, self.rungs[scorer].candidates)
+        return replace(self, rungs=self.rungs | {BEST: rung}, best=scorer)
 
 
 def build_ladder(rows: pd.DataFrame, decisions: Mapping[str, Decision], new_share: float, members: list[str]) -> Ladder:
     """Let every scorer answer its queries: by its calibrated decision, where it has one.
 
     Args:
-        rows: the queries' rows of data/predictions/query.parquet; scorers in the order of the ladder.
+        rows: the queries' rows of data/predictions/query.parquet, without features (`mixed`); scorers in the order of
+            the ladder.
         decisions: by scorer, from models/decision.json.
         new_share: the share of new whales that scores are weighted to.
         members: names of the scorers that are single members.

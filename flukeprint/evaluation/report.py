@@ -35,6 +35,8 @@ class Findings:
     figures: dict[str, dict[str, float]]
     curves: dict[str, dict[str, Points]]
     breakdowns: list[Breakdown]
+    verification: dict[str, Any]  # metrics/verification.json
+    enrolment: dict[str, Any]  # metrics/enrolment.json
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def _shown(findings: Findings, sources: Sources, examples: int, workers: int) ->
         "reference": REFERENCE,
         "headline": words.headline(ladder, findings.figures),
         "whiskers": drawings.whiskers(findings.figures, ladder.queries.new_share),
+        "verification": findings.verification,
+        "enrolment": findings.enrolment,
         "charts": drawings.curve_charts(findings.curves, ladder.queries.new_share),
         "training": drawings.training_charts(sources.histories),
         "twins": int(has_twin(ladder.queries, sources.photos, sources.gallery).sum()),

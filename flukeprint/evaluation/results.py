@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from flukeprint.core.files import read_json
-from flukeprint.core.labels import ALL_NEW, DUPLICATES, ENSEMBLE, ENSEMBLE_CLASS, MOST_FREQUENT, PRETRAINED_KNN
+from flukeprint.core.labels import (
+    ALL_NEW,
+    BEST,
+    CHOOSABLE,
+    DUPLICATES,
+    ENSEMBLE_CLASS,
+    MOST_FREQUENT,
+    PRETRAINED_KNN,
+)
 from flukeprint.core.layout import METRICS, PREDICTIONS, SUBMISSION
 
 # JSON keeps no order: the ladder's ends; what is not named here, such as the members, stands between them.
 _BELOW = (ALL_NEW, MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN)
-_ABOVE = (ENSEMBLE_CLASS, ENSEMBLE)
+_ABOVE = (ENSEMBLE_CLASS, *CHOOSABLE, BEST)
 _TITLES = {
     "map5": "MAP@5",
     "interval": "95 % interval",

@@ -21,6 +21,7 @@ class Axis:
     low: float
     high: float
     ticks: Sequence[float]
+    texts: Sequence[str] = ()  # of the ticks, where they are not the numbers themselves
 
     def at(self, value: float) -> float:
         """Return where a value lies, 0 at the low end and 1 at the high one; values outside lie at the ends."""
@@ -85,10 +86,10 @@ def _grid(x: Axis, y: Axis) -> str:
         _, height = _place((x.low, tick), x, y)
         parts.append(f'<path class="grid" d="M{_LEFT} {height:g}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text class="y" x="{_LEFT - 6}" y="{height + 4:g}">{_number(tick)}</text>')
-    for tick in x.ticks:
+    for tick, text in zip(x.ticks, x.texts or [_number(tick) for tick in x.ticks], strict=True):
         across, _ = _place((tick, y.low), x, y)
         parts.append(f'<path class="grid" d="M{across:g} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text class="x" x="{across:g}" y="{_HEIGHT - _BOTTOM + 16}">{_number(tick)}</text>')
+        parts.append(f'<text class="x" x="{across:g}" y="{_HEIGHT - _BOTTOM + 16}">{escape(text)}</text>')
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(
         f'<text class="x axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 6}">{escape(x.label)}</text>'

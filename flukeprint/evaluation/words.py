@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flukeprint.core.labels import ALL_NEW, DUPLICATES, ENSEMBLE, ENSEMBLE_CLASS, MOST_FREQUENT, PRETRAINED_KNN
+from flukeprint.core.labels import (
+    ALL_NEW,
+    BEST,
+    BLEND,
+    DUPLICATES,
+    ENSEMBLE,
+    ENSEMBLE_CLASS,
+    GALLERY,
+    GALLERY_CENTRE,
+    GALLERY_NEAREST,
+    MOST_FREQUENT,
+    PRETRAINED,
+    PRETRAINED_KNN,
+)
 from flukeprint.evaluation.figures import LEVEL, REFERENCE
 
 if TYPE_CHECKING:
@@ -20,6 +33,10 @@ _RUNGS = {
     PRETRAINED_KNN: "finds similar photos with a network that was never trained on flukes",
     ENSEMBLE: "all members together, with the calibrated decision for new whales",
     ENSEMBLE_CLASS: "the same, with “new whale” as one more class, as in the reference report",
+    GALLERY_NEAREST: "finds the individual with the most similar photo, by the trained networks",
+    GALLERY_CENTRE: "finds the individual whose photos are most similar on average, by the trained networks",
+    GALLERY: "both of these together, weighted; individuals can be added without training",
+    BLEND: "the photo search and the ensemble's classes together, weighted",
 }
 
 # (key in the figures, column's title, the figure in one plain sentence)
@@ -64,6 +81,27 @@ CURVES = {
         "First answers in groups of similar probability (across) and how many of each group are right (up). On the "
         "dashed line, a probability can be taken at its word; below it, the scorer is too sure.",
     ),
+    "roc": (
+        "Do two photos show the same whale?",
+        "The share of pairs of the same whale that are accepted (up) if so many pairs of different whales are accepted "
+        "by mistake (across, in powers of ten).",
+    ),
+}
+
+
+# What compares two photos.
+SIMILARITIES = {
+    ENSEMBLE: "the trained networks",
+    PRETRAINED: "a network that was never trained on flukes",
+}
+ASKED = {
+    "held_out": "never trained on, enrolled with one photo",
+    "trained": "trained on, one photo in the gallery",
+}
+OPERATING_POINTS = {
+    "far_1e-2": "1 in 100 pairs of different whales",
+    "far_1e-3": "1 in 1,000 pairs of different whales",
+    "eer": "as many false accepts as false refusals",
 }
 
 
@@ -71,6 +109,8 @@ def about_rung(name: str, ladder: Ladder) -> str:
     """Say in a few words what a scorer does."""
     if name in ladder.members:
         return "one network of the ensemble"
+    if name == BEST:
+        return f"{ladder.best}, which other photos chose; labels of nearly the same pictures come first"
     if name == ENSEMBLE and not ladder.calibrated:
         return "all members together, with “new whale” as one more class"
     return _RUNGS.get(name, "")
@@ -79,11 +119,17 @@ def about_rung(name: str, ladder: Ladder) -> str:
 def headline(ladder: Ladder, figures: Figures) -> list[str]:
     """Say in plain words how good the highest rung is, and what to make of it."""
     found = figures[ladder.top.name]
-    name = "the ensemble" if ladder.top.name == ENSEMBLE else ladder.top.name
+    name = _called(ladder)
     sentences = _of_hundred(name, found)
     if "map5" in found:
         sentences += [_score(ladder, found), *_against_reference(name, found)]
     return sentences
+
+
+def _called(ladder: Ladder) -> str:
+    """Name the highest rung in a sentence."""
+    name = ladder.best if ladder.best and ladder.top.name == BEST else ladder.top.name
+    return "the ensemble" if name == ENSEMBLE else name
 
 
 def _of_hundred(name: str, found: dict[str, float]) -> list[str]:

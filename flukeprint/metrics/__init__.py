@@ -41,7 +41,17 @@ from flukeprint.metrics.resampling import (
     compare_runs,
     permutation_p_value,
 )
-from flukeprint.metrics.roc import RocCurve, auroc, equal_error_rate, fpr_at_tpr, roc_curve, tar_at_far
+from flukeprint.metrics.roc import (
+    RocCurve,
+    auroc,
+    equal_error_rate,
+    fpr_at_tpr,
+    roc_curve,
+    roc_curve_of_few,
+    tar_at_far,
+    threshold_at_eer,
+    threshold_at_far,
+)
 from flukeprint.metrics.weights import new_share_weights, weighted_mean
 
 __all__ = [
@@ -77,8 +87,11 @@ __all__ = [
     "reciprocal_ranks",
     "reliability_bins",
     "roc_curve",
+    "roc_curve_of_few",
     "score_ranks",
     "tar_at_far",
+    "threshold_at_eer",
+    "threshold_at_far",
     "top_k_accuracy",
     "unknown_accuracy",
     "weighted_mean",

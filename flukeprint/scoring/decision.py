@@ -15,8 +15,9 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.core.labels import GALLERY, NEW_WHALE
 from flukeprint.scoring.logit import LogLoss, ScoreTable, logits, softmax
+from flukeprint.scoring.mixture import FEATURES, NEW_FEATURES, Mixture, mix, read_mixtures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +89,8 @@ def calibrated(rows: pd.DataFrame, decision: Decision, top: int) -> Answers:
             "Run `dvc repro calibrate` to fit it to them."
         )
     new = decision.new + (0.0 if weight is None else weight * table.new_score)
-    together = logits(table, decision.inverse_temperature, decision.other, np.broadcast_to(new, len(rows)))
+    slope = np.array([decision.inverse_temperature])
+    together = logits(table, slope, decision.other, np.broadcast_to(new, len(rows)))
     # Another known individual has its share of the probability, but no label to answer with.
     answerable = np.delete(together, -2, axis=1)
     return _ranked(table, answerable, np.delete(softmax(together), -2, axis=1), top)
@@ -146,17 +148,54 @@ def fit_decision(rows: pd.DataFrame, share: float) -> Decision:
         raise FlukeprintError(f"a decision cannot be fitted: {reason}.")
     problem = LogLoss.of(rows, share)
     a, b, c, d = (_rounded(value) for value in problem.minimum())
-    loss = problem.log_loss(np.array([a, b, c, d]))
+    return _decision(problem, rows, (a, b, c, None if np.isnan(problem.table.new_score).all() else d))
+
+
+def _decision(problem: LogLoss, rows: pd.DataFrame, fitted: tuple[float, float, float, float | None]) -> Decision:
+    """Return the decision of a scorer with one score per candidate, of which `problem` is made."""
+    a, b, c, d = fitted
     is_new = rows["truth"] == NEW_WHALE
     return Decision(
         inverse_temperature=a,
         other=b,
         new=c,
-        new_score_weight=None if np.isnan(problem.table.new_score).all() else d,
+        new_score_weight=d,
         known_queries=int((~is_new).sum()),
         new_queries=int(is_new.sum()),
-        log_loss=_rounded(loss),
+        log_loss=_rounded(problem.log_loss(np.array([a, b, c, d or 0.0]))),
     )
+
+
+def fit_mixture(rows: pd.DataFrame, scorer: str, share: float) -> tuple[Mixture, Decision]:
+    """Fit the weights of a scorer's features, and the decision on the mixed score, in one.
+
+    If no feature helps to tell the right candidate, all weigh the same and the inverse temperature is 0.
+
+    Args:
+        rows: rows of query.parquet of this scorer and one split (calibration).
+        scorer: one of those in flukeprint/scoring/mixture.py.
+        share: declared share of new whales.
+
+    Raises:
+        FlukeprintError: as `fit_decision`.
+
+    """
+    if reason := nothing_to_fit(rows):
+        raise FlukeprintError(f"a decision cannot be fitted: {reason}.")
+    problem = LogLoss.of(rows, share)
+    fit = problem.fit()
+    total = float(fit.slopes.sum())
+    shares = fit.slopes / total if total > 0 else np.full(len(fit.slopes), 1 / len(fit.slopes))
+    absent = [bool(np.isnan(column).all()) for column in problem.table.new_features.T]
+    of_photo = zip(NEW_FEATURES[scorer], fit.new_weights.tolist(), absent, strict=True)
+    mixture = Mixture(
+        {name: _rounded(value) for name, value in zip(FEATURES[scorer], shares.tolist(), strict=True)},
+        {name: _rounded(value) for name, value, is_absent in of_photo if not is_absent},
+    )
+    scored = mix(rows, scorer, mixture)
+    weight = 1.0 if any(mixture.new_features.values()) else None
+    fitted = (_rounded(total), _rounded(fit.other), _rounded(fit.new), weight)
+    return mixture, _decision(LogLoss.of(scored, share), scored, fitted)
 
 
 def _rounded(value: float) -> float:
@@ -164,8 +203,15 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def fit_scorer(rows: pd.DataFrame, scorer: str, share: float) -> tuple[Mixture | None, Decision]:
+    """Fit a scorer's decision, and its mixture if it has features."""
+    if scorer in FEATURES:
+        return fit_mixture(rows, scorer, share)
+    return None, fit_decision(rows, share)
+
+
 def fit_decisions(rows: pd.DataFrame, share: float, scorers: list[str]) -> dict[str, Any]:
-    """Return the content of models/decision.json: share, a decision per scorer, and why others have none.
+    """Return what models/decision.json says of scorers: share, decisions, mixtures, and why others have none.
 
     Args:
         rows: the calibration rows of query.parquet, of all scorers.
@@ -174,14 +220,18 @@ def fit_decisions(rows: pd.DataFrame, share: float, scorers: list[str]) -> dict[
 
     """
     fitted: dict[str, Any] = {}
+    mixtures: dict[str, Any] = {}
     without: dict[str, str] = {}
     for scorer in scorers:
         own = rows[rows["scorer"] == scorer]
         if reason := nothing_to_fit(own):
             without[scorer] = reason
-        else:
-            fitted[scorer] = asdict(fit_decision(own, share))
-    return {"share": share, "scorers": fitted, "without": without}
+            continue
+        mixture, decision = fit_scorer(own, scorer, share)
+        fitted[scorer] = asdict(decision)
+        if mixture:
+            mixtures[scorer] = asdict(mixture)
+    return {"share": share, "scorers": fitted, "mixtures": mixtures, "without": without}
 
 
 def read_decisions(path: Path | str) -> dict[str, Decision]:
@@ -205,3 +255,14 @@ def decision_of(scorer: str, path: Path | str) -> Decision:
             "or set calibration queries aside (select.holdout)."
         )
     return decisions[scorer]
+
+
+def gallery_blend(path: Path | str) -> tuple[float, Decision]:
+    """Return what identification in an evolving gallery needs: (w, decision on w x nearest + (1 - w) x centre).
+
+    Raises:
+        FlukeprintError: the gallery's scorer was not calibrated; the message says why.
+
+    """
+    decision = decision_of(GALLERY, path)
+    return read_mixtures(path)[GALLERY].features["nearest"], decision

@@ -1,18 +1,20 @@
 """The conditional (multinomial) logit behind a decision, with parameters shared by all candidates (McFadden 1974).
 
-For a photo with candidate scores s_1, ..., s_m and new_whale's score n:
+For a photo whose candidate i has the features x_i1, ..., x_iK, and that has itself the features z_1, ..., z_L:
 
-    logit(candidate i) = a s_i        a >= 0
+    logit(candidate i) = a_1 x_i1 + ... + a_K x_iK        every a >= 0
     logit(another known individual) = b
-    logit(new whale) = c + d n        d is 0 where the scorer has no score for new_whale
+    logit(new whale) = c + d_1 z_1 + ... + d_L z_L        d is 0 where the scorer has no such feature
 
-and the probabilities are the softmax of these. With one candidate it is Platt scaling. The negative log-likelihood is
-convex in (a, b, c, d).
+and the probabilities are the softmax of these. A scorer with one score per candidate has K = 1 (its scores) and L = 1
+(new_whale's score); with one candidate that is Platt scaling. The negative log-likelihood is convex in (a, b, c, d),
+because every logit is linear in them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,22 +38,36 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Rows of one scorer as arrays; candidates are padded with `filled` false and score 0."""
+    """Rows of one scorer as arrays; candidates are padded with `filled` false and features 0."""
 
     labels: list[list[str]]
-    scores: Floats  # n x m
+    features: Floats  # n x m x K
     filled: NDArray[np.bool_]  # n x m
-    new_score: Floats  # n, NaN where there is none
+    new_features: Floats  # n x L, NaN where there is none
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> ScoreTable:
-        """Read the columns candidates, scores, new_score."""
+        """Read the columns candidates, features and new_features, or scores and new_score where there are none."""
         labels = [[str(label) for label in row] for row in rows["candidates"]]
         lengths = np.array([len(row) for row in labels], int)
         filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
-        scores = np.zeros(filled.shape)
-        scores[filled] = np.concatenate([np.zeros(0), *rows["scores"]])
-        return cls(labels, scores, filled, rows["new_score"].to_numpy(dtype=float))
+        several = "features" in rows and rows["features"].map(len).any()
+        values = np.concatenate([np.zeros(0), *rows["features" if several else "scores"]])
+        width = len(values) // lengths.sum() if several and lengths.any() else 1
+        features = np.zeros((*filled.shape, width))
+        features[filled] = values.reshape(-1, width)
+        new = np.stack(rows["new_features"].to_list()) if several else rows["new_score"].to_numpy()[:, None]
+        return cls(labels, features, filled, new.astype(float))
+
+    @property
+    def scores(self) -> Floats:
+        """The first feature, n x m: the scores of a scorer that has one per candidate."""
+        return self.features[:, :, 0]
+
+    @property
+    def new_score(self) -> Floats:
+        """The first feature of new_whale, n."""
+        return self.new_features[:, 0]
 
 
 def softmax(logits: Floats) -> Floats:
@@ -61,10 +77,30 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(powers / np.maximum(powers.sum(axis=1, keepdims=True), np.finfo(float).tiny))
 
 
-def logits(table: ScoreTable, a: float, other: float, new: Floats) -> Floats:
+def logits(table: ScoreTable, slopes: Floats, other: float, new: Floats) -> Floats:
     """Return n x (m + 2): candidates (-inf where there is none), another known individual, new whale."""
-    candidates = np.where(table.filled, a * table.scores, -np.inf)
+    candidates = np.where(table.filled, table.features @ slopes, -np.inf)
     return np.column_stack([candidates, np.full(len(new), other), new])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The parameters of the logit: K slopes, b, c and L weights."""
+
+    slopes: Floats
+    other: float
+    new: float
+    new_weights: Floats
+
+    @property
+    def vector(self) -> Floats:
+        """(a_1, ..., a_K, b, c, d_1, ..., d_L)."""
+        return np.concatenate([self.slopes, [self.other, self.new], self.new_weights])
+
+    @classmethod
+    def of(cls, vector: Floats, number: int) -> Fit:
+        """Take a vector apart; `number` is K."""
+        return cls(vector[:number], float(vector[number]), float(vector[number + 1]), vector[number + 2 :])
 
 
 @dataclass(frozen=True)
@@ -80,14 +116,14 @@ class LogLoss:
         """Read queries with their `truth`, weighted so that new whales are `share` of them.
 
         Raises:
-            FlukeprintError: only some rows have a score for new_whale.
+            FlukeprintError: only some rows have a score (or a feature) for new_whale.
 
         """
         table, truth = ScoreTable.of(rows), rows["truth"].tolist()
-        absent = np.isnan(table.new_score)
-        if absent.any() and not absent.all():
-            raise FlukeprintError(f"{absent.sum()} of {len(rows)} rows have no new_score, expected all or none.")
-        m = table.scores.shape[1]
+        for absent in np.isnan(table.new_features).T:
+            if absent.any() and not absent.all():
+                raise FlukeprintError(f"{absent.sum()} of {len(rows)} rows have no new_score, expected all or none.")
+        m = table.filled.shape[1]
         special = {NEW_WHALE: m + 1}
         outcome = [
             labels.index(label) if label in labels else special.get(label, m)
@@ -96,46 +132,62 @@ class LogLoss:
         weights = new_share_weights(rows["truth"] == NEW_WHALE, share)
         return cls(table, np.array(outcome), weights / weights.sum())
 
+    @property
+    def number(self) -> int:
+        """How many slopes there are: K."""
+        return int(self.table.features.shape[2])
+
+    @cached_property
+    def _new_features(self) -> Floats:
+        """The features of new_whale, n x L, with 0 for what is not there."""
+        return np.nan_to_num(self.table.new_features)
+
+    def fit(self) -> Fit:
+        """Return the parameters of least log-loss; a weight is 0 where new_whale has no such feature."""
+        return Fit.of(self.minimum(), self.number)
+
     def minimum(self) -> Floats:
-        """Return (a, b, c, d) of least log-loss; d is 0 where there is no score for new_whale."""
+        """Return the vector (a, b, c, d) of least log-loss."""
         from scipy.optimize import minimize
 
         scaled, transform = self._standardised()
+        free = transform.shape[0] - self.number
         result = minimize(
             scaled.objective,
-            np.array([1.0, 0.0, 0.0, 0.0]),
+            np.array([1.0] * self.number + [0.0] * free),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0, None), (None, None), (None, None), (None, None)],
+            bounds=[(0, None)] * self.number + [(None, None)] * free,
             options={"maxiter": 10_000, "ftol": 0.0, "gtol": _TOLERANCE / 100},
         )
         gradient = scaled.objective(result.x)[1]
-        gradient[0] = min(gradient[0], 0.0) if result.x[0] == 0 else gradient[0]
+        # At its bound a slope may only want to go on down.
+        at_bound = np.append(result.x[: self.number] == 0, np.zeros(free, bool))
+        gradient[at_bound] = np.minimum(gradient[at_bound], 0.0)
         if np.abs(gradient).max() > _TOLERANCE:
             raise FlukeprintError(f"the fit of a decision did not converge ({result.message}; gradient {gradient}).")
         return np.asarray(transform @ result.x)
 
     def _standardised(self) -> tuple[LogLoss, Floats]:
-        """Return the problem with scores of mean 0 and deviation 1, and what takes its parameters back."""
+        """Return the problem with features of mean 0 and deviation 1, and what takes its parameters back."""
         table = self.table
-        mean, deviation = _moments(table.scores[table.filled])
-        new_mean, new_deviation = _moments(table.new_score)
-        scores = np.where(table.filled, (table.scores - mean) / deviation, 0.0)
-        new_score = np.nan_to_num((table.new_score - new_mean) / new_deviation)
+        mean, deviation = _moments(table.features[table.filled])
+        new_mean, new_deviation = _moments(table.new_features)
+        features = np.where(table.filled[:, :, None], (table.features - mean) / deviation, 0.0)
+        new_features = np.nan_to_num((table.new_features - new_mean) / new_deviation)
+        transform = np.diag(np.concatenate([1 / deviation, [1.0, 1.0], 1 / new_deviation]))
         # Shifting all candidates' logits by -a mean / deviation is shifting the other two by the opposite.
-        shift, new_shift = mean / deviation, new_mean / new_deviation
-        transform = np.array(
-            [[1 / deviation, 0, 0, 0], [shift, 1, 0, 0], [shift, 0, 1, -new_shift], [0, 0, 0, 1 / new_deviation]]
-        )
-        return replace(self, table=replace(table, scores=scores, new_score=new_score)), transform
+        transform[self.number : self.number + 2, : self.number] = mean / deviation
+        transform[self.number + 1, self.number + 2 :] = -new_mean / new_deviation
+        return replace(self, table=replace(table, features=features, new_features=new_features)), transform
 
     def log_loss(self, parameters: Floats) -> float:
         """Return the weighted mean of -log P(right outcome) in nats."""
         return self._loss_and_probabilities(parameters)[0]
 
     def _loss_and_probabilities(self, parameters: Floats) -> tuple[float, Floats]:
-        a, b, c, d = parameters
-        values = logits(self.table, a, b, c + d * np.nan_to_num(self.table.new_score))
+        fit = Fit.of(parameters, self.number)
+        values = logits(self.table, fit.slopes, fit.other, fit.new + self._new_features @ fit.new_weights)
         highest = values.max(axis=1)
         log_total = highest + np.log(np.exp(values - highest[:, None]).sum(axis=1))
         right = values[np.arange(len(values)), self.outcome]
@@ -146,16 +198,16 @@ class LogLoss:
         loss, expected = self._loss_and_probabilities(parameters)
         expected[np.arange(len(expected)), self.outcome] -= 1
         excess = self.weights[:, None] * expected
-        slope = (excess[:, :-2] * self.table.scores).sum()
+        slopes = np.tensordot(excess[:, :-2], self.table.features, axes=2)
         of_new = excess[:, -1]
-        gradient = np.array([slope, excess[:, -2].sum(), of_new.sum(), of_new @ np.nan_to_num(self.table.new_score)])
+        gradient = np.concatenate([slopes, [excess[:, -2].sum(), of_new.sum()], of_new @ self._new_features])
         return loss + _RIDGE / 2 * float(parameters @ parameters), gradient + _RIDGE * parameters
 
 
-def _moments(values: Floats) -> tuple[float, float]:
-    """Return mean and standard deviation; (0, 1) of missing values, deviation 1 of values that are all the same."""
-    if np.isnan(values).all():
-        return 0.0, 1.0
-    mean, deviation = float(values.mean()), float(values.std())
+def _moments(values: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of each column; 0 and 1 of missing ones, deviation 1 of constant ones."""
+    given = np.nan_to_num(values)
+    mean, deviation = given.mean(axis=0), given.std(axis=0)
     # float32 scores that differ at all differ by more than this; float64 sums of equal ones by less.
-    return mean, deviation if deviation > 1e-9 * np.abs(values).max() else 1.0
+    varies = deviation > 1e-9 * np.abs(given).max(axis=0)
+    return mean, np.where(varies, deviation, 1.0)

@@ -14,16 +14,25 @@ import numpy as np
 import torch
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.labels import DUPLICATES, ENSEMBLE, MOST_FREQUENT, NEW_WHALE, PRETRAINED_KNN
-from flukeprint.scoring.candidates import DEPTH, Scored, best_candidates, joined
+from flukeprint.core.labels import (
+    BLEND,
+    DUPLICATES,
+    ENSEMBLE,
+    GALLERY,
+    GALLERY_CENTRE,
+    GALLERY_NEAREST,
+    MOST_FREQUENT,
+    NEW_WHALE,
+    PRETRAINED_KNN,
+)
+from flukeprint.scoring.candidates import DEPTH, Scored, best_candidates, combined_candidates, joined
+from flukeprint.scoring.galleries import Gallery, align, chunks, vectors_of
 from flukeprint.scoring.vectors import unit
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
     from torch import nn
-
-_CHUNK = 2048
 
 
 def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
@@ -78,7 +87,7 @@ def nearest_photo(embeddings: NDArray[np.float32], gallery: pd.DataFrame, rows: 
         similarity = (torch.from_numpy(unit(embeddings[chunk])) @ references).numpy()
         return best_candidates(np.maximum.reduceat(similarity, starts, axis=1), labels.tolist())
 
-    return joined([score(chunk) for chunk in _chunks(rows)])
+    return joined([score(chunk) for chunk in chunks(rows)])
 
 
 @dataclass(frozen=True)
@@ -92,9 +101,14 @@ class Member:
 
 
 def classify(
-    members: Sequence[Member], rows: NDArray[np.int64], views: int, *, apart: bool = True
+    members: Sequence[Member],
+    rows: NDArray[np.int64],
+    views: int,
+    *,
+    apart: bool = True,
+    gallery: Gallery | None = None,
 ) -> dict[str, Scored]:
-    """Score the classes by the members' heads.
+    """Score the classes by the members' heads, and with a gallery also its individuals.
 
     A member's score is the log_softmax of its logits over all classes, new_whale included; the ensemble's that of
     the members' summed logits. So the exponential of a score is a probability.
@@ -104,19 +118,26 @@ def classify(
         rows: rows of the embeddings.
         views: 1 uses the photo alone, 2 also its mirror image; logits are summed over views.
         apart: also score by each member alone; else only by all together.
+        gallery: made from embeddings of the same members; its scorers (`search`) follow.
 
     Returns:
-        {scorer: its candidates}, scorers in the members' order, `ensemble` last.
+        {scorer: its candidates}, scorers in the members' order, then `ensemble`, then the gallery's.
 
     Raises:
         FlukeprintError: the members' heads do not have the same labels.
 
     """
     labels = _common_labels(members)
-    parts: dict[str, list[Scored]] = {name: [] for name in (*(one.name for one in members if apart), ENSEMBLE)}
-    for chunk in _chunks(rows):
+    names = [*(one.name for one in members if apart), ENSEMBLE]
+    names += [GALLERY_NEAREST, GALLERY_CENTRE, GALLERY, BLEND] if gallery else []
+    parts: dict[str, list[Scored]] = {name: [] for name in names}
+    for chunk in chunks(rows):
         for name, scores in _log_probabilities(members, chunk, views, apart=apart):
             parts[name].append(best_candidates(scores, labels))
+            if gallery and name == ENSEMBLE:
+                queries = vectors_of([member.embeddings for member in members], chunk, views)
+                for scorer, found in search(gallery, queries, *align(scores, labels, gallery.labels)).items():
+                    parts[scorer].append(found)
     return {name: joined(part) for name, part in parts.items()}
 
 
@@ -151,8 +172,31 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
         return torch.addmm(views * member.head.bias, together, member.head.weight.T)
 
 
-def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+def search(
+    gallery: Gallery, queries: NDArray[np.float32], head: NDArray[np.float32], new: NDArray[np.float32]
+) -> dict[str, Scored]:
+    """Score the gallery's individuals by their photos, by their centre, and by several features at once.
+
+    Args:
+        gallery: L individuals.
+        queries: n x D, vectors of length 1.
+        head: the ensemble's log-probabilities of the individuals, n x L.
+        new: and of new_whale, n; NaN where it is no class.
+
+    Returns:
+        gallery_nearest, gallery_centre; gallery (features: both) and blend (features: both, and head; of the photo:
+        `new`, and the similarity to the nearest photo of new_whale), in the order of flukeprint/scoring/mixture.py.
+
+    """
+    nearest, centre = gallery.nearest(queries), gallery.centre(queries)
+    nothing = np.full((len(queries), 1), np.nan, np.float32)
+    of_photo = np.stack([new, gallery.nearest_new(queries)], axis=1)
+    return {
+        GALLERY_NEAREST: best_candidates(nearest, gallery.labels),
+        GALLERY_CENTRE: best_candidates(centre, gallery.labels),
+        GALLERY: combined_candidates([nearest, centre], gallery.labels, nothing),
+        BLEND: combined_candidates([nearest, centre, head], gallery.labels, of_photo),
+    }
 
 
 def score_queries(
@@ -169,9 +213,10 @@ def score_queries(
 
     """
     rows = asked["row"].to_numpy()
+    searched = Gallery.of(gallery, [member.embeddings for member in members], views)
     return {
         MOST_FREQUENT: most_frequent(gallery, len(asked)),
         DUPLICATES: near_duplicates(gallery, asked["cluster"].tolist()),
         PRETRAINED_KNN: nearest_photo(pretrained[:, 0], gallery, rows),
-        **classify(members, rows, views),
+        **classify(members, rows, views, gallery=searched),
     }

@@ -1,0 +1,100 @@
+"""Enrolment: individuals that nothing was trained on are added with one photo each, and asked for with another.
+
+Protocol. The gallery has one photo of every individual: of each trained one the first by name of its photos in the
+gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Asked are, of the
+held-out ones, their photos in other clusters than the enrolled photo's; and beside them, of the trained ones, the
+known queries (split query). Both search the same gallery, so both have as many distractors. Candidates are ranked by
+cosine similarity.
+
+Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flukeprint import metrics
+from flukeprint.core.labels import NEW_WHALE
+from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+_RANKS = (1, 5)
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class EnrolmentTest:
+    """Which photos are enrolled and which are asked; numbers are rows of data/selected/full.parquet."""
+
+    enrolled: NDArray[np.int64]  # one photo per individual
+    asked: dict[str, NDArray[np.int64]]  # held_out, trained
+    held_out: int  # individuals held out, with one cluster or more
+    labels: NDArray[np.str_]  # of every row of the table
+
+
+def enrolment_test(table: pd.DataFrame) -> EnrolmentTest:
+    """Choose the photos of the test from data/selected/full.parquet."""
+    rows = table.reset_index(drop=True)
+    named = rows[rows["Id"] != NEW_WHALE]
+    trained = named[named["split"].isin([TRAIN, VALID])]
+    known = set(trained["Id"])
+    held_out = named[named["split"].isin([QUERY, CALIBRATION]) & ~named["Id"].isin(known)].sort_values("Image")
+    several = held_out[held_out.groupby("Id")["cluster"].transform("nunique") >= 2]
+    enrolled = several.drop_duplicates("Id")
+    cluster = enrolled.set_index("Id")["cluster"]
+    again = several[several["cluster"] != several["Id"].map(cluster)]
+    first = trained.sort_values("Image").drop_duplicates("Id")
+    queries = named[(named["split"] == QUERY) & named["Id"].isin(known)]
+    return EnrolmentTest(
+        np.sort(np.concatenate([first.index.to_numpy(), enrolled.index.to_numpy()])),
+        {"held_out": again.index.to_numpy(), "trained": queries.index.to_numpy()},
+        int(held_out["Id"].nunique()),
+        rows["Id"].to_numpy(dtype=str),
+    )
+
+
+def enrol(table: pd.DataFrame, similarity: Mapping[str, NDArray[np.float32]], resamples: int) -> dict[str, Any]:
+    """Return metrics/enrolment.json: top-1 and top-5 of held-out and of trained individuals, by each similarity.
+
+    Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it.
+
+    Args:
+        table: data/selected/full.parquet.
+        similarity: files of data/predictions/similarity, by name.
+        resamples: draws of the bootstrap.
+
+    """
+    test = enrolment_test(table)
+    aside = np.flatnonzero(table["split"].isin([QUERY, CALIBRATION]))
+    found: dict[str, Any] = {"gallery_photos": len(test.enrolled), "held_out_individuals": test.held_out}
+    for kind, rows in test.asked.items():
+        individuals = test.labels[rows]
+        found[kind] = {"queries": len(rows), "individuals": len(np.unique(individuals))}
+        for name, matrix in similarity.items() if len(rows) else ():
+            scores = np.asarray(matrix)[np.ix_(np.searchsorted(aside, rows), test.enrolled)]
+            ranks = _ranks(scores, individuals[:, None] == test.labels[test.enrolled])
+            found[kind][name] = _shares(ranks, individuals, resamples)
+    return found
+
+
+def _ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rank of the one right photo in each row."""
+    own = scores[right]
+    return np.asarray(((scores >= own[:, None]) & ~right).sum(axis=1) + 1)
+
+
+def _shares(ranks: NDArray[np.int64], individuals: NDArray[np.str_], resamples: int) -> dict[str, float]:
+    within = np.stack([ranks <= k for k in _RANKS], axis=1).astype(float)
+    found: dict[str, float] = {}
+    intervals = metrics.bootstrap_intervals(within, individuals, resamples=resamples)
+    for k, interval in zip(_RANKS, intervals, strict=True):
+        found |= {f"top{k}": interval.estimate, f"top{k}_low": interval.low, f"top{k}_high": interval.high}
+    return {key: round(value, _DIGITS) for key, value in found.items()}

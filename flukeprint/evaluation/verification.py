@@ -1,0 +1,76 @@
+"""Verification on the queries: how well one similarity tells pairs of the same whale from pairs of different ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flukeprint import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flukeprint.evaluation.curves import Points
+    from flukeprint.scoring.pairs import Pairs
+
+# False accept rates that are reported, by their names.
+RATES = {"1e-2": 1e-2, "1e-3": 1e-3}
+# Where the curve is drawn: 20 points per power of ten.
+_DRAWN = np.round(np.logspace(-4, 0, 81), 9)
+_DIGITS = 6
+
+
+def verify(
+    pairs: Mapping[str, Pairs], thresholds: Mapping[str, float], resamples: int
+) -> tuple[dict[str, Any], dict[str, Points]]:
+    """Return metrics/verification.json and the curves, by the name of the similarity.
+
+    The protocol of the pairs: flukeprint/scoring/pairs.py. Figures: `eer`, `auroc`, `tar_at_1e-2_far` and
+    `tar_at_1e-3_far` (the share of the same whale's pairs that are accepted where at most that share of the others is)
+    with the 95 % bootstrap interval over individuals, the threshold held. `at_thresholds`: the rates on these pairs of
+    the thresholds that were chosen on the calibration queries.
+
+    Args:
+        pairs: of the same photos by each similarity, the one that thresholds are for first.
+        thresholds: by operating point, from models/decision.json.
+        resamples: draws of the bootstrap.
+
+    """
+    first = next(iter(pairs.values()))
+    found: dict[str, Any] = dict(first.counts())
+    curves: dict[str, Points] = {}
+    if not first.both_kinds:
+        return found, curves
+    for name, own in pairs.items():
+        curve = metrics.roc_curve_of_few(own.similarity[own.same], own.similarity[~own.same])
+        found[name] = _figures(own, curve, resamples)
+        curves[name] = _drawn(curve)
+    found["at_thresholds"] = {name: _rates(first, value) for name, value in thresholds.items()}
+    return found, curves
+
+
+def _figures(pairs: Pairs, curve: metrics.RocCurve, resamples: int) -> dict[str, float]:
+    found = {"auroc": metrics.auroc(curve), "eer": metrics.equal_error_rate(curve)}
+    rows, _ = np.nonzero(pairs.same)
+    genuine = pairs.similarity[pairs.same]
+    for name, rate in RATES.items():
+        accepted = (genuine >= metrics.threshold_at_far(curve, rate)).astype(float)
+        interval = metrics.bootstrap_interval(accepted, pairs.individuals[rows], resamples=resamples)
+        key = f"tar_at_{name}_far"
+        found |= {key: interval.estimate, f"{key}_low": interval.low, f"{key}_high": interval.high}
+    return {key: round(value, _DIGITS) for key, value in found.items()}
+
+
+def _drawn(curve: metrics.RocCurve) -> Points:
+    """Return the curve at rates that look even on a logarithmic axis."""
+    return [{"far": float(far), "tar": round(metrics.tar_at_far(curve, far), _DIGITS)} for far in _DRAWN.tolist()]
+
+
+def _rates(pairs: Pairs, threshold: float) -> dict[str, float]:
+    accepted = pairs.similarity >= threshold
+    return {
+        "threshold": threshold,
+        "far": round(float(accepted[~pairs.same].mean()), _DIGITS),
+        "tar": round(float(accepted[pairs.same].mean()), _DIGITS),
+    }

@@ -1,0 +1,79 @@
+"""Labels of near-duplicates: a rule with a measured probability, because nothing can be fitted to it.
+
+About one in seven of the competition's test photos is nearly the same picture as a labelled one, but no query and no
+calibration query is: near-duplicates stay on one side of every split. So the probability that such a picture shows the
+whale that the other one is labelled with is measured among the labelled photos themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flukeprint.core.labels import NEW_WHALE
+from flukeprint.scoring.decision import Answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def agreement(gallery: pd.DataFrame) -> dict[str, float]:
+    """Measure how often a photo's label is among the labels of its near-duplicates.
+
+    Every photo that has any counts once, however many it has, so that large clusters do not decide alone.
+
+    Args:
+        gallery: columns Id, cluster of the photos that were trained on.
+
+    Returns:
+        `photos` with near-duplicates, how many are `agreeing`, and the `probability` by Laplace's rule of succession,
+        (agreeing + 1) / (photos + 2): one half where there are none.
+
+    """
+    photos = agreeing = 0
+    for _, labels in gallery.groupby("cluster")["Id"]:
+        counts = Counter(labels)
+        if len(labels) > 1:
+            photos += len(labels)
+            agreeing += sum(count for count in counts.values() if count > 1)
+    return {"photos": photos, "agreeing": agreeing, "probability": round((agreeing + 1) / (photos + 2), 6)}
+
+
+def copied(answers: Answers, duplicates: pd.DataFrame, probability: float, top: int) -> Answers:
+    """Put the labels of near-duplicates where they belong: P(label) = p share(label) + (1 - p) P_model(label).
+
+    share is the label's among the labelled photos of the cluster. A photo without any keeps its answer.
+
+    Args:
+        answers: n answers of a scorer with all its candidates.
+        duplicates: the n rows of the scorer `duplicates` for the same photos.
+        probability: p, from `agreement`.
+        top: most labels to keep.
+
+    Returns:
+        The answers, most probable first; equal ones in the scorer's order.
+
+    """
+    result = Answers([], [], answers.new_probability.copy())
+    columns = (duplicates["candidates"], duplicates["scores"], duplicates["new_score"])
+    for row, (labels, shares, of_new) in enumerate(zip(*columns, strict=True)):
+        copies = dict(zip(labels, np.asarray(shares, float).tolist(), strict=True)) | {NEW_WHALE: float(of_new)}
+        model = dict(zip(answers.labels[row], answers.probabilities[row], strict=True))
+        if sum(copies.values()) > 0:
+            copies = {label: share for label, share in copies.items() if share > 0}
+            model = _mixed(model, copies, probability)
+            own = probability * copies.get(NEW_WHALE, 0.0)
+            result.new_probability[row] = own + (1 - probability) * result.new_probability[row]
+        result.labels.append(list(model)[:top])
+        result.probabilities.append(list(model.values())[:top])
+    return result
+
+
+def _mixed(model: dict[str, float], copies: dict[str, float], probability: float) -> dict[str, float]:
+    together = {
+        label: probability * copies.get(label, 0.0) + (1 - probability) * model.get(label, 0.0)
+        for label in [*model, *(label for label in copies if label not in model)]
+    }
+    return dict(sorted(together.items(), key=lambda item: -item[1]))
