@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
-from flukeprint.core.params import Count, MemberName
+from flukeprint.core.sections import Count, MemberName
 from flukeprint.gallery.cells import Cells
 from flukeprint.gallery.fingerprint import Fingerprint
 
