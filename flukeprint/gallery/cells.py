@@ -21,7 +21,7 @@ EXACT_UP_TO = 200_000
 _RECALL = 0.99
 _DEPTH, _PROBES = 10, 256
 # FAISS's advice is 4 to 16 times the square root of N cells, trained on 30 to 256 vectors each. Fewer cells and rounds
-# are a matter of the time that making them takes; the recall is measured in any case.
+# take less time to make; the recall is measured in any case.
 _CELLS, _PER_CELL, _ITERATIONS, _SEED = 2, 39, 6, 1234
 # Cells are made anew once the gallery has grown by this factor.
 _GROWTH = 2
