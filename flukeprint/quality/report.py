@@ -55,6 +55,7 @@ def render(checked: Checked, params: ValidateParams, workers: int = 1) -> str:
         errors=[finding for finding in failed if finding.level == "error"],
         warnings=[finding for finding in failed if finding.level == "warning"],
         failed=failed,
+        passed=[finding for finding in checked.findings if not finding.failed],
         figures=_figures(checked),
         charts=_charts(checked.frames) if "train" in checked.frames else [],
         clusters=_conflicts(checked.frames) if "clusters" in checked.frames else [],

@@ -83,7 +83,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="row_count",
         level="error",
-        expects="train.csv has {p.rows[0]} to {p.rows[1]} rows, sample_submission.csv 1 to {p.rows[1]}",
+        expects="train.csv has {p.rows[0]:,} to {p.rows[1]:,} rows, sample_submission.csv 1 to {p.rows[1]:,}",
         reason="An empty table is a failed export; a huge one would fill the memory.",
         repair="Check the export, or change the bounds validate.rows in params.yaml.",
         on=("files.row_count_is_right",),
@@ -125,7 +125,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="photo_decodes",
         level="error",
-        expects="every photo is an image that decodes to its last row, of at most {p.max_pixels} pixels",
+        expects="every photo is an image that decodes to its last row, of at most {p.max_pixels:,} pixels",
         reason="A truncated photo is half grey; a bomb fills the memory; either would stop a later stage.",
         repair="Copy or export the photo again. If it is lost: data/exclusions.csv (training photos only).",
         on=("train.fault", "test.fault"),
@@ -197,7 +197,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="label_count",
         level="error",
-        expects="train.csv has {p.labels[0]} to {p.labels[1]} distinct labels",
+        expects="train.csv has {p.labels[0]:,} to {p.labels[1]:,} distinct labels",
         reason="One label teaches nothing; very many are a wrong column.",
         repair="Check the column Id, or change the bounds validate.labels in params.yaml.",
         on=("train.Id",),
