@@ -276,6 +276,12 @@ def class_labels(table: pd.DataFrame) -> list[str]:
     return sorted(set(table.loc[table["split"].isin([TRAIN, VALID]), "Id"]))
 
 
+def often_seen(table: pd.DataFrame, photos: int) -> pd.DataFrame:
+    """Return the rows of the individuals that have at least so many photos to train on (splits train and valid)."""
+    counts = table[table["split"].isin([TRAIN, VALID])]["Id"].value_counts()
+    return table[table["Id"].isin(counts.index[counts >= photos])]
+
+
 def true_labels(table: pd.DataFrame, labels: Iterable[str]) -> list[str]:
     """Return the right answer for each row: its Id, or new_whale for an individual that is not among `labels`."""
     known = set(labels)

@@ -14,7 +14,7 @@ from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.finetuning import FinetuneData, Start, finetune
 from flukeprint.learning.heads import labelled_rows, load_head, save_record
 from flukeprint.learning.networks import new_head
-from flukeprint.selection import TRAIN, VALID, class_labels, read_selected
+from flukeprint.selection import TRAIN, VALID, class_labels, often_seen, read_selected
 
 KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 
@@ -31,7 +31,7 @@ def main() -> None:
     head, labels = load_head(HEADS / f"{member}.safetensors")
     table = read_selected(SELECTED / f"{settings.on}.parquet")
     if settings.on == "full" or settings.metric:
-        table = table[table["Id"] != NEW_WHALE]
+        table = often_seen(table[table["Id"] != NEW_WHALE], settings.min_photos)
         labels = class_labels(table)
         head = new_head(record.features, len(labels), derived_seed(params.seed, "finetune", member, "head"))
     train, valid = (labelled_rows(table, labels, split) for split in (TRAIN, VALID))

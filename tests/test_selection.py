@@ -14,6 +14,7 @@ from flukeprint.selection import (
     assign_splits,
     class_labels,
     mlebench_test,
+    often_seen,
     selection_counts,
     small_set,
     true_labels,
@@ -244,3 +245,11 @@ def test_another_seed_chooses_other_queries():
         for _, full in [assign_splits(table, params, 0.325, seed)]
     ]
     assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_often_seen_counts_only_photos_that_are_trained_on():
+    table = pd.DataFrame(
+        {"Id": ["a", "a", "a", "b", "b", "c"], "split": ["train", "valid", "query", "train", "query", "train"]}
+    )
+    assert often_seen(table, 1)["Id"].unique().tolist() == ["a", "b", "c"]
+    assert often_seen(table, 2)["Id"].tolist() == ["a", "a", "a"]

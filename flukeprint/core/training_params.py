@@ -88,6 +88,7 @@ class FinetuneParams(TrainingParams):
 
     epochs: AtLeastOne | None
     on: Literal["small", "full"]
+    min_photos: AtLeastOne
     objective: Literal["cross_entropy", "arcface", "subcenter_arcface", "triplet", "contrastive"]
     mirrored_ids: bool
     schedule: ScheduleParams
