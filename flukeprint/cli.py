@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flukeprint.bundle import command as bundle
 from flukeprint.core.errors import FlukeprintError, exit_cleanly
 from flukeprint.core.labels import ENSEMBLE
 from flukeprint.gallery import command as gallery
+from flukeprint.identify import command as identify
 from flukeprint.quality import command as quality
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     quality.add_parser(commands)
     gallery.add_parser(commands)
+    identify.add_parsers(commands)
+    bundle.add_parser(commands)
     return parser
 
 

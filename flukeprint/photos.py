@@ -63,16 +63,20 @@ def read_rgb(folder: Path, name: str, size: tuple[int, int], max_pixels: int = M
         FlukeprintError: the photo cannot be read; the message names it.
 
     """
-    height, width = size
     try:
         with photo_path(Path(folder), name).open("rb") as stream, quiet(), open_photo(stream, max_pixels) as image:
-            rgb = as_seen(image).convert("RGB")
-            resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
+            return resized_rgb(as_seen(image), size)
     except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise anything, even MemoryError
         path = Path(folder) / name
         raise FlukeprintError(
             f"cannot read the photo {str(path)!r}: {reason(error)}. Replace the file or leave the photo out."
         ) from None
+
+
+def resized_rgb(seen: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a photo of mode L or RGB as the pixels of `read_rgb`."""
+    height, width = size
+    resized = seen.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 

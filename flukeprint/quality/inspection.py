@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.photos import MAX_PIXELS, UnusableError, as_seen, open_photo, orientation, photo_path, quiet, reason
+from flukeprint.photos import (
+    MAX_PIXELS,
+    UnusableError,
+    as_seen,
+    open_photo,
+    orientation,
+    photo_path,
+    quiet,
+    reason,
+    resized_rgb,
+)
 
 # Side of the square grey thumbnail, in pixels. imagehash.phash squashes a photo to the same 32 x 32.
 THUMBNAIL_SIDE = 32
@@ -62,6 +72,19 @@ def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> Phot
     Only the first frame of an animation is read. Photos of more than `max_pixels` are not decoded.
     """
     return _records(_read_chunk(max_pixels, (Path(folder), [name])))[0]
+
+
+def read_photo(
+    folder: Path, name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS
+) -> tuple[PhotoRecord, NDArray[np.uint8] | None]:
+    """Do what `inspect_photo` and `photos.read_rgb` do, in one decoding: return a photo's record and its pixels.
+
+    The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
+    """
+    with quiet():
+        fields = _fields(Path(folder), name, max_pixels, size)
+    pixels = fields.pop("pixels", None)
+    return _records([fields])[0], pixels
 
 
 def inspect_photos(
@@ -166,8 +189,8 @@ def _read_chunk(max_pixels: int, chunk: Chunk) -> list[dict[str, Any]]:
         return [_fields(folder, name, max_pixels) for name in names]
 
 
-def _fields(folder: Path, name: str, max_pixels: int) -> dict[str, Any]:
-    """Return the fields of a photo's record that come from its file and its pixels."""
+def _fields(folder: Path, name: str, max_pixels: int, size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the fields of a photo's record that come from its file; with a `size` also its `pixels`."""
     fields: dict[str, Any] = {"name": name}
     try:
         with photo_path(folder, name).open("rb", buffering=0) as file:
@@ -176,7 +199,7 @@ def _fields(folder: Path, name: str, max_pixels: int) -> dict[str, Any]:
             if fields["bytes"] == 0:
                 raise UnusableError("the file is empty")
             with open_photo(stream, max_pixels) as image:
-                fields |= _content(image)
+                fields |= _content(image, size)
     except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise anything, even MemoryError
         fields["fault"] = reason(error)
     return fields
@@ -212,13 +235,14 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def _content(image: Image.Image) -> dict[str, Any]:
+def _content(image: Image.Image, size: tuple[int, int] | None) -> dict[str, Any]:
     """Decode a photo, once, and return the fields of its record that come from its content."""
     # Both before decoding: reading every frame's header, and a palette turned into RGB, change the object.
     frames, mode = _frames(image), image.mode
     seen = as_seen(image)
     grey = seen if seen.mode == "L" else seen.convert("L")
-    return {
+    pixels = {} if size is None else {"pixels": resized_rgb(seen, size)}
+    return pixels | {
         "width": image.width,
         "height": image.height,
         "mode": mode,

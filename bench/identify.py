@@ -1,0 +1,82 @@
+"""Photos per second of `identify` beside its network's bare forward passes: `python -m bench.identify`.
+
+The model is a bundle (onnxruntime) or, without one, the project in the current folder (torch). Both rates come from one
+run, in alternating rounds: the encoder on pixels that lie decoded in memory, and `identify` from files to answers
+(decoding, hashing, near-duplicates, search, calibration). `cold` starts a new process for one photo, to its answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from flukeprint.identify.answers import identify
+from flukeprint.identify.encoder import BATCH_SIZE
+from flukeprint.identify.models import Model, open_model
+from flukeprint.identify.reading import list_photos
+from flukeprint.photos import read_rgb
+
+
+def main() -> None:
+    """Run the bench and print its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of photos")
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    photos = list_photos(arguments.folder).photos[: arguments.photos]
+    model = open_model(arguments.bundle, None)
+    pixels = np.stack([read_rgb(path.parent, path.name, model.encoder.size) for path in photos])
+    rounds = [(forward_rate(model, pixels), identify_rate(model, photos)) for _ in range(arguments.rounds)]
+    bare, whole = (median(rates) for rates in zip(*rounds, strict=True))
+    figures = {
+        "photos": len(photos),
+        "size": list(model.encoder.size),
+        "members": len(model.encoder.members),
+        "views": model.encoder.views,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "forward_photos_per_s": round(bare, 1),
+        "identify_photos_per_s": round(whole, 1),
+        "ratio": round(median(own / forward for forward, own in rounds), 3),
+        "cold_s": [round(cold_start(photos[0], arguments.bundle), 2) for _ in range(arguments.rounds)],
+    }
+    print(json.dumps(figures, indent=2))
+
+
+def forward_rate(model: Model, pixels: np.ndarray) -> float:
+    """Return photos/s of the networks alone."""
+    model.encoder(pixels[:BATCH_SIZE])
+    start = time.perf_counter()
+    for first in range(0, len(pixels), BATCH_SIZE):
+        model.encoder(pixels[first : first + BATCH_SIZE])
+    return len(pixels) / (time.perf_counter() - start)
+
+
+def identify_rate(model: Model, photos: list[Path]) -> float:
+    """Return photos/s from files to answers, the gallery's reading included."""
+    start = time.perf_counter()
+    identify(model, photos, 5)
+    return len(photos) / (time.perf_counter() - start)
+
+
+def cold_start(photo: Path, bundle: Path | None) -> float:
+    """Return the seconds from starting a process to its answer for one photo."""
+    options = ["--bundle", str(bundle)] if bundle else []
+    command = [sys.executable, "-m", "flukeprint.cli", "identify", str(photo), *options]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

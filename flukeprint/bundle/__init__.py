@@ -1,0 +1,1 @@
+"""The model bundle: a folder that identifies whales on a machine without the project and its data."""

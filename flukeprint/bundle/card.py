@@ -1,0 +1,60 @@
+"""The model card of a bundle: what it is for, what it was made of, how good it is, and where it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flukeprint.core import labels
+from flukeprint.core.files import read_json
+from flukeprint.core.layout import DECISION, METRICS
+
+if TYPE_CHECKING:
+    from flukeprint.gallery.contents import Gallery
+    from flukeprint.gallery.fingerprint import Fingerprint
+
+# The scorers that a reader compares, with what they are.
+_SCORERS = {
+    labels.GALLERY: "this bundle: similarity to an individual's photos in the gallery",
+    labels.DUPLICATES: "for comparison: nothing but copying the labels of near-duplicates",
+    labels.ALL_NEW: "for comparison: always answering that the whale is new",
+}
+
+
+def model_card(made_by: Fingerprint, gallery: Gallery, pictures: int) -> str:
+    """Return the card as Markdown, from what the project's last run left in metrics/ and models/decision.json.
+
+    Args:
+        made_by: the weights and the preprocessing.
+        gallery: the bundle's.
+        pictures: photos of the gallery that have a picture in the bundle.
+
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # noqa: S701 - Markdown; ids and names of photos are not in it
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    evaluation = _read(METRICS / "evaluation.json")
+    return environment.get_template("card.md.j2").render(
+        made_by=made_by,
+        gallery=gallery,
+        pictures=pictures,
+        selection=_read(METRICS / "selection.json"),
+        evaluation=evaluation,
+        scorers=[(name, says, evaluation[name]) for name, says in _SCORERS.items() if evaluation.get(name)],
+        verification=_read(METRICS / "verification.json"),
+        calibrated=labels.GALLERY in _read(DECISION).get("scorers", {}),
+        share=_read(DECISION).get("share"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a file's content, or nothing where the run left no such file."""
+    content: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return content

@@ -1,0 +1,108 @@
+"""`flukeprint export`: a project's model, gallery and calibration as one folder that needs nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flukeprint.bundle.card import model_card
+from flukeprint.bundle.manifest import ALBUM, GALLERY, write_manifest
+from flukeprint.bundle.manifest import NAME as MANIFEST
+from flukeprint.bundle.networks import export_onnx
+from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
+from flukeprint.bundle.preprocessing import Preprocessing, limits_record, write_preprocessing
+from flukeprint.core import layout
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import replacing_folder
+from flukeprint.gallery.files import load_gallery, save_gallery
+from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
+from flukeprint.identify.album import Album, Albums, FolderAlbum, album_path, read_album, write_album
+from flukeprint.identify.flags import Limits
+
+if TYPE_CHECKING:
+    from flukeprint.gallery.contents import Photo
+
+_VECTOR = (
+    "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
+    "side), divided by the root of their number: the inner product of two photos is the mean cosine similarity"
+)
+
+
+def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool = True) -> int:
+    """Write a bundle of the project in the current folder.
+
+    Args:
+        folder: new, empty, or a bundle that is to be replaced.
+        gallery: in place of models/gallery.
+        pictures: also write a small picture of every photo of the gallery, for pages and near-duplicates.
+
+    Returns:
+        How many photos of the gallery have a picture.
+
+    Raises:
+        FlukeprintError: the folder holds something else, a file of the project is missing, or a member cannot be
+            written as ONNX.
+
+    """
+    from flukeprint.core.params import load_params
+
+    params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
+    refuse_other_folder(folder)
+    views = 2 if params.embed.flip_test else 1
+    weights = {member: layout.FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
+    made_by = fingerprint_of(weights, views)
+    source = gallery or layout.GALLERY
+    content = load_gallery(source)
+    content.fingerprint.refuse_other(made_by, "this project's model")
+    shown = 0
+    with replacing_folder(folder) as temporary:
+        (temporary / "members").mkdir()
+        for member, path in weights.items():
+            shutil.copyfile(path, temporary / "members" / path.name)
+            export_onnx(path, temporary / "members" / f"{member}.onnx")
+        write_preprocessing(temporary / PREPROCESSING, _described(made_by, Limits.of(params.validate)))
+        if layout.DECISION.is_file():
+            shutil.copyfile(layout.DECISION, temporary / "decision.json")
+        save_gallery(content, temporary / GALLERY)
+        if pictures:
+            album = Albums([
+                read_album(album_path(source)),
+                FolderAlbum.of(layout.RAW / "train", layout.VALIDATED / "train.parquet"),
+            ])  # fmt: skip
+            shown = _write_pictures(temporary / ALBUM, album, content.photos, params.runtime.workers)
+        (temporary / "README.md").write_text(model_card(made_by, content, shown), encoding="utf-8")
+        _remove_locks(temporary)
+        write_manifest(temporary)
+    return shown
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Refuse to replace what is not a bundle."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FlukeprintError(f"{folder} is no folder, and would be replaced. Name a new or an empty folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise FlukeprintError(
+            f"{folder} holds other files than a bundle, and would be replaced. Name a new or an empty folder."
+        )
+
+
+def _described(made_by: Fingerprint, limits: Limits) -> Preprocessing:
+    fields = {key: made_by.preprocessing[key] for key in ("resize", "size", "mean", "std", "views")}
+    return Preprocessing(**fields, members=list(made_by.members), vector=_VECTOR, limits=limits_record(limits))
+
+
+def _write_pictures(path: Path, album: Album, photos: Sequence[Photo], workers: int) -> int:
+    """Write the album of a bundle; a photo whose file is not at hand has no picture."""
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        entries = [entry for entry in pool.map(album.entry, photos) if entry]
+    write_album(path, entries)
+    return len(entries)
+
+
+def _remove_locks(folder: Path) -> None:
+    """Remove what writing the gallery left beside it."""
+    for path in folder.glob(".*.lock"):
+        path.unlink()

@@ -1,0 +1,1 @@
+"""Who is on this photo? Answers for new photos, from a gallery of known individuals."""

@@ -1,0 +1,199 @@
+"""Albums: of each photo of a gallery its perceptual hash, its grey thumbnail and a small picture to look at.
+
+A gallery holds vectors; near-duplicates are told by hashes, and people need pictures. In a project they come from
+data/raw and data/validated. What was enrolled, and a bundle's whole gallery, is in a file beside the gallery's folder,
+`<gallery>.album`: 64 hexadecimal digits (the SHA-256 of what follows), a newline, and a Parquet table. Photos are known
+by the SHA-256 of their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import replacing
+from flukeprint.photos import read_rgb
+from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flukeprint.gallery.contents import Photo
+
+# (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
+PICTURE = (320, 160)
+_QUALITY = 75
+_REPAIR = "Copy the album again from where it came, or remove it: photos are then shown without pictures."
+
+
+class Entry(NamedTuple):
+    """What an album holds of a photo."""
+
+    sha256: str  # of its file, in hex
+    phash: int  # 64 bits
+    thumbnail: bytes  # THUMBNAIL_SIDE squared grey values
+    picture: bytes  # JPEG
+
+
+class Album(Protocol):
+    """Where to look a gallery's photos up."""
+
+    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
+        """Return the perceptual hashes that are known, by SHA-256."""
+
+    def entry(self, photo: Photo) -> Entry | None:
+        """Return what is known of a photo."""
+
+
+@dataclass
+class FileAlbum:
+    """The album in a file; empty where there is none."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
+        """Return the perceptual hashes that are known, by SHA-256."""
+        known = ((photo.sha256, self.entries.get(photo.sha256 or "")) for photo in photos)
+        return {sha256: entry.phash for sha256, entry in known if sha256 and entry}
+
+    def entry(self, photo: Photo) -> Entry | None:
+        """Return what is known of a photo."""
+        return self.entries.get(photo.sha256 or "")
+
+
+@dataclass
+class FolderAlbum:
+    """The album of a project: the photos themselves, and the hashes that `validate` found."""
+
+    folder: Path  # data/raw/train
+    phash: dict[tuple[str, str], int]  # by (name, SHA-256)
+
+    @classmethod
+    def of(cls, folder: Path, validated: Path) -> FolderAlbum:
+        """Read data/validated/train.parquet (`validated`), if it is there."""
+        import pandas as pd
+
+        if not validated.is_file():
+            return cls(folder, {})
+        table = pd.read_parquet(validated, columns=["Image", "sha256", "phash"])
+        keys = zip(table["Image"].tolist(), table["sha256"].tolist(), strict=True)
+        return cls(folder, dict(zip(keys, table["phash"].tolist(), strict=True)))
+
+    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
+        """Return the perceptual hashes that are known, by SHA-256."""
+        known = ((photo.sha256, self.phash.get((photo.image, photo.sha256 or ""))) for photo in photos)
+        return {sha256: phash for sha256, phash in known if sha256 and phash is not None}
+
+    def entry(self, photo: Photo) -> Entry | None:
+        """Read the photo; another file of that name, or none, has no entry."""
+        record = inspect_photo(self.folder, photo.image)
+        if record.fault or record.sha256 != photo.sha256:
+            return None
+        return entry_of(self.folder, record)
+
+
+@dataclass
+class Albums:
+    """Several albums, asked in turn."""
+
+    albums: Sequence[Album]
+
+    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
+        """Return the perceptual hashes that are known, by SHA-256."""
+        found: dict[str, int] = {}
+        for album in self.albums:
+            found = album.hashes(photos) | found
+        return found
+
+    def entry(self, photo: Photo) -> Entry | None:
+        """Return what the first album that knows it says of a photo."""
+        return next((entry for album in self.albums if (entry := album.entry(photo))), None)
+
+
+def entry_of(folder: Path, record: PhotoRecord) -> Entry:
+    """Return the entry of a photo that was inspected, with its picture drawn anew: none of its own bytes get in."""
+    return Entry(record.sha256, record.phash, record.thumbnail, draw_picture(folder, record))
+
+
+def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTURE) -> bytes:
+    """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged.
+
+    Raises:
+        FlukeprintError: the photo cannot be read.
+
+    """
+    from PIL import Image
+
+    turned = record.orientation >= 5
+    width, height = (record.height, record.width) if turned else (record.width, record.height)
+    scale = min(box[0] / width, box[1] / height, 1.0)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    pixels = read_rgb(folder, record.name, size)
+    stream = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return stream.getvalue()
+
+
+def album_path(gallery: Path) -> Path:
+    """Return the album's file of a gallery's folder."""
+    return gallery.with_name(f"{gallery.name}.album")
+
+
+def read_album(path: Path) -> FileAlbum:
+    """Read an album; a missing file is an empty album.
+
+    Raises:
+        FlukeprintError: the file was changed, or is no album.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return FileAlbum()
+    content = path.read_bytes()
+    digest, _, payload = content.partition(b"\n")
+    if digest.decode("ascii", "replace") != hashlib.sha256(payload).hexdigest():
+        raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
+    try:
+        table = pq.read_table(pa.BufferReader(payload))
+    except (pa.ArrowException, OSError) as error:
+        raise FlukeprintError(f"{path} holds no Parquet table ({error}). {_REPAIR}") from None
+    if not table.schema.equals(_schema()):
+        raise FlukeprintError(f"{path} has the columns {', '.join(table.schema.names)}, not an album's. {_REPAIR}")
+    entries = [Entry(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+    _check_entries(path, entries)
+    return FileAlbum({entry.sha256: entry for entry in entries})
+
+
+def _check_entries(path: Path, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if None in entry or len(entry.thumbnail) != THUMBNAIL_SIDE**2 or not entry.picture.startswith(b"\xff\xd8\xff"):
+            raise FlukeprintError(f"{path} has an entry that is none of a photo ({entry.sha256!r}). {_REPAIR}")
+
+
+def write_album(path: Path, entries: Iterable[Entry]) -> None:
+    """Write an album, in order of SHA-256; the same entries give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = sorted({entry.sha256: entry for entry in entries}.values())
+    arrays = [pa.array([row[column] for row in rows], kind) for column, kind in enumerate(_schema().types)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(arrays, schema=_schema()), sink, compression="zstd")
+    payload = sink.getvalue().to_pybytes()
+    with replacing(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
+    )

@@ -1,0 +1,119 @@
+"""From vectors to candidates: the gallery is searched, and scores become probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flukeprint.core.files import read_json
+from flukeprint.core.labels import GALLERY
+from flukeprint.gallery.search import Searcher
+from flukeprint.scoring.candidates import DEPTH, Scored, candidate_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flukeprint.gallery.contents import Gallery
+    from flukeprint.gallery.search import Candidate as Found
+    from flukeprint.scoring.decision import Answers
+
+# Individuals that the gallery is asked for, the nearest: enough to hold the best DEPTH by centre as well.
+_ASKED = 3 * DEPTH
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An individual that a photo may show."""
+
+    id: str
+    probability: float | None  # calibrated; None where the gallery has no calibration
+    similarity: float  # cosine, -1 to 1, to the most similar photo
+    centre: float  # cosine to the individual's centre
+    photo: str  # name of the most similar photo
+    photos: int  # that the gallery has of the individual
+
+
+@dataclass(frozen=True)
+class Match:
+    """The candidates of a photo, best first, and the probability that it shows none of the gallery's individuals."""
+
+    candidates: list[Candidate]
+    new_probability: float | None
+
+
+def why_uncalibrated(decision: Path) -> str | None:
+    """Say why models/decision.json turns the gallery's scores into no probabilities, or return None."""
+    if not decision.is_file():
+        return f"there is no {decision.name}"
+    content = read_json(decision)
+    if GALLERY in content.get("scorers", {}) and GALLERY in content.get("mixtures", {}):
+        return None
+    reason = content.get("without", {}).get(GALLERY)
+    return str(reason) if reason else f"{decision.name} has no decision for the gallery"
+
+
+def match(gallery: Gallery, vectors: NDArray[np.float32], decision: Path, top: int) -> list[Match]:
+    """Find the candidates of photos.
+
+    Candidates stand in the order of their scores: nearest and centre similarity in the fitted mixture, or the nearest
+    similarity alone where nothing was fitted.
+
+    Args:
+        gallery: made by the model that made the vectors.
+        vectors: n x D, of length 1.
+        decision: models/decision.json, or the bundle's; it may be missing.
+        top: most candidates to return.
+
+    """
+    if not len(vectors):
+        return []
+    found = [_best(candidates, max(DEPTH, top)) for candidates in Searcher(gallery).search(vectors, max(_ASKED, top))]
+    sizes = np.bincount(gallery.individual, minlength=len(gallery.individuals)).tolist()
+    photos = dict(zip(gallery.individuals, sizes, strict=True))
+    if why_uncalibrated(decision):
+        return [
+            Match([_candidate(one, None, photos[one.id]) for one in candidates[:top]], None) for candidates in found
+        ]
+    order, answers = _calibrated(found, decision)
+    matches = []
+    for row, candidates in enumerate(found):
+        chances = dict(zip(answers.labels[row], answers.probabilities[row], strict=True))
+        by_id = {one.id: one for one in candidates}
+        best = [_candidate(by_id[label], chances[label], photos[label]) for label in order[row][:top]]
+        matches.append(Match(best, float(answers.new_probability[row])))
+    return matches
+
+
+def _best(candidates: Sequence[Found], depth: int) -> list[Found]:
+    """Keep those that are among the best by either similarity, as the queries had that the decision was fitted to."""
+    by_centre = {one.id for one in sorted(candidates, key=lambda one: -one.centre)[:depth]}
+    return [one for place, one in enumerate(candidates) if place < depth or one.id in by_centre]
+
+
+def _candidate(found: Found, probability: float | None, photos: int) -> Candidate:
+    return Candidate(found.id, probability, found.nearest, found.centre, found.image, photos)
+
+
+def _calibrated(found: Sequence[Sequence[Found]], decision: Path) -> tuple[list[list[str]], Answers]:
+    """Return the ids of each photo's candidates in order of their scores, and the calibrated answers."""
+    import pandas as pd
+
+    from flukeprint.scoring.decision import calibrated, decision_of
+    from flukeprint.scoring.mixture import mix, read_mixtures
+
+    scored = Scored(
+        [[one.id for one in candidates] for candidates in found],
+        [np.array([one.nearest for one in candidates], np.float32) for candidates in found],
+        np.full(len(found), np.nan, np.float32),
+        [np.array([[one.nearest, one.centre] for one in candidates], np.float32).ravel() for candidates in found],
+        [np.full(1, np.nan, np.float32) for _ in found],
+    )
+    rows = candidate_rows(pd.DataFrame(index=range(len(found))), GALLERY, scored)
+    rows = mix(rows, GALLERY, read_mixtures(decision)[GALLERY])
+    order: list[list[str]] = rows["candidates"].tolist()
+    most = 1 + max(map(len, order))
+    return order, calibrated(rows, decision_of(GALLERY, decision), most)

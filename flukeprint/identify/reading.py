@@ -1,0 +1,95 @@
+"""Photos from anywhere on the disk, decoded in threads ahead of the network that waits for them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.photos import MAX_PIXELS
+from flukeprint.quality.inspection import PhotoRecord, read_photo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# How photos are called. Files of other names in a folder are counted, not opened.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+# Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class ReadPhoto:
+    """A photo's file, what was found in it, and its pixels (None where the record has a fault)."""
+
+    path: Path
+    record: PhotoRecord
+    pixels: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The photos that a user named, and how many other files and folders stand beside them."""
+
+    photos: list[Path]
+    others: int = 0
+
+
+def list_photos(given: Path) -> Listing:
+    """Return the photo `given`, or those of the folder `given`, by name; subfolders are not entered.
+
+    Raises:
+        FlukeprintError: there is no such file or folder, it cannot be listed, or holds no photo.
+
+    """
+    if not given.is_dir():
+        if not os.path.lexists(given):
+            raise FlukeprintError(f"there is no photo or folder {str(given)!r}. Check the name.")
+        return Listing([given])
+    try:
+        entries = sorted(given.iterdir())
+    except OSError as error:
+        raise FlukeprintError(f"the folder {str(given)!r} cannot be listed ({error.strerror}).") from None
+    photos = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
+    if not photos:
+        raise FlukeprintError(
+            f"the folder {str(given)!r} holds no photo, expected files that end in {', '.join(sorted(SUFFIXES))}."
+        )
+    return Listing(photos, len(entries) - len(photos))
+
+
+def read_batches(
+    paths: Sequence[Path], size: tuple[int, int], batch_size: int, workers: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[list[ReadPhoto]]:
+    """Yield batches of read photos in the order given, while `workers` threads decode the next ones.
+
+    Threads rather than processes: Pillow decodes and resizes outside Python's lock, and a thread starts at once.
+
+    Args:
+        paths: the photos.
+        size: (height, width) of the pixels.
+        batch_size: photos in a batch.
+        workers: threads.
+        max_pixels: larger photos get a fault.
+
+    """
+
+    def read(path: Path) -> ReadPhoto:
+        return ReadPhoto(path, *read_photo(path.parent, path.name, size, max_pixels))
+
+    # Threads that silence warnings each for itself restore each other's state; this one restores the right one last.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(workers, 1)) as pool:
+        waiting: deque[Future[ReadPhoto]] = deque()
+        for path in paths:
+            waiting.append(pool.submit(read, path))
+            if len(waiting) > _AHEAD * batch_size:
+                yield [waiting.popleft().result() for _ in range(batch_size)]
+        while waiting:
+            yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
