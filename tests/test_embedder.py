@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.learning.augmentation import affine_maps, augment
+from flukeprint.learning.augmentation import ERASED_AREA, affine_maps, augment
 from flukeprint.learning.backbones import BackboneRecord, load_finetuned, save_finetuned
 from flukeprint.learning.embedder import Embedder, EmbedderSpec, GeM, feature_map
 from flukeprint.learning.networks import build_backbone, for_inference
@@ -136,7 +136,21 @@ class TestAugmentation:
         assert torch.allclose(scale.amax((1, 2, 3)), scale.amin((1, 2, 3)), atol=1e-3)
         assert ((scale.mean((1, 2, 3)) - 1).abs() <= 0.3 + 1e-4).all()
 
+    def test_one_rectangle_of_the_declared_area_is_erased(self):
+        photos = torch.rand(400, 3, 40, 60) + 1
+        changed = augment(photos, self.params(erase=0.5), np.random.default_rng(0))
+        erased = (changed == 0).all(1)
+        assert torch.equal(changed[~erased[:, None].expand_as(photos)], photos[~erased[:, None].expand_as(photos)])
+        areas = erased.float().mean((1, 2))
+        assert 150 < (areas > 0).sum() < 250
+        assert areas.max() <= ERASED_AREA[1] + 0.02
+        for one in erased[areas > 0]:
+            rows, columns = one.any(1), one.any(0)
+            assert torch.equal(one, rows[:, None] & columns)
+            for edge in (rows, columns):
+                assert (edge.int().diff() != 0).sum() <= 2
+
     def test_the_same_generator_gives_the_same_changes(self):
-        photos, params = torch.rand(4, 3, 16, 16), self.params(rotate=10.0, zoom=0.1, grey=0.5, contrast=0.2)
+        photos, params = torch.rand(4, 3, 16, 16), self.params(rotate=10.0, zoom=0.1, grey=0.5, contrast=0.2, erase=0.5)
         one, two = (augment(photos, params, np.random.default_rng(3)) for _ in range(2))
         assert torch.equal(one, two)

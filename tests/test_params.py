@@ -113,8 +113,11 @@ def test_a_recipe_replaces_single_values_also_in_nested_sections():
 
 
 def test_on_is_a_word_also_for_yaml_1_1():
-    assert PARAMS["finetune"][True] == "small"
-    assert check_params(PARAMS).finetune.on == "small"
+    """params.yaml quotes the key, but whoever writes the file anew, DVC among them, may not."""
+    assert PARAMS["finetune"]["on"] == "small"
+    content = changed("seed", 0)
+    content["finetune"] = {True if key == "on" else key: value for key, value in content["finetune"].items()}
+    assert check_params(content).finetune.on == "small"
 
 
 def test_a_stage_declares_a_section_with_its_recipe():

@@ -17,7 +17,7 @@ from flukeprint.learning.finetuning import FinetuneData, Start, finetune
 from flukeprint.learning.heads import HeadData, HeadTraining, load_head, save_head, train_head, train_heads
 from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
 from flukeprint.learning.optimization import Optimization, build_optimizer, build_schedule
-from flukeprint.learning.sampling import TrainingBatches, validation_pairs
+from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
 
 RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
 SIZE = (32, 32)
@@ -233,7 +233,11 @@ class TestFinetune:
             {"objective": "arcface", "mirrored_ids": True, "schedule": {"shape": "cosine", "ema": 0.5, "keep": "last"}},
             {"objective": "subcenter_arcface", "embedding": {"pooling": "gem", "dimension": 4, "batchnorm_neck": True}},
             {"objective": "triplet", "pairs": {"sampler": "per_class", "miner": "semihard"}, "mirrored_ids": True},
-            {"objective": "contrastive", "augmentation": {"rotate": 10.0, "grey": 0.5}, "optimizer": "adamw"},
+            {
+                "objective": "contrastive",
+                "augmentation": {"rotate": 10.0, "erase": 0.5},
+                "schedule": {"first_size": 0.5},
+            },
         ],
         ids=lambda changes: changes.get("objective", "cross_entropy"),
     )
@@ -303,7 +307,7 @@ class TestTrainingBatches:
     def batches(self, accelerator, **changes):
         data, scaler = photos(), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
         params = finetuning(**changes)
-        return TrainingBatches.of(data.pixels, data.train, 2, scaler, params, 0, accelerator), data
+        return TrainingBatches.of(data.pixels, data.train, 2, 4, scaler, params, 0, accelerator), data
 
     def test_mirror_images_are_classes_of_their_own(self, accelerator):
         made, data = self.batches(accelerator, objective="arcface", mirrored_ids=True)
@@ -327,6 +331,34 @@ class TestTrainingBatches:
         assert len(epochs[0]) == len(made) == 2
         for targets in epochs[0]:
             assert sorted(Counter(targets).values()) == [4, 4]
+
+    def test_photos_grow_to_their_full_size(self, accelerator):
+        schedule = {"first_size": 0.5, "full_size_at": 0.5}
+        made, data = self.batches(accelerator, objective="arcface", schedule=schedule)
+        sizes = [next(made.epoch(number)).inputs.shape[2:] for number in (1, 2, 3, 4)]
+        full = tuple(data.pixels.shape[2:])
+        assert sizes[2] == sizes[3] == full
+        assert sizes[0] == photo_size(full, made.params.schedule, 1, 4) < sizes[1] <= full
+
+
+def test_sizes_grow_evenly_in_steps():
+    schedule = finetuning(schedule={"first_size": 0.5, "full_size_at": 0.75}).schedule
+    sizes = [photo_size((128, 100), schedule, epoch, 8) for epoch in range(1, 9)]
+    assert sizes == [(64, 48), (72, 56), (88, 64), (96, 72), (104, 80), (120, 88), (128, 100), (128, 100)]
+    unchanged = finetuning().schedule
+    assert photo_size((33, 50), unchanged, 1, 8) == (33, 50)
+
+
+def test_a_first_size_that_the_network_cannot_take_is_refused(accelerator):
+    params = finetuning(objective="arcface", schedule={"first_size": 0.1})
+    begin = start()
+    begin.backbone.register_forward_pre_hook(lambda _, inputs: _refuse_narrow(inputs[0]))
+    with pytest.raises(FlukeprintError, match=r"first_size is 0.1, but backbone .* cannot take photos of 8x8 px"):
+        finetune(photos(), begin, "m1", 1, 0, params, accelerator)
+
+
+def _refuse_narrow(inputs):
+    assert min(inputs.shape[2:]) > 8, "too small"
 
 
 def test_validation_pairs_hold_each_photo_and_a_training_photo_of_its_class():

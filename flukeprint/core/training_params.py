@@ -36,6 +36,8 @@ class ScheduleParams(Section):
     head_lr: Positive | None
     max_gradient: Positive | None
     ema: Share
+    first_size: Annotated[Float, Field(gt=0, le=1)]
+    full_size_at: UnitInterval
     keep: Literal["best", "last"]
 
 
@@ -81,6 +83,7 @@ class AugmentationParams(Section):
     contrast: Share
     brightness: Share
     grey: UnitInterval
+    erase: UnitInterval
 
 
 class FinetuneParams(TrainingParams):

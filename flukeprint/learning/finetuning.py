@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import PROXY_OBJECTIVES
 from flukeprint.learning.batches import Batch, Labelled, PhotoScaler, PixelBatches
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
-from flukeprint.learning.networks import Classifier
+from flukeprint.learning.networks import Classifier, embedding_size
 from flukeprint.learning.optimization import Optimization
-from flukeprint.learning.sampling import TrainingBatches, validation_pairs
+from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
 from flukeprint.learning.training import Job, Result, classification_step, fit
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ def finetune(
     """Train all layers; return the kept state: `backbone.*`, `head.*` of a classifier, else `embedder.*`, `loss.*`."""
     seed = derived_seed(seed, STAGE, member)
     data = data.used_by(params)
+    _refuse_small_photos(data, start, params, epochs)
     scaler = PhotoScaler(start.record.mean, start.record.std, accelerator.device)
-    train = TrainingBatches.of(data.pixels, data.train, len(data.labels), scaler, params, seed, accelerator)
+    train = TrainingBatches.of(data.pixels, data.train, len(data.labels), epochs, scaler, params, seed, accelerator)
     model, step = _model(data, start, params, seed)
     job = Job(
         model=model.to(memory_format=torch.channels_last),
@@ -89,6 +91,21 @@ def finetune(
         step=step,
     )
     return fit(job, Optimization.of_finetuning(params), accelerator)
+
+
+def _refuse_small_photos(data: FinetuneData, start: Start, params: FinetuneParams, epochs: int) -> None:
+    """Refuse photos of the first epoch that the network cannot take, before anything is trained."""
+    height, width = data.pixels.shape[2:]
+    size = photo_size((height, width), params.schedule, 1, epochs)
+    try:
+        embedding_size(start.backbone, size, start.record.name)
+    except FlukeprintError as error:
+        if size == (height, width):
+            raise
+        raise FlukeprintError(
+            f"finetune.schedule.first_size is {params.schedule.first_size}, but {str(error).partition('. ')[0]}. "
+            "Set it to 1, or choose another backbone."
+        ) from None
 
 
 def _model(data: FinetuneData, start: Start, params: FinetuneParams, seed: int) -> tuple[nn.Module, Step]:

@@ -47,7 +47,7 @@ class Optimization:
             params.weight_decay,
             params.step_size,
             params.gamma,
-            **params.schedule.model_dump(),
+            **params.schedule.model_dump(exclude={"first_size", "full_size_at"}),
         )
 
     def factor(self, epochs_done: float, epochs: int) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from numpy.typing import NDArray
 
-    from flukeprint.core.training_params import FinetuneParams
+    from flukeprint.core.training_params import FinetuneParams, ScheduleParams
     from flukeprint.learning.batches import Labelled, PhotoScaler
 
     Order = Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]
+
+# px; sides that are no multiples leave the strides of a network with odd borders.
+SIZE_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class TrainingBatches:
     photos: PixelBatches
     labelled: Labelled
     classes: int  # without mirrored twins
+    epochs: int
     params: FinetuneParams
     seed: int
     accelerator: Accelerator
@@ -41,6 +46,7 @@ class TrainingBatches:
         pixels: NDArray[np.uint8],
         labelled: Labelled,
         classes: int,
+        epochs: int,
         scaler: PhotoScaler,
         params: FinetuneParams,
         seed: int,
@@ -54,7 +60,8 @@ class TrainingBatches:
         """
         if params.pairs.sampler == "per_class":
             _refuse_few_classes(len(np.unique(labelled.targets)), params)
-        return cls(PixelBatches(pixels, labelled, scaler, accelerator), labelled, classes, params, seed, accelerator)
+        photos = PixelBatches(pixels, labelled, scaler, accelerator)
+        return cls(photos, labelled, classes, epochs, params, seed, accelerator)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -67,9 +74,16 @@ class TrainingBatches:
         for index, (positions, flipped) in enumerate(self._order(number)):
             batch = self.photos.batch(positions, flipped)
             generator = np.random.default_rng(derived_seed(self.seed, "augment", number, index, rank))
-            inputs = augment(batch.inputs, self.params.augmentation, generator)
+            inputs = augment(self._sized(batch.inputs, number), self.params.augmentation, generator)
             targets = self._twins(batch, positions, flipped) if self.params.mirrored_ids else batch.targets
             yield replace(batch, inputs=inputs, targets=targets)
+
+    def _sized(self, inputs: torch.Tensor, number: int) -> torch.Tensor:
+        height, width = inputs.shape[2:]
+        size = photo_size((height, width), self.params.schedule, number, self.epochs)
+        if size == (height, width):
+            return inputs
+        return functional.interpolate(inputs, size, mode="bilinear", antialias=True, align_corners=False)
 
     def _twins(self, batch: Batch, positions: NDArray[np.int64], flipped: NDArray[np.bool_]) -> torch.Tensor:
         own = torch.from_numpy(flipped[own_part(positions, self.accelerator)]).to(batch.targets.device)
@@ -101,6 +115,22 @@ class TrainingBatches:
         for start in range(0, len(chosen), params.batch_size):
             part = slice(start, start + params.batch_size)
             yield chosen[part] % n, flips[part]
+
+
+def photo_size(full: tuple[int, int], params: ScheduleParams, epoch: int, epochs: int) -> tuple[int, int]:
+    """Return (height, width) in px of the training photos of an epoch, counted from 1.
+
+    Small photos first: an epoch costs less, and changes less, while little is known (progressive learning, Tan and Le
+    2021). From `first_size` of the full sides they grow evenly, in steps of SIZE_STEP px, until `full_size_at` of the
+    epochs are done.
+    """
+    growing = params.full_size_at * epochs
+    done = min((epoch - 1) / growing, 1.0) if growing else 1.0
+    share = params.first_size + (1 - params.first_size) * done
+    if share == 1:
+        return full
+    height, width = (min(side, max(SIZE_STEP, round(share * side / SIZE_STEP) * SIZE_STEP)) for side in full)
+    return height, width
 
 
 def _refuse_few_classes(classes: int, params: FinetuneParams) -> None:
