@@ -197,7 +197,35 @@ def test_an_experiment_reruns_the_training_and_nothing_upstream(project):
 def test_a_new_member_finetunes_and_embeds_only_itself(project):
     set_params(project, ensemble__members=[*MEMBERS, "m3"])
     ran = stages_run(run(project, "dvc", "repro"))
-    assert ran == {"train", "finetune@m3", "embed@m3", "full_head", "ensemble", "calibrate", "evaluate", "submit"}
+    assert ran == {
+        "train", "finetune@m3", "embed@m3", "full_head", "ensemble", "gallery", "calibrate", "evaluate", "submit",
+    }  # fmt: skip
+
+
+def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(project, photos):
+    # So few queries calibrate nothing.
+    submit = {"decision": "class"}
+    set_params(
+        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__submit=submit,
+        ensemble__members=["m1"],
+    )  # fmt: skip
+    ran = stages_run(run(project, "dvc", "repro"))
+    assert not ran & {"fetch", "validate", "select", "pixels", "backbone", "baseline"}
+    assert {"finetune@m1", "embed@m1", "gallery", "evaluate", "submit"} <= ran
+    page = (project / "reports/evaluation/index.html").read_text()
+    assert "full fine-tuning: loss" in page
+    command = (sys.executable, "-m", "flukeprint.cli")
+    run(project, *command, "export", "bundle")
+    asked = str(next((photos / "test").iterdir()))
+    answers = [
+        json.loads(run(project, *command, "identify", asked, "--format", "json", *options))["photos"][0]
+        for options in ((), ("--bundle", "bundle"))
+    ]
+    own, bundled = (answer["candidates"] for answer in answers)
+    assert len(own) == 5
+    assert [one["id"] for one in own] == [one["id"] for one in bundled]
+    for one, other in zip(own, bundled, strict=True):
+        assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-4)
 
 
 @pytest.mark.parametrize(

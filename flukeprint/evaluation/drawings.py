@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -137,14 +137,20 @@ def training_charts(histories: Histories) -> list[Chart]:
     charts = []
     for stage, members in histories.items():
         for figure, label in (("loss", "loss (nats)"), ("accuracy", "accuracy")):
-            lines = [
-                Line(name, [(epoch["epoch"], epoch[f"{part}_{figure}"]) for epoch in history], style)
+            drawn = [
+                Line(name, _points(history, f"{part}_{figure}"), style)
                 for part, (name, style) in _PARTS.items()
                 for history in members.values()
             ]
-            if any(line.points for line in lines):
+            lines = [line for line in drawn if line.points]
+            if lines:
                 charts.append(_training_chart(f"{_TRAININGS.get(stage, stage)}: {figure}", label, lines))
     return charts
+
+
+def _points(history: Sequence[Mapping[str, Any]], figure: str) -> list[tuple[float, float]]:
+    """Return a figure over the epochs; a training without validation photos has none of theirs."""
+    return [(epoch["epoch"], epoch[figure]) for epoch in history if epoch[figure] is not None]
 
 
 def _training_chart(title: str, label: str, lines: Sequence[Line]) -> Chart:
