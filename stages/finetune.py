@@ -2,7 +2,7 @@
 
 import sys
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.errors import FlukeprintError, exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.labels import NEW_WHALE
 from flukeprint.core.layout import BACKBONE, FINETUNED, HEADS, METRICS, PIXELS, SELECTED
@@ -34,7 +34,13 @@ def main() -> None:
         table = often_seen(table[table["Id"] != NEW_WHALE], settings.min_photos)
         labels = class_labels(table)
         head = new_head(record.features, len(labels), derived_seed(params.seed, "finetune", member, "head"))
-    train, valid = (labelled_rows(table, labels, split) for split in (TRAIN, VALID))
+        if len(labels) < 2:
+            raise FlukeprintError(
+                f"finetune.min_photos is {settings.min_photos}, which leaves {len(labels)} individual(s) to learn, "
+                "expected at least 2. Lower it."
+            )
+    chooses = settings.schedule.keep == "best"
+    train, valid = (labelled_rows(table, labels, split, chooses=chooses) for split in (TRAIN, VALID))
     data = FinetuneData(read_npy(PIXELS / "train.npy"), train, valid, labels)
     epochs = settings.epochs or params.active.epochs.finetune
     result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)

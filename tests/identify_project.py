@@ -53,7 +53,7 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
         columns["sha256"],
     )  # fmt: skip
     save_gallery(gallery, folder / GALLERY)
-    write_json(folder / DECISION, decision())
+    write_json(folder / DECISION, decision() | {"made_by": gallery.fingerprint.as_json()})
 
 
 def write_member(path: Path, seed: int) -> None:

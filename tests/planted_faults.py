@@ -83,6 +83,8 @@ ROWS = {
     "t01.jpg,": ("blank_cells", "error", "an empty cell"),
     "t02.jpg,w\x07a": ("label_characters", "error", r"Id is 'w\x07a'"),
     "t03.jpg,w_\u200ba": ("label_characters", "error", r"Id is 'w_\u200ba'"),
+    "t09.jpg,w/a": ("label_characters", "error", r"Id is 'w/a'"),
+    "t10.jpg,.wa": ("label_characters", "error", r"Id is '.wa'"),
     "t04.jpg,w a": ("label_pattern", "error", "Id is 'w a'"),
     "t05.jpg," + "w" * 65: ("label_pattern", "error", "Id is 'www"),
     "t06.jpg,=1+1": ("formula_cells", "error", "Id is '=1+1'"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.learning.augmentation import ERASED_AREA, affine_maps, augment
+from flukeprint.learning.augmentation import ERASED_AREA, Draws, affine_maps, augment
 from flukeprint.learning.backbones import BackboneRecord, load_finetuned, save_finetuned
 from flukeprint.learning.embedder import Embedder, EmbedderSpec, GeM, feature_map
 from flukeprint.learning.networks import build_backbone, for_inference
@@ -93,19 +93,23 @@ def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     assert back.features == 8
 
 
+def draws(photos, seed):
+    return Draws(np.random.default_rng(seed), len(photos))
+
+
 class TestAugmentation:
     def params(self, **changes):
         return finetune_params(augmentation=changes).augmentation
 
     def test_nothing_is_changed_by_amounts_of_zero(self):
         photos = torch.rand(3, 3, 8, 10)
-        assert torch.equal(augment(photos, self.params(), np.random.default_rng(0)), photos)
+        assert torch.equal(augment(photos, self.params(), draws(photos, 0)), photos)
 
     @given(st.floats(0, 90), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 2**32))
     @settings(max_examples=30, deadline=None)
     def test_maps_stay_within_the_amounts(self, rotate, zoom, shear, shift, seed):
         params = self.params(rotate=rotate, zoom=zoom, shear=shear, shift=shift)
-        maps = affine_maps(20, params, np.random.default_rng(seed))
+        maps = affine_maps(params, Draws(np.random.default_rng(seed), 20))
         assert maps.shape == (20, 2, 3)
         assert np.abs(maps[:, :, 2]).max() <= 2 * shift + 1e-6
         angle = np.degrees(np.arctan2(maps[:, 1, 0], maps[:, 0, 0]))
@@ -116,7 +120,7 @@ class TestAugmentation:
     def test_a_shift_moves_by_its_share_of_the_photo(self):
         photos = torch.arange(8.0).expand(1, 3, 8, 8).contiguous()
         seen = {
-            round(float(augment(photos, self.params(shift=0.25), np.random.default_rng(seed))[0, 0, 4, 4]) - 4, 3)
+            round(float(augment(photos, self.params(shift=0.25), draws(photos, seed))[0, 0, 4, 4]) - 4, 3)
             for seed in range(40)
         }
         assert min(seen) < -1 < 1 < max(seen)
@@ -124,12 +128,12 @@ class TestAugmentation:
 
     def test_grey_contrast_and_brightness_by_hand(self):
         photos = torch.rand(50, 3, 4, 4)
-        grey = augment(photos, self.params(grey=0.5), np.random.default_rng(0))
+        grey = augment(photos, self.params(grey=0.5), draws(photos, 0))
         is_grey = (grey == grey[:, :1]).all(dim=(1, 2, 3))
         assert 10 < is_grey.sum() < 40
         torch.testing.assert_close(grey[is_grey][:, 0], photos[is_grey].mean(1))
         torch.testing.assert_close(grey[~is_grey], photos[~is_grey])
-        changed = augment(photos, self.params(contrast=0.3, brightness=0.2), np.random.default_rng(0))
+        changed = augment(photos, self.params(contrast=0.3, brightness=0.2), draws(photos, 0))
         means, before = changed.mean((1, 2, 3)), photos.mean((1, 2, 3))
         scale = (changed - means.view(-1, 1, 1, 1)) / (photos - before.view(-1, 1, 1, 1))
         assert (means - before).abs().max() <= 0.2
@@ -138,7 +142,7 @@ class TestAugmentation:
 
     def test_one_rectangle_of_the_declared_area_is_erased(self):
         photos = torch.rand(400, 3, 40, 60) + 1
-        changed = augment(photos, self.params(erase=0.5), np.random.default_rng(0))
+        changed = augment(photos, self.params(erase=0.5), draws(photos, 0))
         erased = (changed == 0).all(1)
         assert torch.equal(changed[~erased[:, None].expand_as(photos)], photos[~erased[:, None].expand_as(photos)])
         areas = erased.float().mean((1, 2))
@@ -150,7 +154,22 @@ class TestAugmentation:
             for edge in (rows, columns):
                 assert (edge.int().diff() != 0).sum() <= 2
 
+    def test_a_rotation_is_one_in_pixels_also_where_photos_are_wide(self):
+        height, width = 40, 100
+        maps = affine_maps(self.params(rotate=30.0), Draws(np.random.default_rng(0), 5), height / width)
+        to_pixels = np.diag([width / 2, height / 2])
+        for linear in maps[:, :, :2]:
+            turn = to_pixels @ linear @ np.linalg.inv(to_pixels)
+            np.testing.assert_allclose(turn @ turn.T, np.eye(2), atol=1e-6)
+
+    def test_a_part_of_a_batch_is_changed_as_in_the_whole(self):
+        photos = torch.rand(9, 3, 16, 16)
+        params = self.params(rotate=10.0, zoom=0.1, grey=0.5, contrast=0.2, brightness=0.1, erase=0.5)
+        whole = augment(photos, params, draws(photos, 3))
+        part = augment(photos[4:7], params, Draws(np.random.default_rng(3), 9, slice(4, 7)))
+        torch.testing.assert_close(part, whole[4:7])
+
     def test_the_same_generator_gives_the_same_changes(self):
         photos, params = torch.rand(4, 3, 16, 16), self.params(rotate=10.0, zoom=0.1, grey=0.5, contrast=0.2, erase=0.5)
-        one, two = (augment(photos, params, np.random.default_rng(3)) for _ in range(2))
+        one, two = (augment(photos, params, draws(photos, 3)) for _ in range(2))
         assert torch.equal(one, two)

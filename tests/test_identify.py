@@ -16,7 +16,7 @@ from quality_folder import texture
 
 from flukeprint.cli import main
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json
+from flukeprint.core.files import read_json, write_json
 from flukeprint.core.layout import DECISION, GALLERY, RAW
 from flukeprint.gallery.files import load_gallery, save_gallery
 from flukeprint.identify.answers import identify
@@ -107,7 +107,8 @@ def test_candidates_and_probabilities_are_those_of_a_plain_recomputation(project
     fitted = decision()["scorers"]["gallery"]
     mixed = {name: 0.75 * nearest + 0.25 * centre for name, (nearest, centre) in scores.items()}
     odds = {name: np.exp(fitted["inverse_temperature"] * score) for name, score in mixed.items()}
-    total = sum(odds.values()) + np.exp(fitted["other"]) + np.exp(fitted["new"])
+    # All five individuals are candidates, so there is no other one to be likely.
+    total = sum(odds.values()) + np.exp(fitted["new"])
     best = sorted(mixed, key=lambda name: -mixed[name])[:3]
     assert [one.id for one in answer.match.candidates] == best
     for one in answer.match.candidates:
@@ -278,7 +279,7 @@ def test_a_photo_with_itself_is_the_same_picture(project, capsys):
 
 
 def test_verification_without_thresholds_gives_the_similarity_and_says_why(project, capsys):
-    write_json(DECISION, decision() | {"verification": {"without": "there are no pairs"}})
+    write_json(DECISION, read_json(DECISION) | {"verification": {"without": "there are no pairs"}})
     content = json.loads(run(capsys, "verify", *(RAW / "train" / name for name in NAMES[:2]), "--json"))
     assert content["probability"] is None
     assert content["verdicts"] == {}
@@ -349,4 +350,30 @@ def test_an_empty_gallery_has_no_candidates(project, capsys):
     save_gallery(gallery.remove(gallery.individuals), GALLERY)
     photo = json.loads(run(capsys, "identify", RAW / "train" / NAMES[0], "--format", "json"))["photos"][0]
     assert photo["candidates"] == []
-    assert photo["new_probability"] is None or 0 < photo["new_probability"] <= 1
+    assert photo["new_probability"] == 1
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", RAW / "train" / NAMES[0], "--format", "csv"))))
+    assert [(row["photo"], row["id"], row["new_probability"]) for row in rows] == [
+        (str(RAW / "train" / NAMES[0]), "", "1.0")
+    ]
+
+
+def test_a_decision_of_other_weights_gives_no_probabilities(project, capsys):
+    content = read_json(DECISION)
+    content["made_by"]["members"][0]["sha256"] = "0" * 64
+    write_json(DECISION, content)
+    photo = RAW / "train" / NAMES[0]
+    answers = json.loads(run(capsys, "identify", photo, "--format", "json"))
+    assert "was fitted to other weights" in answers["uncalibrated"]
+    assert answers["photos"][0]["candidates"][0]["probability"] is None
+    assert "was fitted to other weights" in json.loads(run(capsys, "verify", photo, photo, "--json"))["uncalibrated"]
+
+
+def test_more_candidates_do_not_change_probabilities(project, capsys):
+    photo = RAW / "train" / NAMES[0]
+    few, many = (
+        json.loads(run(capsys, "identify", photo, "--format", "json", "--top", top))["photos"][0] for top in (2, 20)
+    )
+    assert many["candidates"][:2] == few["candidates"]
+    assert sum(one["probability"] for one in many["candidates"]) + many["new_probability"] == pytest.approx(1, abs=1e-5)
+    with pytest.raises(SystemExit):
+        main(["identify", str(photo), "--top", "21"])

@@ -20,7 +20,6 @@ from flukeprint.scoring.decision import (
     fit_decision,
     fit_decisions,
     fit_mixture,
-    gallery_blend,
 )
 from flukeprint.scoring.logit import LogLoss
 from flukeprint.scoring.mixture import Mixture, mix, mixed, read_mixtures
@@ -172,11 +171,11 @@ def test_the_weight_of_the_gallery_can_be_read(tmp_path):
     rows = drawn(300, GALLERY, (6, 3), 0.5, 0.8, ())
     write_json(tmp_path / "decision.json", fit_decisions(rows, 0.325, [GALLERY]))
     mixture, decision = fit_mixture(rows, GALLERY, 0.325)
-    assert gallery_blend(tmp_path / "decision.json") == (mixture.features["nearest"], decision)
+    assert decision_of(GALLERY, tmp_path / "decision.json") == decision
     assert read_mixtures(tmp_path / "decision.json") == {GALLERY: mixture}
     write_json(tmp_path / "decision.json", fit_decisions(rows[:0], 0.325, [GALLERY]))
     with pytest.raises(FlukeprintError, match="no decision for gallery: there are no calibration queries"):
-        gallery_blend(tmp_path / "decision.json")
+        decision_of(GALLERY, tmp_path / "decision.json")
 
 
 # --- the choice ---

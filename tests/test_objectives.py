@@ -10,6 +10,7 @@ from finetune_params import finetune_params
 from flukeprint.learning.batches import Batch
 from flukeprint.learning.objectives import (
     MetricModel,
+    build_judge,
     build_loss,
     build_miner,
     class_margins,
@@ -171,8 +172,10 @@ def test_semihard_takes_negatives_that_are_further_but_within_the_margin(name):
     assert found == expected
 
 
-def test_multi_similarity_takes_pairs_harder_than_the_hardest_of_the_other_kind():
-    miner = build_miner(finetune_params(pairs=PAIRS | {"miner": "multi_similarity"}).pairs)
+@pytest.mark.parametrize("name", ["cosine", "euclidean"])
+def test_multi_similarity_takes_pairs_harder_than_the_hardest_of_the_other_kind(name):
+    miner = build_miner(finetune_params(pairs=PAIRS | {"miner": "multi_similarity", "distance": name}).pairs)
+    sign = 1 if name == "cosine" else -1  # larger is more similar
     embeddings, targets = batch()
     rows, labels = embeddings.numpy(), targets.tolist()
     a1, p, a2, n = miner(embeddings, targets)
@@ -181,7 +184,7 @@ def test_multi_similarity_takes_pairs_harder_than_the_hardest_of_the_other_kind(
         set(zip(a2.tolist(), n.tolist(), strict=True)),
     )
     for a in range(12):
-        similarity = {j: distance_of("cosine", rows[a], rows[j]) for j in range(12) if j != a}
+        similarity = {j: sign * distance_of(name, rows[a], rows[j]) for j in range(12) if j != a}
         same = {j: value for j, value in similarity.items() if labels[j] == labels[a]}
         other = {j: value for j, value in similarity.items() if labels[j] != labels[a]}
         hard_positives = {j for j, value in same.items() if value - 0.1 < max(other.values())}
@@ -228,6 +231,41 @@ def test_a_step_gives_sums_and_leaves_out_photos_that_do_not_count():
         mean = model(inputs, targets)[0]
         assert loss.item() == pytest.approx(same.item(), rel=1e-6) == pytest.approx(8 * mean.item(), rel=1e-6)
         assert right == also
+
+
+@pytest.mark.parametrize("objective", ["triplet", "contrastive"])
+def test_validation_judges_by_all_pairs(objective):
+    """So that a network that violates fewer of them is the better one."""
+    params = finetune_params(objective=objective, pairs=PAIRS)
+    loss = build_loss(params, np.arange(CLASSES), CLASSES, FEATURES)
+    model = MetricModel(torch.nn.Identity(), loss, None, build_judge(params))
+    inputs, targets = batch()
+    rows, labels = inputs.numpy(), targets.tolist()
+    everyone = range(12)
+    similarity = [[distance_of("cosine", rows[i], rows[j]) for j in everyone] for i in everyone]
+    if objective == "triplet":
+        values = [
+            max(0.0, similarity[a][n] - similarity[a][p] + 0.3)
+            for a in everyone for p in everyone for n in everyone
+            if a != p and labels[a] == labels[p] and labels[a] != labels[n]
+        ]  # fmt: skip
+        expected = np.mean(values)
+    else:
+        pairs = [(i, j) for i in everyone for j in everyone if i != j]
+        same = [max(0.0, 0.9 - similarity[i][j]) for i, j in pairs if labels[i] == labels[j]]
+        other = [max(0.0, similarity[i][j] - 0.1) for i, j in pairs if labels[i] != labels[j]]
+        expected = np.mean(same) + np.mean(other)
+    assert model.eval()(inputs, targets)[0].item() == pytest.approx(expected, rel=1e-4)
+    assert model.train()(inputs, targets)[0].item() > 1.05 * expected
+
+
+def test_a_process_without_a_photo_adds_nothing():
+    params = finetune_params(objective="arcface")
+    model = MetricModel(Rows(), build_loss(params, np.arange(CLASSES), CLASSES, FEATURES), None).train()
+    loss, right = metric_step(model, Batch(batch(1)[0], torch.tensor([-100]), 8))
+    loss.backward()
+    assert loss.item() == 0 == right
+    assert not model.embedder.linear.weight.grad.any()
 
 
 def test_recognised_photos_without_proxies_are_those_whose_nearest_photo_agrees():

@@ -112,6 +112,21 @@ def test_a_recipe_replaces_single_values_also_in_nested_sections():
     assert metric.model_dump() == expected
 
 
+def test_a_recipe_can_also_take_a_value_away():
+    content = changed("recipe", "metric")
+    content["finetune"]["epochs"] = 5
+    content["recipes"]["metric"]["finetune"] = {"epochs": None}
+    assert check_params(content).finetune.epochs is None
+
+
+def test_calibrated_answers_need_photos_that_are_set_aside():
+    content = changed("select.holdout", 0)
+    assert check_params(content).submit.decision == "class"
+    content["submit"]["decision"] = "calibrated"
+    with pytest.raises(FlukeprintError, match=r"submit.decision: is 'calibrated'.*select.holdout is 0"):
+        check_params(content)
+
+
 def test_on_is_a_word_also_for_yaml_1_1():
     """params.yaml quotes the key, but whoever writes the file anew, DVC among them, may not."""
     assert PARAMS["finetune"]["on"] == "small"

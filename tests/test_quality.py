@@ -13,9 +13,10 @@ from planted_faults import ALONE, PHOTOS, ROWS, TEST, jpeg, plant_all
 from quality_folder import HEADER, Folder, texture
 
 from flukeprint.core.params import RuleLevels, check_params, load_params
+from flukeprint.core.text import printable
 from flukeprint.quality.charts import bar_chart, binned, counted
 from flukeprint.quality.check import check_folder
-from flukeprint.quality.findings import Case, Finding, as_csv, printable, summary
+from flukeprint.quality.findings import Case, Finding, as_csv, summary
 from flukeprint.quality.report import render, write_report
 from flukeprint.quality.rules import RULES
 from flukeprint.quality.schema import arrow_table, schema

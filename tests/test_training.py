@@ -2,6 +2,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from finetune_params import finetune_params
@@ -11,10 +12,18 @@ from flukeprint.core.params import RuntimeParams, TrainingParams
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.learning import training
 from flukeprint.learning.backbones import BackboneRecord
-from flukeprint.learning.batches import EmbeddingBatches, Labelled, PhotoScaler, epoch_order
+from flukeprint.learning.batches import EmbeddingBatches, Labelled, PhotoScaler, epoch_order, number_of_batches
 from flukeprint.learning.embedding import embed
 from flukeprint.learning.finetuning import FinetuneData, Start, finetune
-from flukeprint.learning.heads import HeadData, HeadTraining, load_head, save_head, train_head, train_heads
+from flukeprint.learning.heads import (
+    HeadData,
+    HeadTraining,
+    labelled_rows,
+    load_head,
+    save_head,
+    train_head,
+    train_heads,
+)
 from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
 from flukeprint.learning.optimization import Optimization, build_optimizer, build_schedule
 from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
@@ -363,9 +372,23 @@ def _refuse_narrow(inputs):
 
 def test_validation_pairs_hold_each_photo_and_a_training_photo_of_its_class():
     train = Labelled(np.array([3, 4, 5, 6]), np.array([1, 0, 1, 2]))
-    pairs = validation_pairs(train, Labelled(np.array([7, 8, 9]), np.array([1, 0, 5])))
-    assert pairs.rows.tolist() == [7, 3, 8, 4]
-    assert pairs.targets.tolist() == [1, 1, 0, 0]
+    pairs = validation_pairs(train, Labelled(np.array([7, 8, 9, 10]), np.array([1, 0, 5, 1])))
+    assert pairs.rows.tolist() == [7, 10, 3, 8, 4]
+    assert pairs.targets.tolist() == [1, 1, 1, 0, 0]
+
+
+def test_batches_have_photos_for_every_process():
+    for n in (64, 65, 66, 67, 68, 3):
+        sizes = [len(positions) for positions, _ in epoch_order(n, 64, 0.0, 0, 1, least=4)]
+        assert sum(sizes) == n
+        assert len(sizes) == number_of_batches(n, 64, 4)
+        assert sizes[-1] >= min(n, 4)
+
+
+def test_where_no_epoch_is_chosen_no_photo_is_trained_on_twice():
+    table = pd.DataFrame({"Id": ["a", "b"], "split": ["train", "train"], "row": [3, 4]})
+    assert labelled_rows(table, ["a", "b"], "valid").rows.tolist() == [3, 4]
+    assert labelled_rows(table, ["a", "b"], "valid", chooses=False).rows.tolist() == []
 
 
 def test_head_training_leaves_the_backbone_bit_identical(accelerator):

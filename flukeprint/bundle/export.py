@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flukeprint.bundle.card import model_card
-from flukeprint.bundle.manifest import ALBUM, GALLERY, write_manifest
-from flukeprint.bundle.manifest import NAME as MANIFEST
+from flukeprint.bundle.manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.networks import export_onnx
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing, limits_record, write_preprocessing
 from flukeprint.core import layout
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
+from flukeprint.core.text import printable
 from flukeprint.gallery.files import load_gallery, save_gallery
 from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
 from flukeprint.identify.album import Album, Albums, FolderAlbum, album_path, read_album, write_album
 from flukeprint.identify.flags import Limits
 
 if TYPE_CHECKING:
-    from flukeprint.gallery.contents import Photo
+    from flukeprint.gallery.contents import Gallery, Photo
 
 _VECTOR = (
     "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
@@ -57,13 +57,15 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
     source = gallery or layout.GALLERY
     content = load_gallery(source)
     content.fingerprint.refuse_other(made_by, "this project's model")
+    _refuse_to_lose_photos(folder, content)
     shown = 0
     with replacing_folder(folder) as temporary:
         (temporary / "members").mkdir()
         for member, path in weights.items():
             shutil.copyfile(path, temporary / "members" / path.name)
             export_onnx(path, temporary / "members" / f"{member}.onnx")
-        write_preprocessing(temporary / PREPROCESSING, _described(made_by, Limits.of(params.validate)))
+        limits = Limits.of(params.validate)
+        write_preprocessing(temporary / PREPROCESSING, _described(made_by, limits, pictures=pictures))
         if layout.DECISION.is_file():
             shutil.copyfile(layout.DECISION, temporary / "decision.json")
         save_gallery(content, temporary / GALLERY)
@@ -80,18 +82,38 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Refuse to replace what is not a bundle."""
+    """Refuse to replace what is not a bundle, whole and with nothing else beside it."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise FlukeprintError(f"{folder} is no folder, and would be replaced. Name a new or an empty folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        check_files(folder)
+    except FlukeprintError as error:
         raise FlukeprintError(
-            f"{folder} holds other files than a bundle, and would be replaced. Name a new or an empty folder."
+            f"{folder} holds other files than a bundle ({error}), and would be replaced. Name a new or an empty folder."
+        ) from None
+
+
+def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
+    """Refuse to replace a bundle into which photos were enrolled that the new one would not have."""
+    if not (folder / GALLERY).is_dir():
+        return
+    known = {(photo.image, photo.id) for photo in content.photos}
+    lost = [photo for photo in load_gallery(folder / GALLERY).photos if (photo.image, photo.id) not in known]
+    if lost:
+        raise FlukeprintError(
+            f"the bundle in {folder} would be replaced, and its gallery has {len(lost)} photo(s) that the new one "
+            f"lacks, such as {printable(lost[0].image)} of {printable(lost[0].id)}. Name another folder, or bring them "
+            f"along (`flukeprint gallery merge {folder / GALLERY}`)."
         )
 
 
-def _described(made_by: Fingerprint, limits: Limits) -> Preprocessing:
+def _described(made_by: Fingerprint, limits: Limits, *, pictures: bool) -> Preprocessing:
     fields = {key: made_by.preprocessing[key] for key in ("resize", "size", "mean", "std", "views")}
-    return Preprocessing(**fields, members=list(made_by.members), vector=_VECTOR, limits=limits_record(limits))
+    return Preprocessing(
+        **fields, members=list(made_by.members), vector=_VECTOR, pictures=pictures, limits=limits_record(limits)
+    )
 
 
 def _write_pictures(path: Path, album: Album, photos: Sequence[Photo], workers: int) -> int:

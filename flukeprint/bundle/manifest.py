@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import sha256_of, write_json
 from flukeprint.core.sections import Count
-from flukeprint.quality.findings import printable
+from flukeprint.core.text import printable
 
 NAME = "manifest.json"
 VERSION = 1
@@ -112,8 +112,12 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, int]]:
         name = f"{prefix}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _entries(folder, f"{name}/")
-        else:
+            continue
+        try:
             yield name, entry.stat(follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            # A gallery's writer has just replaced it; what the manifest lists is missed later.
+            continue
 
 
 def _read(path: Path) -> Manifest:

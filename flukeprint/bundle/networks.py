@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from flukeprint.core.files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from onnx import ModelProto
+    from onnx import ModelProto, TensorProto
     from torch import nn
 
     from flukeprint.identify.encoder import Member
@@ -125,24 +126,46 @@ def _compare(weights: Path, network: nn.Module, content: bytes, photos: NDArray[
             )
 
 
-def onnx_member(content: bytes, name: str, threads: int = 0) -> Member:
-    """Return the member that an ONNX file's content computes (see flukeprint/identify/encoder.py).
+def _refuse_other_files(content: bytes, name: str) -> None:
+    """Refuse weights that lie in another file: onnxruntime would read whatever file the content names."""
+    import onnx
 
-    From bytes rather than from a path, onnxruntime reads no other file that the content may name.
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # noqa: BLE001 - a parser of hostile bytes
+        raise FlukeprintError(f"{name} is no ONNX network that can be run ({error}). Get the bundle again.") from None
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
+        raise FlukeprintError(f"{name} names another file for its weights, which is never read. Get the bundle again.")
+
+
+def _tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield every tensor that a message holds, at any depth."""
+    from onnx import TensorProto
+
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                yield from _tensors(part)
+
+
+def onnx_member(content: bytes, name: str) -> Member:
+    """Return the member that an ONNX file's content computes (see flukeprint/identify/encoder.py).
 
     Args:
         content: of the file.
         name: what to call it in messages.
-        threads: of the computation; 0: as many as there are cores.
 
     Raises:
-        FlukeprintError: the content is no ONNX that can be run, or not one with our input and output.
+        FlukeprintError: the content is no ONNX that can be run, names another file, or has not our input and output.
 
     """
     import onnxruntime
 
+    _refuse_other_files(content, name)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = _QUIET
     # Threads that wait busily take the cores from those that decode photos.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

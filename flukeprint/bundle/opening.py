@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from flukeprint.bundle.manifest import ALBUM, GALLERY, check_files
 from flukeprint.bundle.networks import onnx_member
 from flukeprint.bundle.preprocessing import NAME, Preprocessing, read_preprocessing
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_json
+from flukeprint.core.text import printable
 from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
 from flukeprint.identify.album import FileAlbum, read_album
-from flukeprint.identify.comparison import read_thresholds
 from flukeprint.identify.encoder import Encoder
 from flukeprint.identify.flags import Limits
-from flukeprint.identify.matching import why_uncalibrated
 from flukeprint.identify.models import Model
+
+if TYPE_CHECKING:
+    from flukeprint.identify.encoder import Member
 
 # Threads that decode photos; those of the networks are as many as there are cores.
 _WORKERS = 2
 _REPAIR = "Copy the bundle again from where it came."
+
+
+@dataclass(frozen=True)
+class _NoPairs:
+    """`verification` where there were no pairs to calibrate with."""
+
+    without: str
 
 
 def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
@@ -36,10 +51,14 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     described = read_preprocessing(folder / NAME)
     made_by = _fingerprint(folder, described)
     _check_decision(folder / "decision.json")
+    if described.pictures and not (folder / ALBUM).is_file():
+        raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {_REPAIR}")
     members = [
         onnx_member(_onnx(folder, member).read_bytes(), str(_onnx(folder, member))) for member in described.members
     ]
     height, width = described.size
+    for name, member in zip(described.members, members, strict=True):
+        _try_out(_onnx(folder, name), member, (height, width))
     return Model(
         f"the model in {folder}",
         Encoder(members, (height, width), described.views),
@@ -92,15 +111,37 @@ def _check_weights(path: Path) -> None:
 
 def _check_decision(path: Path) -> None:
     """Refuse a decision that could not be used; a bundle without one ranks and gives no probabilities."""
-    from flukeprint.scoring.decision import read_decisions
-    from flukeprint.scoring.mixture import read_mixtures
+    from pydantic import TypeAdapter, ValidationError
+
+    from flukeprint.scoring.decision import Decision
+    from flukeprint.scoring.mixture import Mixture
+    from flukeprint.scoring.verification import Verification
 
     if not path.is_file():
         return
+    content = read_json(path)
     try:
-        read_decisions(path)
-        read_mixtures(path)
-        why_uncalibrated(path)
-        read_thresholds(path)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FlukeprintError(f"{path} is no decision of ours ({error!r}). {_REPAIR}") from None
+        kinds: tuple[tuple[Any, Any], ...] = (
+            (dict[str, Decision], content["scorers"]),
+            (dict[str, Mixture], content["mixtures"]),
+            (dict[str, str], content["without"]),
+            (Verification | _NoPairs, content["verification"]),
+        )
+        for kind, part in kinds:
+            TypeAdapter(kind).validate_json(json.dumps(part, allow_nan=False), strict=True)
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FlukeprintError(f"{path} is no decision of ours ({printable(reason)}). {_REPAIR}") from None
+
+
+def _try_out(path: Path, member: Member, size: tuple[int, int]) -> None:
+    """Refuse a network that does not take photos of that size, or does not give one vector for each."""
+    try:
+        shape = member(np.zeros((1, 3, *size), np.uint8), 1).shape
+    except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class but this one
+        reason = printable(" ".join(str(error).split())[:200])
+        raise FlukeprintError(
+            f"{path} cannot run on photos of {size[0]} x {size[1]} px ({reason}). {_REPAIR}"
+        ) from None
+    if len(shape) != 3:
+        raise FlukeprintError(f"{path} gives {len(shape) - 1} dimensions for a batch, expected vectors. {_REPAIR}")

@@ -40,6 +40,7 @@ class Preprocessing(_Record):
     views: Annotated[int, Field(ge=1, le=2)]  # 2: also the mirror image
     members: Annotated[list[MemberName], Field(min_length=1)]  # in the order in which their embeddings are joined
     vector: str  # in words
+    pictures: bool  # whether there is an album
     limits: LimitsRecord
 
 

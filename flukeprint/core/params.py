@@ -328,6 +328,11 @@ def check_params(content: Any, source: str = "params.yaml") -> Params:
     recipes = content.get("recipes") if isinstance(content, dict) else None
     others = [name for name in recipes if name != recipe] if isinstance(recipes, dict) else []
     params, faults = _validated(content, recipe)
+    if params is not None and params.submit.decision != "class" and not params.select.holdout:
+        faults.append(
+            f"{_prefix(content, recipe, ('submit', 'decision'))}submit.decision: is {params.submit.decision!r}, which "
+            "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', or a holdout"
+        )
     for name in others:
         more = _validated(content, name)[1]
         faults += [fault for fault in more if fault not in faults]

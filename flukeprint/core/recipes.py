@@ -24,7 +24,8 @@ def with_recipe(content: Any, name: str) -> Any:
     recipe = _branch(content, "recipes", name)
     if not isinstance(recipe, dict):
         return content
-    return {**content, **{section: _merged(content.get(section), recipe.get(section)) for section in RECIPE_SECTIONS}}
+    changes = {section: recipe[section] for section in RECIPE_SECTIONS if recipe.get(section) is not None}
+    return {**content, **{section: _merged(content.get(section), change) for section, change in changes.items()}}
 
 
 def is_of_recipe(content: Any, name: str, path: tuple[Any, ...]) -> bool:
@@ -39,7 +40,7 @@ def _branch(content: Any, *path: Any) -> Any:
 
 
 def _merged(values: Any, changes: Any) -> Any:
-    """Replace single values, also inside nested sections."""
+    """Replace single values, also inside nested sections, and also by null."""
     if not (isinstance(values, dict) and isinstance(changes, dict)):
-        return values if changes is None else changes
+        return changes
     return values | {key: _merged(values.get(key), change) for key, change in changes.items()}

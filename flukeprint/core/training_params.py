@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -114,6 +115,29 @@ class FinetuneParams(TrainingParams):
         head = embedding.pooling == "gem" or embedding.dimension or embedding.batchnorm_neck or embedding.l2
         if not self.metric and (head or self.mirrored_ids):
             message = "objective is cross_entropy, which has no embedding head and no mirrored_ids; choose another"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _twins_are_seen(self) -> FinetuneParams:
+        if self.mirrored_ids and self.pairs.sampler == "shuffle" and not 0 < self.flip < 1:
+            message = f"flip is {self.flip}, but mirrored_ids needs both kinds of photos; set it between 0 and 1"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _usable_margins(self) -> FinetuneParams:
+        largest = self.arcface.margin_base + self.arcface.margin_factor
+        if largest >= math.pi:
+            message = f"arcface has a margin of {largest:g} for one photo, expected radians below pi"
+            raise ValueError(message)
+        pairs = self.pairs
+        apart = pairs.positive_margin < pairs.negative_margin
+        if self.objective == "contrastive" and pairs.distance == "euclidean" and not apart:
+            message = (
+                f"pairs.positive_margin is {pairs.positive_margin} and pairs.negative_margin {pairs.negative_margin}: "
+                "of distances, the first must be smaller"
+            )
             raise ValueError(message)
         return self
 

@@ -58,7 +58,8 @@ def _new_cells(vectors: NDArray[np.float32]) -> Cells:
     """Make cells by k-means on a sample, and measure how many a query must look into."""
     import faiss
 
-    count = 1 << round(np.log2(_CELLS * np.sqrt(len(vectors))))
+    # Small galleries have cells only where somebody asks for them (exact_up_to: 0).
+    count = min(1 << round(np.log2(_CELLS * np.sqrt(len(vectors)))), len(vectors))
     rng = np.random.default_rng(_SEED)
     sample = np.sort(rng.permutation(len(vectors))[: count * _PER_CELL])
     kmeans = faiss.Kmeans(

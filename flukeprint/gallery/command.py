@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.layout import GALLERY
+from flukeprint.core.text import printable
 
 if TYPE_CHECKING:
     from flukeprint.gallery.contents import Gallery
@@ -20,7 +21,7 @@ def add_parser(commands: Any) -> None:
         "gallery",
         help="look at a gallery; remove, rename or merge individuals",
         description="Look at a gallery and change it. Nothing is trained, and a change is made whole or not at all. "
-        "models/gallery is an output of the pipeline: `dvc repro` makes it anew when an input changes, so keep a "
+        "models/gallery is an output of the pipeline: the next `dvc repro` makes it anew, so keep a "
         "gallery that people change in a folder of its own (a copy of models/gallery will do).",
     )
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -54,7 +55,7 @@ def _run_info(arguments: argparse.Namespace) -> None:
     if arguments.json:
         sys.stdout.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write("".join(f"{key:22}{value}\n" for key, value in _lines(about)))
+        sys.stdout.write("".join(f"{printable(key):22}{printable(value)}\n" for key, value in _lines(about)))
 
 
 def described(gallery: Gallery) -> dict[str, Any]:

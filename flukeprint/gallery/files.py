@@ -56,6 +56,7 @@ def update_gallery(folder: Path, change: Callable[[Gallery], Gallery]) -> Galler
         FlukeprintError: the gallery cannot be read, or another writer holds it for ten minutes.
 
     """
+    read_manifest(Path(folder))  # a gallery that is not there leaves no lock behind
     with _locked(folder):
         changed = change(load_gallery(folder))
         _write(changed, folder)
@@ -85,7 +86,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold the gallery's lock; the system lets go of it when a process ends, however it ends."""
     from filelock import FileLock, Timeout
 
-    folder = Path(folder)
+    # Of a link to a gallery the lock is that of the gallery.
+    folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=_PATIENCE)
     try:

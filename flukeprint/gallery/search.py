@@ -9,6 +9,7 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.gallery.cells import inverted_lists
+from flukeprint.gallery.contents import too_long
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,6 +103,9 @@ class Searcher:
             )
         if not np.isfinite(queries).all():
             raise FlukeprintError("a query's vector is not a number. Embed the photo again.")
+        if (row := too_long(queries)) is not None:
+            length = np.linalg.norm(queries[row])
+            raise FlukeprintError(f"a query's vector has length {length:g}, expected 1. Make it with photo_vectors.")
         return np.ascontiguousarray(queries, np.float32)
 
     def _candidates(self, query: NDArray[np.float32], rows: NDArray[np.int64], depth: int) -> list[Candidate]:

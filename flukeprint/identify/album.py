@@ -141,6 +141,7 @@ def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTU
 
 def album_path(gallery: Path) -> Path:
     """Return the album's file of a gallery's folder."""
+    gallery = gallery.resolve()
     return gallery.with_name(f"{gallery.name}.album")
 
 
@@ -162,11 +163,11 @@ def read_album(path: Path) -> FileAlbum:
         raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
     try:
         table = pq.read_table(pa.BufferReader(payload))
-    except (pa.ArrowException, OSError) as error:
+        entries = [Entry(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+    except (pa.ArrowException, OSError, UnicodeDecodeError, TypeError) as error:
         raise FlukeprintError(f"{path} holds no Parquet table ({error}). {_REPAIR}") from None
     if not table.schema.equals(_schema()):
         raise FlukeprintError(f"{path} has the columns {', '.join(table.schema.names)}, not an album's. {_REPAIR}")
-    entries = [Entry(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
     _check_entries(path, entries)
     return FileAlbum({entry.sha256: entry for entry in entries})
 

@@ -64,4 +64,4 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Answers:
         Answer(photo.path, photo.record, found, same, flags_of(photo.record, limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
-    return Answers(answers, encoded.failed, gallery, album, why_uncalibrated(model.decision))
+    return Answers(answers, encoded.failed, gallery, album, why_uncalibrated(model.decision, model.made_by))

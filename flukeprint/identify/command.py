@@ -30,7 +30,9 @@ def _add_identify(commands: Any) -> None:
         "photo could not be read; the others are answered.",
     )
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO|FOLDER", help="subfolders are not entered")
-    parser.add_argument("--top", type=_at_least_one, default=5, metavar="N", help="candidates (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=_top, default=5, metavar="N", help="candidates, at most 20 (default: %(default)s)"
+    )
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table", help="default: %(default)s")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page: photos beside their candidates")
     _add_model(parser)
@@ -72,10 +74,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="use another gallery, made by the same model")
 
 
-def _at_least_one(text: str) -> int:
+def _top(text: str) -> int:
+    from flukeprint.scoring.candidates import DEPTH
+
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    if not 1 <= value <= DEPTH:
+        raise argparse.ArgumentTypeError(f"must be 1 to {DEPTH}: probabilities are calibrated for so many candidates")
     return value
 
 
@@ -164,7 +168,7 @@ def _enrolment(done: Enrolled, model: Model, arguments: argparse.Namespace) -> l
     ]
     if arguments.bundle is None and folder == GALLERY:
         lines.append(
-            f"{GALLERY} is an output of the pipeline: when its inputs change, `dvc repro` makes it anew, without these "
+            f"{GALLERY} is an output of the pipeline: the next `dvc repro` makes it anew, without these "
             "photos. To keep them, add them to the raw data, or work on a copy of the folder (--gallery DIR)."
         )
     return lines

@@ -15,9 +15,11 @@ from flukeprint.core.files import read_json
 from flukeprint.duplicates import duplicate_pairs
 from flukeprint.identify.encoder import encode_photos
 from flukeprint.identify.formats import percent, shown
+from flukeprint.identify.matching import fitted_to
 from flukeprint.quality.inspection import THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
+    from flukeprint.gallery.fingerprint import Fingerprint
     from flukeprint.identify.flags import Limits
     from flukeprint.identify.models import Model
     from flukeprint.quality.inspection import PhotoRecord
@@ -65,7 +67,7 @@ def compare(model: Model, first: Path, second: Path) -> Comparison:
         faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
         raise FlukeprintError(f"photos cannot be compared: {faults}. Give two photos that can be read.")
     one, other = encoded.vectors.astype(np.float64)
-    verification, without = read_thresholds(model.decision)
+    verification, without = read_thresholds(model.decision, model.made_by)
     return Comparison(
         (first, second),
         float(np.clip(one @ other, -1, 1)),
@@ -75,12 +77,15 @@ def compare(model: Model, first: Path, second: Path) -> Comparison:
     )
 
 
-def read_thresholds(decision: Path) -> tuple[Verification | None, str | None]:
+def read_thresholds(decision: Path, made_by: Fingerprint) -> tuple[Verification | None, str | None]:
     """Return the thresholds and the calibration of pairs, or why there are none."""
     from flukeprint.scoring.verification import read_verification
 
-    if not decision.is_file() or "verification" not in read_json(decision):
+    content = read_json(decision) if decision.is_file() else {}
+    if "verification" not in content:
         return None, f"{decision.name} has no thresholds for pairs of photos"
+    if not fitted_to(content, made_by):
+        return None, f"{decision.name} was fitted to other weights; run `dvc repro`"
     try:
         return read_verification(decision), None
     except FlukeprintError as error:
@@ -108,7 +113,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield "  ! nearly the same picture: this says nothing about two sightings"
     yield f"  similarity   {found.similarity:.3f}  (cosine, -1 to 1)"
     if found.verification is None:
-        yield f"  no thresholds: {found.without}"
+        yield f"  no thresholds: {shown(found.without)}"
     else:
         yield f"  probability  {percent(found.probability)} that both show one whale, at even odds before looking"
         for name, accepted in found.accepted.items():

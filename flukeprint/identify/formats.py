@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.quality.findings import printable
+from flukeprint.core.text import printable
 
 if TYPE_CHECKING:
     from flukeprint.identify.answers import Answer, Answers
@@ -25,7 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 _DIGITS = 6
 # What a spreadsheet takes for the start of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 
 
 def as_table(answers: Answers) -> str:
@@ -36,7 +36,7 @@ def as_table(answers: Answers) -> str:
         lines += [f"  {shown(photo.path)}: {printable(photo.record.fault or '')}" for photo in answers.failed]
         blocks.append("\n".join(lines))
     if answers.answers:
-        without = f"No probabilities: {answers.uncalibrated}.\n" if answers.uncalibrated else ""
+        without = f"No probabilities: {printable(answers.uncalibrated)}.\n" if answers.uncalibrated else ""
         blocks.append(without + PEOPLE_DECIDE)
     return "\n\n".join(blocks)
 
@@ -129,10 +129,12 @@ def as_csv(answers: Answers) -> str:
 def _rows(answer: Answer) -> Iterator[list[Any]]:
     of_photo = [
         _rounded(answer.match.new_probability),
-        " ".join(f"{same.photo.image}:{same.photo.id}" for same in answer.duplicates),
+        "; ".join(f"{same.photo.image} ({same.photo.id})" for same in answer.duplicates),
         " ".join(flag.rule for flag in answer.flags),
         "",
     ]
+    if not answer.match.candidates:
+        yield [str(answer.path), *[""] * (len(COLUMNS) - 1 - len(of_photo)), *of_photo]
     for rank, one in enumerate(answer.match.candidates, 1):
         yield [str(answer.path), rank, *_of_candidate(one), *of_photo]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flukeprint.gallery.contents import Gallery
+    from flukeprint.gallery.fingerprint import Fingerprint
     from flukeprint.gallery.search import Candidate as Found
     from flukeprint.scoring.decision import Answers
 
@@ -45,40 +46,48 @@ class Match:
     new_probability: float | None
 
 
-def why_uncalibrated(decision: Path) -> str | None:
-    """Say why models/decision.json turns the gallery's scores into no probabilities, or return None."""
+def why_uncalibrated(decision: Path, made_by: Fingerprint) -> str | None:
+    """Say why models/decision.json turns the scores of a gallery of that make into no probabilities, or return None."""
     if not decision.is_file():
         return f"there is no {decision.name}"
     content = read_json(decision)
+    if not fitted_to(content, made_by):
+        return f"{decision.name} was fitted to other weights; run `dvc repro`"
     if GALLERY in content.get("scorers", {}) and GALLERY in content.get("mixtures", {}):
         return None
     reason = content.get("without", {}).get(GALLERY)
     return str(reason) if reason else f"{decision.name} has no decision for the gallery"
 
 
+def fitted_to(decision: Mapping[str, Any], made_by: Fingerprint) -> bool:
+    """Tell whether the content of models/decision.json was fitted to what these weights and preprocessing give."""
+    return bool(decision.get("made_by") == made_by.as_json())
+
+
 def match(gallery: Gallery, vectors: NDArray[np.float32], decision: Path, top: int) -> list[Match]:
     """Find the candidates of photos.
 
     Candidates stand in the order of their scores: nearest and centre similarity in the fitted mixture, or the nearest
-    similarity alone where nothing was fitted.
+    similarity alone where nothing was fitted. Probabilities are over as many candidates as the fit had, whatever `top`
+    is. The fit asked a gallery of the photos that were trained on; in another one they are an estimate.
 
     Args:
         gallery: made by the model that made the vectors.
         vectors: n x D, of length 1.
         decision: models/decision.json, or the bundle's; it may be missing.
-        top: most candidates to return.
+        top: most candidates to return, at most DEPTH.
 
     """
     if not len(vectors):
         return []
-    found = [_best(candidates, max(DEPTH, top)) for candidates in Searcher(gallery).search(vectors, max(_ASKED, top))]
+    found = [_best(candidates, DEPTH) for candidates in Searcher(gallery).search(vectors, _ASKED)]
     sizes = np.bincount(gallery.individual, minlength=len(gallery.individuals)).tolist()
     photos = dict(zip(gallery.individuals, sizes, strict=True))
-    if why_uncalibrated(decision):
+    if why_uncalibrated(decision, gallery.fingerprint):
         return [
             Match([_candidate(one, None, photos[one.id]) for one in candidates[:top]], None) for candidates in found
         ]
-    order, answers = _calibrated(found, decision)
+    order, answers = _calibrated(found, decision, all_found=len(photos) <= DEPTH)
     matches = []
     for row, candidates in enumerate(found):
         chances = dict(zip(answers.labels[row], answers.probabilities[row], strict=True))
@@ -98,8 +107,13 @@ def _candidate(found: Found, probability: float | None, photos: int) -> Candidat
     return Candidate(found.id, probability, found.nearest, found.centre, found.image, photos)
 
 
-def _calibrated(found: Sequence[Sequence[Found]], decision: Path) -> tuple[list[list[str]], Answers]:
-    """Return the ids of each photo's candidates in order of their scores, and the calibrated answers."""
+def _calibrated(
+    found: Sequence[Sequence[Found]], decision: Path, *, all_found: bool
+) -> tuple[list[list[str]], Answers]:
+    """Return the ids of each photo's candidates in order of their scores, and the calibrated answers.
+
+    With `all_found` every individual is a candidate, so that there is no other one to be likely.
+    """
     import pandas as pd
 
     from flukeprint.scoring.decision import calibrated, decision_of
@@ -116,4 +130,5 @@ def _calibrated(found: Sequence[Sequence[Found]], decision: Path) -> tuple[list[
     rows = mix(rows, GALLERY, read_mixtures(decision)[GALLERY])
     order: list[list[str]] = rows["candidates"].tolist()
     most = 1 + max(map(len, order))
-    return order, calibrated(rows, decision_of(GALLERY, decision), most)
+    fitted = decision_of(GALLERY, decision)
+    return order, calibrated(rows, replace(fitted, other=-np.inf) if all_found else fitted, most)

@@ -77,10 +77,11 @@ def _open_project(gallery: Path | None) -> Model:
     params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
     views = 2 if params.embed.flip_test else 1
     files = {member: FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
+    made_by = fingerprint_of(files, views)  # first: it says what is wrong with a file
     return Model(
         "this project's model",
         torch_encoder(list(files.values()), views, params.runtime),
-        fingerprint_of(files, views),
+        made_by,
         gallery or GALLERY,
         DECISION,
         Limits.of(params.validate),

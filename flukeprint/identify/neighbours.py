@@ -38,7 +38,7 @@ def near_duplicates_of(
     Args:
         records: what was found in each photo, without faults.
         photos: the gallery's.
-        album: of the gallery. A photo that it does not know is no near-duplicate of any.
+        album: of the gallery. A photo that it does not know is a near-duplicate of the very same file alone.
         max_bits: hashes further apart are never duplicates.
         max_mse: as in `duplicate_pairs`.
 
@@ -46,12 +46,18 @@ def near_duplicates_of(
     known = album.hashes(photos)
     usable = [photo for photo in photos if photo.sha256 in known]
     hashes = np.array([known[photo.sha256 or ""] for photo in usable], np.uint64)
+    same_file: dict[str, list[Duplicate]] = {}
+    for photo in photos:
+        if photo.sha256:
+            same_file.setdefault(photo.sha256, []).append(Duplicate(photo, 0, 0.0))
     found = []
     for record in records:
         bits = np.bitwise_count(hashes ^ np.uint64(record.phash))
         near = np.flatnonzero(bits <= max_bits)
         near = near[np.argsort(bits[near], kind="stable")][:_MOST]
-        found.append(_confirmed(record, [usable[row] for row in near], album, max_bits, max_mse))
+        copies = same_file.get(record.sha256, [])
+        others = [usable[row] for row in near if usable[row].sha256 != record.sha256]
+        found.append(copies + _confirmed(record, others, album, max_bits, max_mse))
     return found
 
 

@@ -59,17 +59,17 @@ class PhotoScaler:
 
 
 def epoch_order(
-    n: int, batch_size: int, flip: float, seed: int, epoch: int
+    n: int, batch_size: int, flip: float, seed: int, epoch: int, least: int = 2
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """Yield (positions 0..n-1, flipped) of each batch of one epoch: every position once, in random order.
 
-    A last batch of one photo joins the one before it: BatchNorm cannot normalise a single photo.
+    A last batch of fewer than `least` photos joins the one before it: BatchNorm cannot normalise a single photo.
     """
     generator = np.random.default_rng(derived_seed(seed, "order", epoch))
     order = generator.permutation(n)
     flipped = generator.random(n) < flip
     starts = list(range(0, n, batch_size))
-    if len(starts) > 1 and n - starts[-1] == 1:
+    if len(starts) > 1 and n - starts[-1] < least:
         starts.pop()
     for start, stop in zip(starts, [*starts[1:], n], strict=True):
         yield order[start:stop], flipped[start:stop]
@@ -81,9 +81,9 @@ def own_part(positions: NDArray[np.int64], accelerator: Accelerator) -> slice:
     return slice(int(bounds[accelerator.process_index]), int(bounds[accelerator.process_index + 1]))
 
 
-def number_of_batches(n: int, batch_size: int) -> int:
+def number_of_batches(n: int, batch_size: int, least: int = 2) -> int:
     """Return how many batches `epoch_order` gives."""
-    return max(1, -(-n // batch_size) - (n > batch_size and n % batch_size == 1))
+    return max(1, -(-n // batch_size) - (n > batch_size and 0 < n % batch_size < least))
 
 
 class PixelBatches:

@@ -13,8 +13,6 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.learning.networks import batchnorms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flukeprint.core.training_params import EmbeddingParams
     from flukeprint.learning.backbones import BackboneRecord
 
@@ -81,11 +79,6 @@ class Embedder(nn.Module):
             for layer in batchnorms(self.backbone):
                 layer.eval()
         return self
-
-    def head_parameters(self) -> Iterator[nn.Parameter]:
-        """Give the parameters that were not pretrained."""
-        for part in (self.pool, self.projection, self.neck):
-            yield from part.parameters()
 
 
 def _fused(backbone: nn.Module) -> nn.Module:

@@ -113,7 +113,7 @@ def _model(data: FinetuneData, start: Start, params: FinetuneParams, seed: int) 
     if not params.metric:
         frozen = start.record.folded_batchnorm
         return Classifier(start.backbone, start.head, frozen_batchnorm=frozen), classification_step
-    from flukeprint.learning.objectives import MetricModel, build_loss, build_miner, metric_step
+    from flukeprint.learning.objectives import MetricModel, build_judge, build_loss, build_miner, metric_step
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "init"))
@@ -122,7 +122,7 @@ def _model(data: FinetuneData, start: Start, params: FinetuneParams, seed: int) 
         if params.mirrored_ids:
             targets, classes = np.concatenate([targets, targets + classes]), 2 * classes
         loss = build_loss(params, targets, classes, embedder.features)
-    return MetricModel(embedder, loss, build_miner(params.pairs)), metric_step
+    return MetricModel(embedder, loss, build_miner(params.pairs), build_judge(params)), metric_step
 
 
 def _validation(

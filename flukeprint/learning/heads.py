@@ -40,13 +40,16 @@ class HeadData:
     labels: list[str]
 
 
-def labelled_rows(table: pd.DataFrame, labels: list[str], split: str, column: str = "row") -> Labelled:
+def labelled_rows(
+    table: pd.DataFrame, labels: list[str], split: str, column: str = "row", *, chooses: bool = True
+) -> Labelled:
     """Return the rows of one split of a selected table with class indices into `labels`.
 
-    Without any validation row the training rows serve for both, so that tiny data still runs; that is said.
+    Where validation rows choose the best epoch (`chooses`) and there are none, the training rows serve for both, so
+    that tiny data still runs; that is said.
     """
     chosen = table[table["split"] == split]
-    if split == VALID and chosen.empty:
+    if split == VALID and chosen.empty and chooses:
         logger.warning("no photo is left for validation: the best epoch is chosen on the training photos")
         chosen = table[table["split"] == TRAIN]
     index = {label: number for number, label in enumerate(labels)}

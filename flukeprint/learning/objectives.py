@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pytorch_metric_learning import distances, losses, miners
+from pytorch_metric_learning import distances, losses, miners, reducers
 from pytorch_metric_learning.utils.common_functions import TorchInitWrapper
 from torch import nn
 from torch.nn import functional
@@ -84,11 +84,23 @@ def build_loss(params: FinetuneParams, targets: NDArray[np.int64], classes: int,
         if params.objective == "subcenter_arcface":
             return SubCenterArcFace(sub_centers=params.arcface.subcenters, **options)
         return ArcFace(**options)
+    return _pair_loss(params)
+
+
+def _pair_loss(params: FinetuneParams, reducer: Any = None) -> Any:
     pairs = params.pairs
     distance = pair_distance(pairs.distance)
     if params.objective == "triplet":
-        return losses.TripletMarginLoss(margin=pairs.triplet_margin, distance=distance)
-    return losses.ContrastiveLoss(pairs.positive_margin, pairs.negative_margin, distance=distance)
+        return losses.TripletMarginLoss(margin=pairs.triplet_margin, distance=distance, reducer=reducer)
+    return losses.ContrastiveLoss(pairs.positive_margin, pairs.negative_margin, distance=distance, reducer=reducer)
+
+
+def build_judge(params: FinetuneParams) -> Any:
+    """Return what validation photos are judged by: pair losses over all pairs, None for an objective with proxies.
+
+    The loss that is trained averages over the pairs that violate it: of a better network there are fewer, harder ones.
+    """
+    return None if params.objective in PROXY_OBJECTIVES else _pair_loss(params, reducers.MeanReducer())
 
 
 def pair_distance(name: str) -> Any:
@@ -105,7 +117,7 @@ def build_miner(params: PairParams) -> Any:
         case "semihard":
             return miners.TripletMarginMiner(params.triplet_margin, "semihard", distance=distance)
         case "multi_similarity":
-            return miners.MultiSimilarityMiner(epsilon=0.1)
+            return miners.MultiSimilarityMiner(epsilon=0.1, distance=distance)
         case _:
             return None
 
@@ -113,11 +125,12 @@ def build_miner(params: PairParams) -> Any:
 class MetricModel(nn.Module):
     """An embedder and its loss in one module, so that DistributedDataParallel averages the proxies' gradients too."""
 
-    def __init__(self, embedder: Embedder, loss: Any, miner: Any) -> None:
+    def __init__(self, embedder: Embedder, loss: Any, miner: Any, judge: Any = None) -> None:
         super().__init__()
         self.embedder = embedder
         self.loss = loss
         self.miner = miner
+        self.judge = judge
 
     def forward(self, photos: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean loss of a batch and how many of its photos are recognised.
@@ -126,15 +139,25 @@ class MetricModel(nn.Module):
         in the batch shows the same class. In eval mode every pair counts and proxies have no margin.
         """
         counted = targets >= 0
-        embeddings, targets = self.embedder(photos).float()[counted], targets[counted]
+        embeddings = self.embedder(photos).float()
+        if not counted.any():
+            return 0 * embeddings.sum(), counted.sum()
+        # The losses' cosines and logits are too coarse in half precision.
+        with torch.autocast(photos.device.type, enabled=False):
+            return self._judged(embeddings[counted], targets[counted])
+
+    def _judged(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if hasattr(self.loss, "get_logits"):
             logits = self.loss.get_logits(embeddings)
             right = (logits.argmax(1) == targets).sum()
             return (
                 self.loss(embeddings, targets) if self.training else functional.cross_entropy(logits, targets)
             ), right
-        mined = self.miner(embeddings, targets) if self.miner is not None and self.training else None
-        return self.loss(embeddings, targets, mined), _nearest_agree(embeddings.detach(), targets)
+        right = _nearest_agree(embeddings.detach(), targets)
+        if not self.training:
+            return (self.judge or self.loss)(embeddings, targets), right
+        mined = self.miner(embeddings, targets) if self.miner is not None else None
+        return self.loss(embeddings, targets, mined), right
 
 
 def _nearest_agree(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
-from flukeprint.learning.augmentation import augment
+from flukeprint.learning.augmentation import Draws, augment
 from flukeprint.learning.batches import Batch, PixelBatches, epoch_order, number_of_batches, own_part
 
 if TYPE_CHECKING:
@@ -66,15 +66,24 @@ class TrainingBatches:
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         n, size = len(self.photos), self.params.batch_size
-        return max(1, n // size) if self.params.pairs.sampler == "per_class" else number_of_batches(n, size)
+        return (
+            max(1, n // size) if self.params.pairs.sampler == "per_class" else number_of_batches(n, size, self._least)
+        )
+
+    @property
+    def _least(self) -> int:
+        """Photos of the smallest batch: two for every process, as BatchNorm needs."""
+        return 2 * int(self.accelerator.num_processes)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of one epoch. With mirrored identities the mirror image of class c is class c + classes."""
-        rank = self.accelerator.process_index
         for index, (positions, flipped) in enumerate(self._order(number)):
             batch = self.photos.batch(positions, flipped)
-            generator = np.random.default_rng(derived_seed(self.seed, "augment", number, index, rank))
-            inputs = augment(self._sized(batch.inputs, number), self.params.augmentation, generator)
+            generator = np.random.default_rng(derived_seed(self.seed, "augment", number, index))
+            own = own_part(positions, self.accelerator)
+            # A process without a share holds one photo that does not count.
+            draws = Draws(generator, len(positions), own if own.start < own.stop else slice(0, 1))
+            inputs = augment(self._sized(batch.inputs, number), self.params.augmentation, draws)
             targets = self._twins(batch, positions, flipped) if self.params.mirrored_ids else batch.targets
             yield replace(batch, inputs=inputs, targets=targets)
 
@@ -93,7 +102,7 @@ class TrainingBatches:
         params = self.params
         if params.pairs.sampler == "per_class":
             return self._per_class(number)
-        return epoch_order(len(self.photos), params.batch_size, params.flip, self.seed, number)
+        return epoch_order(len(self.photos), params.batch_size, params.flip, self.seed, number, self._least)
 
     def _per_class(self, number: int) -> Order:
         """Draw `per_class` photos of each of some classes per batch, by pytorch-metric-learning's MPerClassSampler."""
@@ -145,17 +154,17 @@ def _refuse_few_classes(classes: int, params: FinetuneParams) -> None:
 
 
 def validation_pairs(train: Labelled, valid: Labelled) -> Labelled:
-    """Return each validation photo followed by a training photo of its class, the first there is.
+    """Return the validation photos class by class, each class followed by a training photo of it, the first there is.
 
-    Losses that compare photos have nothing to compare in a batch of single photos of many individuals. A validation
-    photo whose class has no training photo is left out.
+    Losses that compare photos have nothing to compare in a batch of single photos of many individuals. Validation
+    photos whose class has no training photo are left out.
     """
     partner = dict(zip(reversed(train.targets.tolist()), reversed(train.rows.tolist()), strict=True))
-    pairs = [
-        (row, partner[target], target)
-        for row, target in zip(valid.rows.tolist(), valid.targets.tolist(), strict=True)
-        if target in partner
-    ]
-    rows = np.array([[row, other] for row, other, _ in pairs], np.int64).reshape(-1)
-    targets = np.repeat(np.array([target for *_, target in pairs], np.int64), 2)
-    return replace(valid, rows=rows, targets=targets)
+    rows: list[int] = []
+    targets: list[int] = []
+    for target in dict.fromkeys(valid.targets.tolist()):
+        if target in partner:
+            own = [*valid.rows[valid.targets == target].tolist(), partner[target]]
+            rows += own
+            targets += [target] * len(own)
+    return replace(valid, rows=np.array(rows, np.int64), targets=np.array(targets, np.int64))

@@ -126,7 +126,7 @@ def fit(job: Job, settings: Optimization, accelerator: Accelerator) -> Result:
         torch.manual_seed(derived_seed(job.seed, "epoch", number, accelerator.process_index))
         lr = float(scheduler.get_last_lr()[0])
         train = _train_epoch(run, number)
-        _share_buffers(job.model, accelerator)
+        _share_buffers(run)
         valid = evaluate(model if run.average is None else run.kept, job, accelerator)
         epoch = Epoch(number, lr, *train, *valid)
         _refuse_divergence(epoch, job.label, settings)
@@ -174,13 +174,14 @@ def _train_epoch(run: _Run, number: int) -> tuple[float, float]:
     return _means(totals, accelerator)
 
 
-def _share_buffers(model: nn.Module, accelerator: Accelerator) -> None:
+def _share_buffers(run: _Run) -> None:
     """Give every process the main process's BatchNorm statistics, which are the ones that are saved."""
-    if accelerator.num_processes > 1:
+    if run.accelerator.num_processes > 1:
         from accelerate.utils import broadcast
 
-        for buffer in model.buffers():
-            buffer.copy_(broadcast(buffer.clone()))
+        for model in (run.job.model, *([] if run.average is None else [run.average])):
+            for buffer in model.buffers():
+                buffer.copy_(broadcast(buffer.clone()))
 
 
 def evaluate(model: nn.Module, job: Job, accelerator: Accelerator) -> tuple[float, float] | tuple[None, None]:

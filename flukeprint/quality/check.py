@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.quality.findings import Finding, findings, metrics, printable, summaries
+from flukeprint.core.text import printable
+from flukeprint.quality.findings import Finding, findings, metrics, summaries
 from flukeprint.quality.frames import Frames, Inputs, photo_frames, read_inputs, table_frames
 from flukeprint.quality.suite import load_great_expectations, run_rules
 

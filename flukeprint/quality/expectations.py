@@ -55,7 +55,10 @@ def _none_at_all(column: pd.Series[Any]) -> pd.Series[bool]:
 
 def _printable(label: str) -> bool:
     # Space is printable; what is invisible, or changes the direction of writing, is not.
-    return label.isprintable() and not any(unicodedata.category(c) in ("Cf", "Zs") and c != " " for c in label)
+    invisible = any(unicodedata.category(c) in ("Cf", "Zs") and c != " " for c in label)
+    # The gallery takes no such ids (flukeprint/gallery/names.py).
+    path = "/" in label or "\\" in label or label.startswith(".")
+    return label.isprintable() and not invisible and not path
 
 
 class ExpectPlainFileNames(ColumnMapExpectation):
@@ -71,7 +74,7 @@ class ExpectCellsNotToBeFormulas(ColumnMapExpectation):
 
 
 class ExpectPrintableLabels(ColumnMapExpectation):
-    """Expect labels without control characters and invisible ones."""
+    """Expect labels without control characters, invisible ones, separators of paths and leading dots."""
 
     map_metric = _metric("printable_label", _each(_printable))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.labels import NEW_WHALE
+from flukeprint.core.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,13 +84,6 @@ def _case(says: str, row: Mapping[Any, Any]) -> Case:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def printable(text: str) -> str:
-    """Return text in which nothing can move a terminal's cursor or reverse the direction of writing."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 # --- on the terminal --------------------------------------------------------------------------------------

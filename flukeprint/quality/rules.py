@@ -166,8 +166,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="label_characters",
         level="error",
-        expects="a label has printable characters only",
-        reason="A control character or an invisible one makes two labels of one, and breaks logs and tables.",
+        expects="a label has printable characters only, no / or \\, and no leading dot",
+        reason="An invisible character makes two labels of one; a path is dangerous where ids name files.",
         repair="Type the label again.",
         on=("train.Id",),
         expectation="ExpectPrintableLabels",

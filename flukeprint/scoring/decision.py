@@ -15,9 +15,9 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
-from flukeprint.core.labels import GALLERY, NEW_WHALE
+from flukeprint.core.labels import NEW_WHALE
 from flukeprint.scoring.logit import LogLoss, ScoreTable, logits, softmax
-from flukeprint.scoring.mixture import FEATURES, NEW_FEATURES, Mixture, mix, read_mixtures
+from flukeprint.scoring.mixture import FEATURES, NEW_FEATURES, Mixture, mix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -255,14 +255,3 @@ def decision_of(scorer: str, path: Path | str) -> Decision:
             "or set calibration queries aside (select.holdout)."
         )
     return decisions[scorer]
-
-
-def gallery_blend(path: Path | str) -> tuple[float, Decision]:
-    """Return what identification in an evolving gallery needs: (w, decision on w x nearest + (1 - w) x centre).
-
-    Raises:
-        FlukeprintError: the gallery's scorer was not calibrated; the message says why.
-
-    """
-    decision = decision_of(GALLERY, path)
-    return read_mixtures(path)[GALLERY].features["nearest"], decision

@@ -2,7 +2,8 @@
 
 Protocol: every query of a known individual, with every photo of an individual in the gallery. A pair is of the same
 individual if both labels are, else of different ones. Photos of new_whale make no pairs: nobody knows whom they show.
-A query has no near-duplicate in the gallery, so no pair is nearly the same picture twice.
+Where near-duplicates stay together (select.protocol: grouped) a query has none in the gallery, so no pair is nearly the
+same picture twice. MLE-bench's split does not see to that.
 """
 
 from __future__ import annotations
