@@ -47,6 +47,15 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
     if accelerator.is_main_process:
         save_finetuned(path, result, record, ["a", "b", "c"])
     accelerator.wait_for_everyone()
+    # 26 photos in batches of 8 would leave one photo per process, which a BatchNorm neck cannot normalise.
+    few = FinetuneData(pixels, Labelled(np.arange(26), targets[:26]), Labelled(*2 * [np.zeros(0, np.int64)]), data.labels)
+    params = finetune_params(
+        objective="arcface", batch_size=8, embedding={"batchnorm_neck": True, "dimension": 4},
+        schedule={"keep": "last", "ema": 0.5}, augmentation={"rotate": 10.0, "erase": 0.5},
+    )
+    begin = Start(build_backbone("resnet18", size, 0)[0], record, new_head(512, 3, 0))
+    learned = finetune(few, begin, "m2", 1, 0, params, accelerator)
+    assert all(np.isfinite(value.numpy()).all() for value in learned.state.values())
     network, record = load_finetuned(path)
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     job = EmbeddingJob(for_inference(freeze(network)), scaler, 512, 8, accelerator)

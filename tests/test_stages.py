@@ -130,6 +130,8 @@ def write_scored_inputs(folder: Path) -> None:
         weight = torch.from_numpy(generator.normal(size=(len(labels), 8)).astype(np.float32))
         state = {"weight": weight, "bias": torch.zeros(len(labels))}
         write_safetensors(folder / f"models/full_head/{member}.safetensors", state, {"labels": labels})
+        made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}
+        write_safetensors(folder / f"models/finetuned/{member}.safetensors", {"weight": weight}, made_for)
 
 
 def run_stages(*names: str) -> None:
@@ -161,6 +163,7 @@ def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scor
     assert sorted(decisions["best"]["map5"]) == sorted(CHOOSABLE)
     assert decisions["scorers"]["ensemble"]["known_queries"] == 10
     assert decisions["without"] == {"duplicates": "no calibration query has a candidate"}
+    assert [member["name"] for member in decisions["made_by"]["members"]] == ["m1", "m2"]
 
 
 @pytest.mark.parametrize("kind", ["class", "calibrated"])
