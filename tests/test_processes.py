@@ -48,7 +48,8 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
         save_finetuned(path, result, record, ["a", "b", "c"])
     accelerator.wait_for_everyone()
     # 26 photos in batches of 8 would leave one photo per process, which a BatchNorm neck cannot normalise.
-    few = FinetuneData(pixels, Labelled(np.arange(26), targets[:26]), Labelled(*2 * [np.zeros(0, np.int64)]), data.labels)
+    nothing = Labelled(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    few = FinetuneData(pixels, Labelled(np.arange(26), targets[:26]), nothing, data.labels)
     params = finetune_params(
         objective="arcface", batch_size=8, embedding={"batchnorm_neck": True, "dimension": 4},
         schedule={"keep": "last", "ema": 0.5}, augmentation={"rotate": 10.0, "erase": 0.5},
