@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Nearest photos fetched for each individual asked for. Where a few individuals have them all, more are fetched, by this
 # factor each time, and in the end all photos are looked at.
 _PHOTOS, _GROWTH = 5, 8
+# More than float32 loses in an inner product of unit vectors.
+_ROUNDING = 1e-4
 # Bytes of the temporary arrays of one chunk of queries.
 _MEMORY = 1 << 26
 
@@ -71,24 +73,30 @@ class Searcher:
         found: list[list[Candidate]] = [[] for _ in queries]
         lacking, k = np.arange(len(queries)), self.fetched(depth)
         while len(lacking) and k <= max(len(self.gallery) // _GROWTH, self.fetched(depth)):
-            for places in _chunks(lacking, k * queries.shape[1] * 8):
-                for place, rows in zip(places, self.nearest_photos(queries[places], k), strict=True):
-                    found[place] = self._candidates(queries[place], rows, depth)
+            for places in _chunks(lacking, k * 16):
+                for place, near, rows in zip(places, *self._near(queries[places], k), strict=True):
+                    found[place] = self._candidates(queries[place], near, rows, depth)
             lacking = np.array([place for place in lacking if len(found[place]) < depth], np.int64)
             k *= _GROWTH
         for place, rows in zip(lacking, self._best_of_all(queries[lacking], depth), strict=True):
-            found[place] = self._candidates(queries[place], rows, depth)
+            found[place] = self._candidates(queries[place], self.gallery.vectors[rows] @ queries[place], rows, depth)
         return found
 
     def nearest_photos(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the gallery's rows of the k most similar photos, Q x k; -1 where the cells hold fewer."""
+        return self._near(queries, k)[1]
+
+    def _near(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the similarities, but for rounding, and the rows of the k most similar photos, each Q x k."""
         import faiss
 
-        if self._index is not None:
-            rows: NDArray[np.int64] = self._index.search(queries, k)[1]
-        else:
-            rows = faiss.knn(queries, self.gallery.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
-        return rows
+        if self._index is None:
+            similarity, rows = faiss.knn(queries, self.gallery.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+            return similarity, rows
+        rows = self._index.search(queries, k)[1]
+        # The cells' own similarities are of vectors in 8 bits.
+        exact = [self.gallery.vectors[own] @ query for query, own in zip(queries, rows, strict=True)]
+        return np.array(exact, np.float32).reshape(rows.shape), rows
 
     def fetched(self, depth: int) -> int:
         """Return how many nearest photos to ask for: more than enough for most queries."""
@@ -108,16 +116,19 @@ class Searcher:
             raise FlukeprintError(f"a query's vector has length {length:g}, expected 1. Make it with photo_vectors.")
         return np.ascontiguousarray(queries, np.float32)
 
-    def _candidates(self, query: NDArray[np.float32], rows: NDArray[np.int64], depth: int) -> list[Candidate]:
-        """Group a query's nearest photos by individual.
+    def _candidates(
+        self, query: NDArray[np.float32], similarity: NDArray[np.float32], rows: NDArray[np.int64], depth: int
+    ) -> list[Candidate]:
+        """Group a query's nearest photos (their similarities in float32, and rows) by individual.
 
-        The similarities are computed again, in float64 and one pair at a time: FAISS's differ in their last bits
-        between one query and many, and are rounded in cells.
+        The similarities that count are computed again, in float64 and one pair at a time: FAISS's differ in their last
+        bits between one query and many.
         """
         gallery = self.gallery
-        rows = np.sort(rows[rows >= 0])
-        near = _inner(gallery.vectors[rows], query)
-        individual = gallery.individual[rows]
+        order = np.argsort(rows)[np.count_nonzero(rows < 0) :]
+        rows, similarity = rows[order], similarity[order]
+        rows = rows[_contenders(similarity, gallery.individual[rows], depth)]
+        near, individual = _inner(gallery.vectors[rows], query), gallery.individual[rows]
         # Rows are in order of individual and name: the first of each individual after a stable sort is its nearest.
         order = np.lexsort((individual, -near))
         first = order[np.sort(np.unique(individual[order], return_index=True)[1])][:depth]
@@ -142,6 +153,24 @@ class Searcher:
                     for start, end in zip(gallery.starts[places], ends, strict=True)
                 ]
                 yield np.array(rows, np.int64)
+
+
+def _contenders(similarity: NDArray[np.float32], individual: NDArray[np.int64], depth: int) -> NDArray[np.bool_]:
+    """Tell which photos may be the nearest one of one of the best `depth` individuals, but for float32's rounding.
+
+    Args:
+        similarity: of k photos to a query.
+        individual: whom they show, ascending.
+        depth: at least 1.
+
+    """
+    if not len(individual):
+        return np.zeros(0, bool)
+    starts = np.flatnonzero(np.diff(individual, prepend=-1))
+    best = np.maximum.reduceat(similarity, starts)
+    least = np.partition(best, -depth)[-depth] if len(best) > depth else -np.inf
+    own = np.repeat(best, np.diff(starts, append=len(individual)))
+    return np.asarray((similarity >= own - _ROUNDING) & (own >= least - _ROUNDING))
 
 
 def _inner(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -52,18 +53,31 @@ class Album(Protocol):
 
 @dataclass
 class FileAlbum:
-    """The album in a file; empty where there is none."""
+    """The album in a file; empty where there is none. Pictures stay in the table until they are asked for."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    table: pa.Table | None = None
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        names = [] if self.table is None else self.table["sha256"].to_pylist()
+        return {sha256: row for row, sha256 in enumerate(names)}
 
     def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
         """Return the perceptual hashes that are known, by SHA-256."""
-        known = ((photo.sha256, self.entries.get(photo.sha256 or "")) for photo in photos)
-        return {sha256: entry.phash for sha256, entry in known if sha256 and entry}
+        if self.table is None:
+            return {}
+        wanted = {photo.sha256 for photo in photos}
+        both = zip(self._rows, self.table["phash"].to_pylist(), strict=True)
+        return {sha256: phash for sha256, phash in both if sha256 in wanted}
 
     def entry(self, photo: Photo) -> Entry | None:
         """Return what is known of a photo."""
-        return self.entries.get(photo.sha256 or "")
+        row = self._rows.get(photo.sha256 or "")
+        return None if row is None or self.table is None else Entry(**self.table.slice(row, 1).to_pylist()[0])
+
+    def entries(self) -> list[Entry]:
+        """Return what is known of all photos."""
+        return [] if self.table is None else [Entry(**row) for row in self.table.to_pylist()]
 
 
 @dataclass
@@ -163,19 +177,30 @@ def read_album(path: Path) -> FileAlbum:
         raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
     try:
         table = pq.read_table(pa.BufferReader(payload))
-        entries = [Entry(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
     except (pa.ArrowException, OSError, UnicodeDecodeError, TypeError) as error:
         raise FlukeprintError(f"{path} holds no Parquet table ({error}). {_REPAIR}") from None
     if not table.schema.equals(_schema()):
         raise FlukeprintError(f"{path} has the columns {', '.join(table.schema.names)}, not an album's. {_REPAIR}")
-    _check_entries(path, entries)
-    return FileAlbum({entry.sha256: entry for entry in entries})
+    _check_entries(path, table)
+    return FileAlbum(table)
 
 
-def _check_entries(path: Path, entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        if None in entry or len(entry.thumbnail) != THUMBNAIL_SIDE**2 or not entry.picture.startswith(b"\xff\xd8\xff"):
-            raise FlukeprintError(f"{path} has an entry that is none of a photo ({entry.sha256!r}). {_REPAIR}")
+def _check_entries(path: Path, table: pa.Table) -> None:
+    """Refuse what is none of a photo; pictures are looked at by their first bytes, and by browsers as JPEGs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        table.validate(full=True)
+        good = pc.equal(pc.binary_length(table["thumbnail"]), THUMBNAIL_SIDE**2)
+        for column, start in (("sha256", ""), ("picture", b"\xff\xd8\xff")):
+            good = pc.and_(good, pc.starts_with(table[column], start))
+        good = pc.and_kleene(good, pc.is_valid(table["phash"])).to_pylist()
+        repeated = len(table) - pc.count_distinct(table["sha256"]).as_py()
+    except pa.ArrowException as error:
+        raise FlukeprintError(f"{path} has entries that cannot be read ({error}). {_REPAIR}") from None
+    if repeated or not all(good):
+        raise FlukeprintError(f"{path} has {repeated or good.count(False)} entries that are none of a photo. {_REPAIR}")
 
 
 def write_album(path: Path, entries: Iterable[Entry]) -> None:

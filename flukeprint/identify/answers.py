@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flukeprint.gallery.search import Searcher
 from flukeprint.identify.encoder import encode_photos
 from flukeprint.identify.flags import Flag, flags_of
-from flukeprint.identify.matching import Match, match, why_uncalibrated
+from flukeprint.identify.matching import Match, find, match, why_uncalibrated
 from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Answers:
     """
     gallery, album = model.gallery(), model.album()
     encoded = encode_photos(model.encoder, paths, model.workers, max_pixels=model.limits.max_pixels)
-    matches = match(gallery, encoded.vectors, model.decision, top)
+    found = find(Searcher(gallery), encoded.vectors) if encoded.photos else []
+    matches = match(gallery, found, model.decision, top)
     records = [photo.record for photo in encoded.photos]
     limits = model.limits
     duplicates = near_duplicates_of(records, gallery.photos, album, limits.bits, limits.mse)

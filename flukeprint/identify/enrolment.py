@@ -70,7 +70,7 @@ def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = 
         )
         # Before the gallery's own files: an entry too many is never looked at, one too few would be missed.
         album = album_path(model.gallery_folder)
-        write_album(album, [*read_album(album).entries.values(), *entries])
+        write_album(album, [*read_album(album).entries(), *entries])
         return changed
 
     changed = update_gallery(model.gallery_folder, change)

@@ -23,6 +23,7 @@ COLUMNS = (
     "photo", "rank", "id", "probability", "similarity", "centre_similarity", "nearest_photo", "gallery_photos",
     "new_probability", "near_duplicates", "flags", "fault",
 )  # fmt: skip
+_NONE = "none of the gallery"
 _DIGITS = 6
 # What a spreadsheet takes for the start of a formula.
 _FORMULA = ("=", "+", "-", "@")
@@ -52,7 +53,7 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield f"  ! nearly the same picture as {shown(same.photo.image)} of {shown(same.photo.id)} in the gallery"
     for flag in answer.flags:
         yield f"  ! {printable(flag.says)}"
-    width = max((len(one.id) for one in answer.match.candidates), default=2)
+    width = max(map(len, [_NONE, *(one.id for one in answer.match.candidates)]))
     yield f"     {'id':{width}}  {'probability':>11}  {'similarity':>10}  photos  nearest photo"
     for rank, one in enumerate(answer.match.candidates, 1):
         yield (
@@ -60,7 +61,7 @@ def _lines(answer: Answer) -> Iterator[str]:
             f"{one.photos:6}  {shown(one.photo)}"
         )
     if answer.match.new_probability is not None:
-        yield f"     {'none of the gallery':{width}}  {percent(answer.match.new_probability)}"
+        yield f"     {_NONE:{width}}  {percent(answer.match.new_probability):>11}"
 
 
 def percent(value: float | None) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 
 from flukeprint.core.files import read_json
 from flukeprint.core.labels import GALLERY
-from flukeprint.gallery.search import Searcher
 from flukeprint.scoring.candidates import DEPTH, Scored, candidate_rows
 
 if TYPE_CHECKING:
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
     from flukeprint.gallery.contents import Gallery
     from flukeprint.gallery.fingerprint import Fingerprint
     from flukeprint.gallery.search import Candidate as Found
+    from flukeprint.gallery.search import Searcher
     from flukeprint.scoring.decision import Answers
 
 # Individuals that the gallery is asked for, the nearest: enough to hold the best DEPTH by centre as well.
-_ASKED = 3 * DEPTH
+_ASKED = 2 * DEPTH
 
 
 @dataclass(frozen=True)
@@ -64,23 +64,27 @@ def fitted_to(decision: Mapping[str, Any], made_by: Fingerprint) -> bool:
     return bool(decision.get("made_by") == made_by.as_json())
 
 
-def match(gallery: Gallery, vectors: NDArray[np.float32], decision: Path, top: int) -> list[Match]:
-    """Find the candidates of photos.
+def find(searcher: Searcher, vectors: NDArray[np.float32]) -> list[list[Found]]:
+    """Return the candidates of photos (vectors n x D, of length 1): the same as the decision's queries had."""
+    return [_best(candidates, DEPTH) for candidates in searcher.search(vectors, _ASKED)]
+
+
+def match(gallery: Gallery, found: Sequence[Sequence[Found]], decision: Path, top: int) -> list[Match]:
+    """Turn the candidates of photos into ranked ones with probabilities.
 
     Candidates stand in the order of their scores: nearest and centre similarity in the fitted mixture, or the nearest
     similarity alone where nothing was fitted. Probabilities are over as many candidates as the fit had, whatever `top`
     is. The fit asked a gallery of the photos that were trained on; in another one they are an estimate.
 
     Args:
-        gallery: made by the model that made the vectors.
-        vectors: n x D, of length 1.
+        gallery: that was searched.
+        found: for each photo what `find` returned.
         decision: models/decision.json, or the bundle's; it may be missing.
         top: most candidates to return, at most DEPTH.
 
     """
-    if not len(vectors):
+    if not found:
         return []
-    found = [_best(candidates, DEPTH) for candidates in Searcher(gallery).search(vectors, _ASKED)]
     sizes = np.bincount(gallery.individual, minlength=len(gallery.individuals)).tolist()
     photos = dict(zip(gallery.individuals, sizes, strict=True))
     if why_uncalibrated(decision, gallery.fingerprint):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.photos import MAX_PIXELS
-from flukeprint.quality.inspection import PhotoRecord, read_photo
+from flukeprint.quality.inspection import PhotoRecord, read_photos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
 # Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
 _AHEAD = 2
+# Photos that a thread reads at a time: threads that change too often wait for one another.
+_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,19 @@ def read_batches(
 
     """
 
-    def read(path: Path) -> ReadPhoto:
-        return ReadPhoto(path, *read_photo(path.parent, path.name, size, max_pixels))
+    def read(some: Sequence[Path]) -> list[ReadPhoto]:
+        return [ReadPhoto(path, *photo) for path, photo in zip(some, read_photos(some, size, max_pixels), strict=True)]
 
     # Threads that silence warnings each for itself restore each other's state; this one restores the right one last.
     with warnings.catch_warnings(), ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque[Future[ReadPhoto]] = deque()
-        for path in paths:
-            waiting.append(pool.submit(read, path))
-            if len(waiting) > _AHEAD * batch_size:
-                yield [waiting.popleft().result() for _ in range(batch_size)]
-        while waiting:
-            yield [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+        waiting: deque[Future[list[ReadPhoto]]] = deque()
+        ready: list[ReadPhoto] = []
+        for start in range(0, len(paths), _TOGETHER):
+            waiting.append(pool.submit(read, paths[start : start + _TOGETHER]))
+            if len(waiting) * _TOGETHER > _AHEAD * batch_size:
+                ready += waiting.popleft().result()
+            if len(ready) >= batch_size:
+                yield ready[:batch_size]
+                del ready[:batch_size]
+        ready += [photo for photos in waiting for photo in photos.result()]
+        yield from (ready[start : start + batch_size] for start in range(0, len(ready), batch_size))

@@ -81,10 +81,17 @@ def read_photo(
 
     The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
     """
+    return read_photos([Path(folder) / name], size, max_pixels)[0]
+
+
+def read_photos(
+    paths: Sequence[Path], size: tuple[int, int], max_pixels: int = MAX_PIXELS
+) -> list[tuple[PhotoRecord, NDArray[np.uint8] | None]]:
+    """Do that for several photos, which costs less than one by one."""
     with quiet():
-        fields = _fields(Path(folder), name, max_pixels, size)
-    pixels = fields.pop("pixels", None)
-    return _records([fields])[0], pixels
+        found = [_fields(path.parent, path.name, max_pixels, size) for path in paths]
+    pixels = [fields.pop("pixels", None) for fields in found]
+    return list(zip(_records(found), pixels, strict=True))
 
 
 def inspect_photos(
