@@ -6,21 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, write_json
+from flukeprint.core.manifests import Record
 from flukeprint.core.sections import AtLeastOne, Channels, Float, MemberName, PositiveChannels, Side
 from flukeprint.identify.flags import Limits
 
 NAME = "preprocessing.json"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class LimitsRecord(_Record):
+class LimitsRecord(Record):
     """The bounds of flukeprint/identify/flags.py."""
 
     min_side: AtLeastOne
@@ -30,7 +27,7 @@ class LimitsRecord(_Record):
     mse: Annotated[Float, Field(ge=0, le=2)]
 
 
-class Preprocessing(_Record):
+class Preprocessing(Record):
     """What the networks of a bundle want to see, in the order in which it is done."""
 
     resize: str  # in words

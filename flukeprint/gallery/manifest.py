@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json
+from flukeprint.core import manifests
+from flukeprint.core.manifests import Record, Sha256
 from flukeprint.core.sections import Count, MemberName
 from flukeprint.gallery.cells import Cells
 from flukeprint.gallery.fingerprint import Fingerprint
 
 NAME = "gallery.json"
 VERSION = 1
-# Characters; nothing that a gallery is described by comes near.
-_LONGEST = 1 << 20
-_REPAIR = "Copy the gallery again from where it came, or make it anew (`dvc repro`)."
+_WORDS = manifests.Words(
+    kind="gallery",
+    missing="Run `dvc repro gallery`, or name another.",
+    other_version="Use the program that made the gallery, or make it anew (`dvc repro`).",
+    repair="Copy the gallery again from where it came, or make it anew (`dvc repro`).",
+)
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # A name in a manifest opens a file: it can only be one of ours, in the same folder.
 DataFile = Annotated[str, StringConstraints(pattern=r"^(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)$")]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """A data file."""
 
     name: DataFile
@@ -39,7 +36,7 @@ class FileRecord(_Record):
     sha256: Sha256
 
 
-class Index(_Record):
+class Index(Record):
     """How the gallery is searched: all of it, or through cells (the last three are 0 if there are none)."""
 
     kind: Literal["exact", "ivf"]
@@ -57,14 +54,14 @@ class Index(_Record):
         return cls(kind="ivf", exact_up_to=exact_up_to, **counts)
 
 
-class MemberRecord(_Record):
+class MemberRecord(Record):
     """A member and its weights."""
 
     name: MemberName
     sha256: Sha256
 
 
-class FingerprintRecord(_Record):
+class FingerprintRecord(Record):
     """The fingerprint as JSON."""
 
     members: Annotated[list[MemberRecord], Field(min_length=1)]
@@ -72,7 +69,7 @@ class FingerprintRecord(_Record):
     preprocessing_sha256: Sha256
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """gallery.json, but for its own checksum."""
 
     version: Literal[1]
@@ -131,8 +128,7 @@ class Manifest(_Record):
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put gallery.json in place, by one rename."""
-    content = manifest.model_dump()
-    write_json(folder / NAME, {**content, "sha256": _checksum(content)})
+    manifests.write_manifest(folder / NAME, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -142,39 +138,4 @@ def read_manifest(folder: Path) -> Manifest:
         FlukeprintError: there is none, it was changed, or a newer program made it.
 
     """
-    path = folder / NAME
-    content = _read_object(path)
-    if content.get("version") != VERSION:
-        raise FlukeprintError(
-            f"{path} has version {content.get('version')!r}, this program reads {VERSION}. "
-            "Use the program that made the gallery, or make it anew (`dvc repro`)."
-        )
-    checksum = content.pop("sha256", None)
-    if checksum != _checksum(content):
-        raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise FlukeprintError(f"{path} is not a gallery's: {key}: {fault['msg']}. {_REPAIR}") from None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as stream:
-            content = json.loads(stream.read(_LONGEST))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FlukeprintError(
-            f"there is no gallery in {path.parent} ({NAME} is missing). Run `dvc repro gallery`, or name another."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise FlukeprintError(f"{path} is not valid JSON ({error}). {_REPAIR}") from None
-    if not isinstance(content, dict):
-        raise FlukeprintError(f"{path} holds a {type(content).__name__}, expected an object. {_REPAIR}")
-    return content
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    """Return the hex SHA-256 of the content as compact JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return manifests.read_manifest(folder / NAME, Manifest, VERSION, _WORDS)
