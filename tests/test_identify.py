@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from flukeprint.core.files import read_json, write_json
 from flukeprint.core.layout import DECISION, GALLERY, RAW
 from flukeprint.gallery.files import load_gallery, save_gallery
 from flukeprint.identify.answers import identify
-from flukeprint.identify.encoder import encode_photos
+from flukeprint.identify.encoder import Encoder, encode_photos
 from flukeprint.identify.formats import COLUMNS, as_csv, as_json, as_table
 from flukeprint.identify.models import open_model
 from flukeprint.identify.page import write_page
@@ -86,6 +88,24 @@ def test_photos_that_cannot_be_read_are_set_apart_wherever_they_stand(project):
     assert [photo.path for photo in encoded.photos] == photos
     assert [photo.path.name for photo in encoded.failed] == ["broken.jpg", "missing.jpg"]
     assert np.allclose(encoded.vectors, encode_photos(model.encoder, photos, 1).vectors, atol=1e-6)
+
+
+def test_batches_run_side_by_side_come_back_in_order(tmp_path):
+    """Either of two batches waits for the other, so that they end only if both are under way."""
+    both = threading.Barrier(2, timeout=30)
+
+    def mean_colour(pixels, views):
+        both.wait()
+        time.sleep(0.05 if pixels.mean() < 100 else 0)  # the first of them is the slow one
+        return np.repeat(pixels.mean(axis=(2, 3), dtype=np.float32)[:, None], views, axis=1)
+
+    paths = [tmp_path / f"{value}.png" for value in range(0, 240, 20)]
+    for path in paths:
+        Image.new("RGB", (40, 40), (int(path.stem), 255, 0)).save(path)
+    encoded = encode_photos(Encoder([mean_colour], (32, 32), 1, at_once=2), paths, 2, batch_size=6)
+    assert [photo.path for photo in encoded.photos] == paths
+    reds = np.arange(0, 240, 20)
+    np.testing.assert_allclose(encoded.vectors[:, 0], reds / np.hypot(reds, 255), atol=1e-6)
 
 
 # --- candidates -------------------------------------------------------------------------------------------

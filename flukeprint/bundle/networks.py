@@ -167,8 +167,8 @@ def onnx_member(content: bytes, name: str) -> Member:
     _refuse_other_files(content, name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
-    # Threads that wait busily take the cores from those that decode photos.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A core for each batch, several batches at once (Encoder.at_once): cores that share a batch wait for one another.
+    options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class but this one

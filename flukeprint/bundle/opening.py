@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,10 @@ from flukeprint.identify.models import Model
 if TYPE_CHECKING:
     from flukeprint.identify.encoder import Member
 
-# Threads that decode photos; those of the networks are as many as there are cores.
+# Threads that decode photos.
 _WORKERS = 2
+# Most batches that run at once, a core for each: every one of them takes memory.
+_MOST_AT_ONCE = 8
 _REPAIR = "Copy the bundle again from where it came."
 
 
@@ -61,7 +64,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
         _try_out(_onnx(folder, name), member, (height, width))
     return Model(
         f"the model in {folder}",
-        Encoder(members, (height, width), described.views),
+        Encoder(members, (height, width), described.views, at_once=min(_cores(), _MOST_AT_ONCE)),
         made_by,
         gallery or folder / GALLERY,
         folder / "decision.json",
@@ -70,6 +73,13 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
         # With the bundle's own gallery its album is the one beside the gallery, which is read for every request.
         read_album(folder / ALBUM) if gallery else FileAlbum(),
     )
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _onnx(folder: Path, member: str) -> Path:

@@ -133,11 +133,9 @@ class Searcher:
         order = np.lexsort((individual, -near))
         first = order[np.sort(np.unique(individual[order], return_index=True)[1])][:depth]
         chosen = individual[first]
-        centres = _inner(gallery.centres[chosen], query)
-        return [
-            Candidate(gallery.individuals[place], float(near[at]), float(centre), gallery.photos[rows[at]].image)
-            for place, at, centre in zip(chosen, first, centres, strict=True)
-        ]
+        ids = [gallery.individuals[place] for place in chosen.tolist()]
+        images = [gallery.photos[row].image for row in rows[first].tolist()]
+        return list(map(Candidate, ids, near[first].tolist(), _inner(gallery.centres[chosen], query).tolist(), images))
 
     def _best_of_all(self, queries: NDArray[np.float32], depth: int) -> Iterator[NDArray[np.int64]]:
         """Yield the rows of the nearest photo of each of the best individuals, by comparing with all photos."""

@@ -7,14 +7,16 @@ A member is a function from pixels (uint8, N x 3 x H x W) and a number of views 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.identify.reading import ReadPhoto, read_batches
+from flukeprint.identify.reading import ReadPhoto, ahead, read_batches
 from flukeprint.photos import MAX_PIXELS
 from flukeprint.scoring.vectors import photo_vectors
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # Photos per forward pass: larger ones are not faster on a CPU, and the first photos would wait longer.
 BATCH_SIZE = 32
+_NO_VECTORS = np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Encoder:
     members: Sequence[Member]
     size: tuple[int, int]  # (height, width) of a photo in px
     views: int  # 1: the photo alone, 2: also its mirror image
+    at_once: int = 1  # batches to run side by side: the cores, where a network uses one core for a batch
 
     def __call__(self, pixels: Pixels) -> Vectors:
         """Return one unit vector per photo (flukeprint/scoring/vectors.py)."""
@@ -67,18 +71,28 @@ def encode_photos(
     """
     from tqdm import tqdm
 
-    photos: list[ReadPhoto] = []
-    failed: list[ReadPhoto] = []
-    vectors: list[Vectors] = []
-    with tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar:
-        for batch in read_batches(paths, encoder.size, batch_size, workers, max_pixels):
-            usable = [photo.pixels for photo in batch if photo.pixels is not None]
-            if usable:
-                vectors.append(encoder(np.stack(usable)))
-            for photo in batch:
-                (failed if photo.pixels is None else photos).append(ReadPhoto(photo.path, photo.record))
-            bar.update(len(batch))
-    return Encoded(photos, np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), failed)
+    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels)
+    parts: list[Encoded] = []
+    with (
+        tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar,
+        ThreadPoolExecutor(encoder.at_once) as pool,
+    ):
+        for part in ahead(pool, partial(_encoded, encoder), batches, encoder.at_once):
+            parts.append(part)
+            bar.update(len(part.photos) + len(part.failed))
+    return Encoded(
+        [photo for part in parts for photo in part.photos],
+        np.concatenate([part.vectors for part in parts if part.photos] or [_NO_VECTORS]),
+        [photo for part in parts for photo in part.failed],
+    )
+
+
+def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
+    pixels = [photo.pixels for photo in batch if photo.pixels is not None]
+    found: tuple[list[ReadPhoto], list[ReadPhoto]] = ([], [])
+    for photo in batch:
+        found[photo.pixels is None].append(ReadPhoto(photo.path, photo.record))
+    return Encoded(found[0], encoder(np.stack(pixels)) if pixels else _NO_VECTORS, found[1])
 
 
 def torch_encoder(paths: Sequence[Path], views: int, runtime: RuntimeParams) -> Encoder:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.photos import MAX_PIXELS
@@ -18,6 +18,9 @@ from flukeprint.quality.inspection import PhotoRecord, read_photos
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # How photos are called. Files of other names in a folder are counted, not opened.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
@@ -86,16 +89,25 @@ def read_batches(
     def read(some: Sequence[Path]) -> list[ReadPhoto]:
         return [ReadPhoto(path, *photo) for path, photo in zip(some, read_photos(some, size, max_pixels), strict=True)]
 
+    groups = (paths[start : start + _TOGETHER] for start in range(0, len(paths), _TOGETHER))
     # Threads that silence warnings each for itself restore each other's state; this one restores the right one last.
     with warnings.catch_warnings(), ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque[Future[list[ReadPhoto]]] = deque()
         ready: list[ReadPhoto] = []
-        for start in range(0, len(paths), _TOGETHER):
-            waiting.append(pool.submit(read, paths[start : start + _TOGETHER]))
-            if len(waiting) * _TOGETHER > _AHEAD * batch_size:
-                ready += waiting.popleft().result()
-            if len(ready) >= batch_size:
+        for group in ahead(pool, read, groups, -(-_AHEAD * batch_size // _TOGETHER)):
+            ready += group
+            while len(ready) >= batch_size:
                 yield ready[:batch_size]
                 del ready[:batch_size]
-        ready += [photo for photos in waiting for photo in photos.result()]
-        yield from (ready[start : start + batch_size] for start in range(0, len(ready), batch_size))
+        if ready:
+            yield ready
+
+
+def ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], number: int) -> Iterator[Result]:
+    """Yield function(item) for each item, in their order, while the pool works on at most `number` later ones."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > number:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
