@@ -25,7 +25,7 @@ from flukeprint.learning.heads import (
     train_heads,
 )
 from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
-from flukeprint.learning.optimization import Optimization, build_optimizer, build_schedule
+from flukeprint.learning.optimization import Optimization, averaged, build_optimizer, build_schedule
 from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
 
 RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
@@ -279,8 +279,22 @@ class TestFinetune:
         assert [epoch.valid_loss for epoch in result.history] == [None, None]
         assert sorted(data.used_by(params).train.rows) == list(range(24))
 
-    def test_the_average_of_the_weights_is_kept(self, accelerator):
-        """After one step of decay 0.75: three quarters of the first state (the first update copies it), as EMA says."""
+    def test_averaged_weights_agree_with_a_plain_recomputation(self):
+        """The first step's state is copied; every later one counts a quarter, what was before three quarters."""
+        settings = Optimization.of_finetuning(finetuning(schedule={"ema": 0.75}))
+        model = torch.nn.BatchNorm1d(3)
+        average, expected = averaged(model, settings), {}
+        generator = np.random.default_rng(0)
+        for step in range(5):
+            for key in ("weight", "running_mean"):
+                value = generator.normal(size=3)
+                model.state_dict()[key].copy_(torch.from_numpy(value))
+                expected[key] = value if step == 0 else 0.75 * expected[key] + 0.25 * value
+            average.update_parameters(model)
+        for key, value in expected.items():
+            np.testing.assert_allclose(average.module.state_dict()[key], value, rtol=1e-5)
+
+    def test_the_average_is_what_is_kept(self, accelerator):
         kept = {}
         for ema in (0.0, 0.75):
             params = finetuning(objective="arcface", schedule={"keep": "last", "ema": ema})
