@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flukeprint.core import labels
 from flukeprint.core.files import read_json
 from flukeprint.core.layout import DECISION, METRICS
+from flukeprint.pages import template
 
 if TYPE_CHECKING:
     from flukeprint.gallery.contents import Gallery
@@ -30,18 +31,8 @@ def model_card(made_by: Fingerprint, gallery: Gallery, pictures: int) -> str:
         pictures: photos of the gallery that have a picture in the bundle.
 
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701 - Markdown; ids and names of photos are not in it
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     evaluation = _read(METRICS / "evaluation.json")
-    return environment.get_template("card.md.j2").render(
+    return template(__file__, "card.md.j2").render(
         made_by=made_by,
         gallery=gallery,
         pictures=pictures,

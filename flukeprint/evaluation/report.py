@@ -15,6 +15,7 @@ from flukeprint.evaluation.examples import ExampleList, choose_examples
 from flukeprint.evaluation.figures import REFERENCE, counts
 from flukeprint.evaluation.pictures import Pictures
 from flukeprint.evaluation.table import query_table, write_query_table
+from flukeprint.pages import template
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,15 +69,6 @@ def write_report(folder: Path, findings: Findings, sources: Sources, examples: i
 
 def render(findings: Findings, sources: Sources, examples: int, workers: int = 1) -> str:
     """Return the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     queries = findings.ladder.queries
     context = {
         "counts": counts(queries),
@@ -86,7 +78,7 @@ def render(findings: Findings, sources: Sources, examples: int, workers: int = 1
         "new_whale": NEW_WHALE,
         **(_shown(findings, sources, examples, workers) if queries.images else {}),
     }
-    return environment.get_template("report.html.j2").render(context)
+    return template(__file__, "report.html.j2").render(context)
 
 
 def _shown(findings: Findings, sources: Sources, examples: int, workers: int) -> dict[str, Any]:

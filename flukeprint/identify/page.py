@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flukeprint.core.files import replacing
 from flukeprint.identify.album import draw_picture
 from flukeprint.identify.formats import PEOPLE_DECIDE, percent, shown
+from flukeprint.pages import template
 
 if TYPE_CHECKING:
     from flukeprint.identify.answers import Answers
@@ -49,15 +50,6 @@ def write_page(path: Path, answers: Answers) -> None:
         FlukeprintError: a photo cannot be read any more.
 
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     context = {
         "answers": answers,
         "pictures": _Pictures(answers),
@@ -66,4 +58,4 @@ def write_page(path: Path, answers: Answers) -> None:
         "shown": shown,
     }
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(environment.get_template("page.html.j2").generate(context))
+        stream.writelines(template(__file__, "page.html.j2").generate(context))

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from flukeprint.core.files import replacing_folder
 from flukeprint.core.labels import NEW_WHALE
+from flukeprint.pages import template
 from flukeprint.quality.charts import bar_chart, binned, counted
 from flukeprint.quality.findings import Finding, as_csv
 from flukeprint.quality.thumbnails import Photo, Sheets, draw_sheets
@@ -38,18 +39,9 @@ def write_report(folder: Path, checked: Checked, params: ValidateParams, workers
 
 def render(checked: Checked, params: ValidateParams, workers: int = 1) -> str:
     """Return the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     pictures = _Pictures.of(checked, params, workers)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     failed = _failed(checked.findings)
-    return environment.get_template("report.html.j2").render(
+    return template(__file__, "report.html.j2").render(
         checked=checked,
         folder=checked.inputs.folder.name,
         errors=[finding for finding in failed if finding.level == "error"],

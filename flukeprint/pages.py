@@ -1,0 +1,30 @@
+"""Jinja templates that lie beside the code that fills them in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+def template(code: str, name: str) -> Template:
+    """Return a template; a variable that it names and is not given is an error.
+
+    Args:
+        code: path of the module (`__file__`) beside which the template lies.
+        name: of the template. In `*.html.j2` what is filled in is escaped, in others it is not.
+
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(code).parent),
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
