@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,15 +52,12 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Answers:
         top: most candidates of each.
 
     Raises:
-        FlukeprintError: the model's gallery cannot be used.
+        FlukeprintError: the model's gallery or album cannot be used.
 
     """
-    gallery = model.gallery()
-    with ThreadPoolExecutor(1) as pool:
-        # It can be large, and is not needed before the photos are encoded.
-        album_read = pool.submit(model.album)
-        encoded = encode_photos(model.encoder, paths, model.workers, max_pixels=model.limits.max_pixels)
-        album = album_read.result()
+    # Before the photos, so that a damaged one is told at once.
+    gallery, album = model.gallery(), model.album()
+    encoded = encode_photos(model.encoder, paths, model.workers, max_pixels=model.limits.max_pixels)
     found = find(Searcher(gallery), encoded.vectors) if encoded.photos else []
     matches = match(gallery, found, model.decision, top)
     records = [photo.record for photo in encoded.photos]

@@ -27,7 +27,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff",
 # Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
 _AHEAD = 2
 # Photos that a thread reads at a time: threads that change too often wait for one another.
-_TOGETHER = 8
+_TOGETHER = 32
 
 
 @dataclass(frozen=True)
