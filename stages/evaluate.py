@@ -7,11 +7,11 @@ import pandas as pd
 from flukeprint.core.errors import exit_cleanly
 from flukeprint.core.files import read_json, read_npy, write_json
 from flukeprint.core.labels import ENSEMBLE, PRETRAINED
-from flukeprint.core.layout import DECISION, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.core.layout import DECISION, FINETUNED, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.params import load_params
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
-from flukeprint.evaluation.enrolment import enrol
+from flukeprint.evaluation.enrolment import enrol, learned_individuals
 from flukeprint.evaluation.figures import counts, evaluate
 from flukeprint.evaluation.ladder import TOP, Ladder, build_ladder
 from flukeprint.evaluation.report import Findings, Sources, write_report
@@ -47,7 +47,8 @@ def main() -> None:
     for name, points in roc.items():
         curves.setdefault(name, {})["roc"] = points
     breakdowns = break_down(ladder.queries, photos, gallery)
-    enrolment = enrol(table, similarity, params.evaluate.resamples)
+    learned = learned_individuals(FINETUNED / f"{member}.safetensors" for member in members)
+    enrolment = enrol(table, learned, similarity, params.evaluate.resamples)
     findings = Findings(ladder, figures, curves, breakdowns, verification, enrolment)
     together = {name: row for name, row in figures.items() if name not in ladder.members}
     # The headline stays small, so that `dvc metrics diff` of it reads well; members have a file of their own.

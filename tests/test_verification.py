@@ -3,15 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json
+from flukeprint.core.files import write_json, write_safetensors
 from flukeprint.core.labels import NEW_WHALE
-from flukeprint.evaluation.enrolment import enrol, enrolment_test
+from flukeprint.evaluation.enrolment import enrol, enrolment_test, learned_individuals
 from flukeprint.evaluation.verification import verify
 from flukeprint.scoring.pairs import Pairs, pairs_of
 from flukeprint.scoring.verification import Verification, fit_verification, logistic, read_verification
@@ -157,18 +158,39 @@ def test_figures_of_verification():
 
 
 def test_who_is_enrolled_and_who_is_asked():
-    test = enrolment_test(TABLE)
+    test = enrolment_test(TABLE, {"a"})
     names = TABLE["Image"].to_numpy()
     # The first by name of a, b, x and z; y has one cluster only.
     assert sorted(names[test.enrolled]) == ["01", "02", "06", "12"]
     # 07 is nearly the same picture as 06, which is enrolled.
     assert names[test.asked["held_out"]].tolist() == ["08", "13"]
     assert names[test.asked["trained"]].tolist() == ["04"]
+    assert names[test.asked["left_out"]].tolist() == []
     assert test.held_out == 3
 
 
+def test_who_was_left_out_of_fine_tuning_is_asked_apart():
+    test = enrolment_test(TABLE, {"b"})
+    assert TABLE["Image"].to_numpy()[test.asked["left_out"]].tolist() == ["04"]
+    assert len(test.asked["trained"]) == 0
+    # Who was trained on changes neither the gallery nor who was held out.
+    np.testing.assert_array_equal(test.enrolled, enrolment_test(TABLE, {"a", "b"}).enrolled)
+    np.testing.assert_array_equal(test.asked["held_out"], enrolment_test(TABLE, {"a", "b"}).asked["held_out"])
+
+
+def test_the_networks_say_who_they_were_trained_on(tmp_path):
+    for name, labels in (("m1", ["a", NEW_WHALE]), ("m2", ["a", "b"])):
+        write_safetensors(tmp_path / name, {"weight": torch.zeros(1)}, {"labels": labels})
+    assert learned_individuals([tmp_path / "m1", tmp_path / "m2"]) == {"a", "b"}
+    (tmp_path / "m3").write_bytes(b"not tensors")
+    with pytest.raises(FlukeprintError, match="m3 is not a readable safetensors file"):
+        learned_individuals([tmp_path / "m3"])
+    with pytest.raises(FlukeprintError, match="m4 is missing"):
+        learned_individuals([tmp_path / "m4"])
+
+
 def test_enrolment_ranks_one_photo_of_each():
-    found = enrol(TABLE, {"ensemble": MATRIX}, 200)
+    found = enrol(TABLE, {"a"}, {"ensemble": MATRIX}, 200)
     assert found["gallery_photos"] == 4
     ranks = []
     for query, right in (("08", "06"), ("13", "12")):
@@ -179,13 +201,13 @@ def test_enrolment_ranks_one_photo_of_each():
     assert row["top5"] == 1.0
     assert (found["held_out"]["queries"], found["held_out"]["individuals"]) == (2, 2)
     perfect = np.where(TABLE["Id"].to_numpy()[ASIDE][:, None] == TABLE["Id"].to_numpy(), 1.0, 0.0).astype(np.float32)
-    assert enrol(TABLE, {"ensemble": perfect}, 200)["held_out"]["ensemble"]["top1"] == 1.0
+    assert enrol(TABLE, {"a"}, {"ensemble": perfect}, 200)["held_out"]["ensemble"]["top1"] == 1.0
     # An embedding that says the same of all photos finds nobody.
-    assert enrol(TABLE, {"ensemble": np.zeros_like(perfect)}, 200)["trained"]["ensemble"]["top1"] == 0.0
+    assert enrol(TABLE, {"a"}, {"ensemble": np.zeros_like(perfect)}, 200)["trained"]["ensemble"]["top1"] == 0.0
 
 
 def test_without_anybody_held_out_the_counts_are_given():
     known = TABLE[TABLE["Id"].isin(["a", "b"])].reset_index(drop=True)
-    found = enrol(known, {"ensemble": np.zeros((2, 5), np.float32)}, 200)
+    found = enrol(known, {"a"}, {"ensemble": np.zeros((2, 5), np.float32)}, 200)
     assert found["held_out"] == {"queries": 0, "individuals": 0}
     assert found["trained"]["queries"] == 1

@@ -152,12 +152,32 @@ def read_safetensors(path: Path | str) -> tuple[dict[str, Any], Any]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.") from None
+        raise _no_tensors(path) from None
     except SafetensorError as error:
-        raise FlukeprintError(
-            f"{path} is not a readable safetensors file ({error}). Remove it and run `dvc repro` again."
-        ) from None
+        raise _broken_tensors(path, error) from None
     return tensors, json.loads(header["json"]) if "json" in header else None
+
+
+def read_safetensors_metadata(path: Path | str) -> Any:
+    """Return the metadata of a file that `write_safetensors` made, without its tensors and without torch."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="np") as file:
+            header = file.metadata() or {}
+    except FileNotFoundError:
+        raise _no_tensors(path) from None
+    except SafetensorError as error:
+        raise _broken_tensors(path, error) from None
+    return json.loads(header["json"]) if "json" in header else None
+
+
+def _no_tensors(path: Path | str) -> FlukeprintError:
+    return FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.")
+
+
+def _broken_tensors(path: Path | str, error: Exception) -> FlukeprintError:
+    return FlukeprintError(f"{path} is not a readable safetensors file ({error}). Remove it and run `dvc repro` again.")
 
 
 def sha256_of(*paths: Path | str) -> str:

@@ -1,10 +1,11 @@
 """Enrolment: individuals that nothing was trained on are added with one photo each, and asked for with another.
 
-Protocol. The gallery has one photo of every individual: of each trained one the first by name of its photos in the
+Protocol. The gallery has one photo of every individual: of each known one the first by name of its photos in the
 gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Asked are, of the
-held-out ones, their photos in other clusters than the enrolled photo's; and beside them, of the trained ones, the
-known queries (split query). Both search the same gallery, so both have as many distractors. Candidates are ranked by
-cosine similarity.
+held-out ones, their photos in other clusters than the enrolled photo's; and beside them, of the known ones, the known
+queries (split query), those that full fine-tuning left out apart from those it trained on: `finetune.min_photos` leaves
+individuals out, and so does the small set. All search the same gallery, so all have as many distractors. Candidates are
+ranked by cosine similarity of the networks' embeddings; the head of every class plays no part.
 
 Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
 """
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flukeprint import metrics
+from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.core.labels import NEW_WHALE
 from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -35,44 +39,57 @@ class EnrolmentTest:
     """Which photos are enrolled and which are asked; numbers are rows of data/selected/full.parquet."""
 
     enrolled: NDArray[np.int64]  # one photo per individual
-    asked: dict[str, NDArray[np.int64]]  # held_out, trained
+    asked: dict[str, NDArray[np.int64]]  # held_out, left_out, trained
     held_out: int  # individuals held out, with one cluster or more
     labels: NDArray[np.str_]  # of every row of the table
 
 
-def enrolment_test(table: pd.DataFrame) -> EnrolmentTest:
-    """Choose the photos of the test from data/selected/full.parquet."""
+def learned_individuals(weights: Iterable[Path]) -> set[str]:
+    """Return the individuals that any of some fine-tuned networks was trained on, by the labels in their files."""
+    return {label for path in weights for label in read_safetensors_metadata(path)["labels"]} - {NEW_WHALE}
+
+
+def enrolment_test(table: pd.DataFrame, learned: AbstractSet[str]) -> EnrolmentTest:
+    """Choose the photos of the test from data/selected/full.parquet; `learned`: see `learned_individuals`."""
     rows = table.reset_index(drop=True)
     named = rows[rows["Id"] != NEW_WHALE]
-    trained = named[named["split"].isin([TRAIN, VALID])]
-    known = set(trained["Id"])
+    gallery = named[named["split"].isin([TRAIN, VALID])]
+    known = set(gallery["Id"])
     held_out = named[named["split"].isin([QUERY, CALIBRATION]) & ~named["Id"].isin(known)].sort_values("Image")
     several = held_out[held_out.groupby("Id")["cluster"].transform("nunique") >= 2]
     enrolled = several.drop_duplicates("Id")
     cluster = enrolled.set_index("Id")["cluster"]
     again = several[several["cluster"] != several["Id"].map(cluster)]
-    first = trained.sort_values("Image").drop_duplicates("Id")
+    first = gallery.sort_values("Image").drop_duplicates("Id")
     queries = named[(named["split"] == QUERY) & named["Id"].isin(known)]
+    trained = queries["Id"].isin(learned)
     return EnrolmentTest(
         np.sort(np.concatenate([first.index.to_numpy(), enrolled.index.to_numpy()])),
-        {"held_out": again.index.to_numpy(), "trained": queries.index.to_numpy()},
+        {
+            "held_out": again.index.to_numpy(),
+            "left_out": queries.index[~trained].to_numpy(),
+            "trained": queries.index[trained].to_numpy(),
+        },
         int(held_out["Id"].nunique()),
         rows["Id"].to_numpy(dtype=str),
     )
 
 
-def enrol(table: pd.DataFrame, similarity: Mapping[str, NDArray[np.float32]], resamples: int) -> dict[str, Any]:
-    """Return metrics/enrolment.json: top-1 and top-5 of held-out and of trained individuals, by each similarity.
+def enrol(
+    table: pd.DataFrame, learned: AbstractSet[str], similarity: Mapping[str, NDArray[np.float32]], resamples: int
+) -> dict[str, Any]:
+    """Return metrics/enrolment.json: top-1 and top-5 of held-out, left-out and trained individuals, by each similarity.
 
     Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it.
 
     Args:
         table: data/selected/full.parquet.
+        learned: individuals that full fine-tuning trained on.
         similarity: files of data/predictions/similarity, by name.
         resamples: draws of the bootstrap.
 
     """
-    test = enrolment_test(table)
+    test = enrolment_test(table, learned)
     aside = np.flatnonzero(table["split"].isin([QUERY, CALIBRATION]))
     found: dict[str, Any] = {"gallery_photos": len(test.enrolled), "held_out_individuals": test.held_out}
     for kind, rows in test.asked.items():

@@ -95,7 +95,8 @@ SIMILARITIES = {
     PRETRAINED: "a network that was never trained on flukes",
 }
 ASKED = {
-    "held_out": "never trained on, enrolled with one photo",
+    "held_out": "held out whole, enrolled with one photo",
+    "left_out": "in the gallery but left out of fine-tuning, one photo in the gallery",
     "trained": "trained on, one photo in the gallery",
 }
 OPERATING_POINTS = {
