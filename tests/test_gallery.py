@@ -277,6 +277,25 @@ def test_a_query_has_the_same_candidates_alone_and_among_others(exact_up_to):
     assert [searcher.search(query[None], 5)[0] for query in queries] == searcher.search(queries, 5)
 
 
+@pytest.mark.parametrize("depth", [5, 30])
+def test_copies_of_a_photo_are_ordered_by_name_alone_and_among_others(depth):
+    """Matrix products give equal vectors other last bits in the last rows; the answer must not depend on them."""
+    vectors = vectors_of(363, 512)
+    ids = [f"w_{n % 30:02}" for n in range(363)]
+    for last in (f"w_{n:02}" for n in range(25, 30)):
+        own = [n for n, name in enumerate(ids) if name == last]
+        vectors[own[1:]] = vectors[own[0]]
+    gallery = build_gallery(vectors, [f"{n:03}.jpg" for n in range(363)], ids, MADE_BY)
+    queries = vectors_of(40, 512, 1)
+    searcher = Searcher(gallery)
+    alone = [searcher.search(query[None], depth)[0] for query in queries]
+    assert alone == searcher.search(queries, depth)
+    for query, found in zip(queries, alone, strict=True):
+        assert [(one.id, one.image) for one in found] == [
+            (name, image) for name, _, image in brute_force(gallery, query, depth)
+        ]
+
+
 @pytest.mark.parametrize("queries", [np.zeros((1, 7), np.float32), np.zeros(8, np.float32), np.full((1, 8), np.nan)])
 def test_queries_that_are_refused(queries):
     with pytest.raises(FlukeprintError, match=r"expected \(queries, 8\)|not a number"):
@@ -321,6 +340,14 @@ def test_cells_follow_changes():
     assert added.remove(images=[photo.image for photo in added.photos[:430]]).cells is None
     grown = gallery.add(vectors_of(1000, 16, 8), [f"y{n}.jpg" for n in range(1000)], ["w_new"] * 1000)
     assert grown.cells.trained_on == 1900
+
+
+@pytest.mark.parametrize("photos", [1, 2, 3])
+def test_the_smallest_galleries_may_have_cells(photos):
+    ids = [f"w_{n}" for n in range(photos)]
+    gallery = build_gallery(vectors_of(photos), [f"{n}.jpg" for n in range(photos)], ids, MADE_BY, exact_up_to=0)
+    assert gallery.cells is not None
+    assert Searcher(gallery).search(gallery.vectors, 1)[0][0].id == "w_0"
 
 
 def test_cells_are_made_alike_twice():

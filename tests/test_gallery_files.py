@@ -128,7 +128,7 @@ def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
 
 def test_a_writer_does_not_wait_for_ever(folder, monkeypatch):
     monkeypatch.setattr(files, "_PATIENCE", 0.1)
-    with files._locked(folder), pytest.raises(FlukeprintError, match=r"another program has been changing .*gallery"):
+    with files.locked(folder), pytest.raises(FlukeprintError, match=r"another program has been changing .*gallery"):
         update_gallery(folder, lambda gallery: gallery)
 
 
@@ -301,6 +301,16 @@ def test_cells_out_of_range_are_refused(tmp_path):
     save_gallery(small_gallery(60, exact_up_to=10), folder)
     replace_file(folder, "cells", npy(np.full(60, 10**6, np.int32)))
     with pytest.raises(FlukeprintError, match="names cells outside"):
+        load_gallery(folder)
+
+
+@pytest.mark.parametrize("probes", [0, 10**30])
+def test_a_search_of_no_or_too_many_cells_is_refused(tmp_path, probes):
+    folder = tmp_path / "gallery"
+    save_gallery(small_gallery(60, exact_up_to=10), folder)
+    content = json.loads((folder / "gallery.json").read_text())
+    forge(folder, index={**content["index"], "probes": probes})
+    with pytest.raises(FlukeprintError, match="cells cannot be searched"):
         load_gallery(folder)
 
 

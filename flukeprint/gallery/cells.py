@@ -84,6 +84,8 @@ def _probes(
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(len(centroids))[None], axis=1)
     needed = np.sort(np.take_along_axis(rank, cell[near].astype(np.int64), axis=1)[others]) + 1
+    if not len(needed):  # a single photo has no other one near it
+        return 1
     return int(needed[int(np.ceil(_RECALL * len(needed))) - 1])
 
 

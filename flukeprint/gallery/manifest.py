@@ -123,6 +123,9 @@ class Manifest(Record):
         if self.made_by.preprocessing_sha256 != self.fingerprint.preprocessing_sha256:
             message = "preprocessing_sha256 is not that of preprocessing"
             raise ValueError(message)
+        if self.index.kind == "ivf" and not (1 <= self.index.probes <= self.index.cells and self.photos >= 1):
+            message = f"{self.index.probes} of {self.index.cells} cells cannot be searched for {self.photos} photos"
+            raise ValueError(message)
         return self
 
 

@@ -80,12 +80,18 @@ class Searcher:
                 found[place] = candidates
 
         lacking, k = np.arange(len(queries)), self.fetched(depth)
+        reach = np.empty(len(queries), np.float32)
         while len(lacking) and k <= max(len(self.gallery) // _GROWTH, self.fetched(depth)):
             for places in _chunks(lacking, k * _BYTES_PER_NEIGHBOUR):
-                group(places, self._near(queries[places], k))
-            lacking = np.array([place for place in lacking if len(found[place]) < depth], np.int64)
+                near = self._near(queries[places], k)
+                group(places, near)
+                reach[places] = self._reach_of_others(near[0])
+            lacking = np.array(
+                [place for place in lacking if len(found[place]) < depth or found[place][-1].nearest < reach[place]],
+                np.int64,
+            )
             k *= _GROWTH
-        for places in _chunks(lacking, 16 * len(self.gallery)):
+        for places in _chunks(lacking, len(self.gallery) * _BYTES_PER_NEIGHBOUR):
             group(places, self._best_of_all(queries[places], depth))
         return found
 
@@ -104,6 +110,15 @@ class Searcher:
         # The cells' own similarities are of vectors in 8 bits.
         exact = [self.gallery.vectors[own] @ query for query, own in zip(queries, rows, strict=True)]
         return np.array(exact, np.float32).reshape(rows.shape), rows
+
+    def _reach_of_others(self, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the similarity that photos which were not fetched may have (Q), rounded up: at most the last one's.
+
+        Cells leave out what they leave out, so with them it is the least there is.
+        """
+        if self._index is not None or similarity.shape[1] == len(self.gallery):
+            return np.full(len(similarity), -np.inf, np.float32)
+        return similarity[:, -1] + np.float32(_ROUNDING)
 
     def fetched(self, depth: int) -> int:
         """Return how many nearest photos to ask for: more than enough for most queries."""
@@ -152,18 +167,20 @@ class Searcher:
         return [candidates[start:end] for start, end in pairwise(ends)]
 
     def _best_of_all(self, queries: NDArray[np.float32], depth: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return similarity and row of the nearest photo of each of the best individuals: all photos are looked at."""
+        """Return similarities and rows (-1: none) of the photos that may be the nearest of one of the best individuals.
+
+        All photos are looked at, and all are returned that are the nearest but for rounding: which one comes out on top
+        of float32's last bits differs between one query and many.
+        """
         gallery = self.gallery
         near = queries @ gallery.vectors.T
         best = np.maximum.reduceat(near, gallery.starts, axis=1)
-        # A few more than asked for: what is equal but for rounding is ordered afterwards.
-        places = np.argsort(-best, axis=1, kind="stable")[:, : depth + _PHOTOS]
-        ends = np.append(gallery.starts, len(gallery))[1:]
-        rows = [
-            [a + int(np.argmax(own[a:b])) for a, b in zip(gallery.starts[some], ends[some], strict=True)]
-            for own, some in zip(near, places, strict=True)
-        ]
-        return np.take_along_axis(best, places, 1), np.array(rows, np.int64)
+        least = np.partition(best, -depth, axis=1)[:, -depth, None]
+        own = np.repeat(best, np.diff(gallery.starts, append=len(gallery)), axis=1)
+        query, found = np.nonzero((near >= own - _ROUNDING) & (own >= least - _ROUNDING))
+        rows = np.full((len(queries), int(np.bincount(query).max())), -1, np.int64)
+        rows[query, _places(query)] = found
+        return np.take_along_axis(near, rows, 1), rows
 
 
 def _contenders(
