@@ -18,7 +18,7 @@ from quality_folder import texture
 
 from flukeprint.bundle.export import export_bundle
 from flukeprint.bundle.manifest import write_manifest
-from flukeprint.bundle.networks import OPSET, onnx_member
+from flukeprint.bundle.networks import OPSET, export_onnx, onnx_member
 from flukeprint.bundle.opening import open_bundle
 from flukeprint.cli import main
 from flukeprint.core.errors import FlukeprintError
@@ -173,6 +173,37 @@ def test_a_bundle_with_enrolled_whales_is_not_replaced(project, tmp_path, monkey
     main(["gallery", "remove", "--id", "w_new", "--gallery", str(bundle / "gallery")])
     export_bundle(bundle)
     assert len(load_gallery(bundle / "gallery")) == 12
+
+
+def test_a_photo_enrolled_while_the_bundle_is_being_replaced_is_not_lost(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    bundle = tmp_path / "bundle"
+    shutil.copytree("bundle", bundle)
+    texture(90, (96, 64)).save(tmp_path / "n.jpg")
+
+    def enroll_meanwhile(source: Path, target: Path) -> None:
+        if not len(load_gallery(bundle / "gallery")) > 12:
+            main(["enroll", str(tmp_path / "n.jpg"), "--id", "w_new", "--bundle", str(bundle)])
+        export_onnx(source, target)
+
+    monkeypatch.setattr("flukeprint.bundle.export.export_onnx", enroll_meanwhile)
+    with pytest.raises(FlukeprintError, match=r"1 photo\(s\) that the new one lacks, such as n.jpg of w_new"):
+        export_bundle(bundle)
+    assert len(load_gallery(bundle / "gallery")) == 13
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "n.jpg"]
+
+
+def test_another_file_of_the_same_name_and_individual_counts_as_lost(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    bundle, catalogue = tmp_path / "bundle", tmp_path / "catalogue"
+    shutil.copytree("bundle", bundle)
+    shutil.copytree("models/gallery", catalogue)
+    for camera, where in ((90, ["--bundle", str(bundle)]), (91, ["--gallery", str(catalogue)])):
+        (tmp_path / str(camera)).mkdir()
+        texture(camera, (96, 64)).save(tmp_path / str(camera) / "IMG_1.jpg")
+        main(["enroll", str(tmp_path / str(camera) / "IMG_1.jpg"), "--id", "w_new", *where])
+    with pytest.raises(FlukeprintError, match="such as IMG_1.jpg of w_new.*rename one"):
+        export_bundle(bundle, catalogue)
 
 
 def test_a_folder_with_another_manifest_is_not_replaced(project, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -63,6 +65,25 @@ def test_other_os_errors_and_defects_keep_their_traceback():
 
     with pytest.raises(FileNotFoundError):
         exit_cleanly(missing)
+
+
+def test_impossible_names_end_with_a_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, message in (
+        (tmp_path / "file" / "a.json", "as if it were a folder"),
+        (tmp_path / ("n" * 300), "too long"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            exit_cleanly(lambda path=path: write_json(path, {}))
+
+
+def test_whoever_closes_the_pipe_gets_no_traceback():
+    code = "from flukeprint.core.errors import exit_cleanly; exit_cleanly(lambda: print('line\\n' * 100_000))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(5)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
 
 
 def test_user_errors_exit_with_a_message():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import shutil
 import threading
 import time
@@ -19,8 +20,9 @@ from quality_folder import texture
 from flukeprint.cli import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, write_json
-from flukeprint.core.layout import DECISION, GALLERY, RAW
+from flukeprint.core.layout import DECISION, GALLERY, RAW, VALIDATED
 from flukeprint.gallery.files import load_gallery, save_gallery
+from flukeprint.identify.album import read_album
 from flukeprint.identify.answers import identify
 from flukeprint.identify.encoder import Encoder, encode_photos
 from flukeprint.identify.formats import COLUMNS, as_csv, as_json, as_table
@@ -314,7 +316,7 @@ def test_an_enrolled_individual_is_known_from_then_on(project, capsys):
     Image.open("new1.jpg").crop((3, 2, 93, 62)).save("again.jpg", quality=90)
     text = run(capsys, "enroll", "new1.jpg", "--id", "w_new")
     assert "which is new" in text
-    assert "flukeprint gallery remove --image new1.jpg" in text
+    assert "flukeprint gallery remove --image=new1.jpg" in text
     assert "dvc repro" in text
     photo = json.loads(run(capsys, "identify", "again.jpg", "--format", "json", "--html", "page.html"))["photos"][0]
     assert photo["candidates"][0]["id"] == "w_new"
@@ -325,6 +327,26 @@ def test_an_enrolled_individual_is_known_from_then_on(project, capsys):
         for one in json.loads(run(capsys, "identify", "again.jpg", "--format", "json"))["photos"][0]["candidates"]
     }
     assert "w_new" not in ids
+    # Nor is a picture left of what was removed.
+    assert read_album(Path("models/gallery.album")).entries() == []
+
+
+def test_a_gallery_that_joins_another_brings_its_pictures_and_hashes(project, capsys):
+    texture(90, (96, 64)).save("new1.jpg", quality=95)
+    Image.open("new1.jpg").resize((80, 54)).save("copy.jpg", quality=60)
+    shutil.copytree("models/gallery", "catalogue")
+    run(capsys, "enroll", "new1.jpg", "--id", "w_new", "--gallery", "catalogue")
+    run(capsys, "gallery", "merge", "catalogue")
+    assert read_album(Path("models/gallery.album")).entries() == read_album(Path("catalogue.album")).entries()
+    with pytest.raises(SystemExit, match=r"copy.jpg is nearly the same picture as new1.jpg of w_new"):
+        main(["enroll", "copy.jpg", "--id", "w_b"])
+
+
+def test_the_line_that_undoes_an_enrolment_runs_whatever_the_photo_is_called(project, capsys):
+    texture(90, (96, 64)).save("-x y.jpg")
+    undo = run(capsys, "enroll", "./-x y.jpg", "--id", "w_new").split("To undo: ")[1].splitlines()[0]
+    run(capsys, *shlex.split(undo)[1:])
+    assert len(load_gallery(GALLERY)) == 12
 
 
 def test_a_near_duplicate_of_another_individual_needs_force(project, capsys):
@@ -363,6 +385,25 @@ def test_a_damaged_album_is_refused(project, capsys):
     album.write_bytes(bytes(content))
     with pytest.raises(SystemExit, match=r"gallery.album was changed"):
         main(["identify", "n.jpg"])
+
+
+def test_a_damaged_table_of_photos_is_refused(project):
+    texture(90, (96, 64)).save("n.jpg")
+    VALIDATED.mkdir(exist_ok=True)
+    (VALIDATED / "train.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(SystemExit, match=r"train.parquet is not a table of photos"):
+        main(["identify", "n.jpg"])
+
+
+def test_a_link_to_itself_is_one_photo_that_cannot_be_read(project, capsys):
+    Path("new").mkdir()
+    texture(90, (96, 64)).save("new/n.jpg")
+    Path("new/loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(SystemExit) as stop:
+        main(["identify", "new", "--format", "json", "--html", "page.html"])
+    assert stop.value.code == 1
+    assert len(json.loads(capsys.readouterr().out)["photos"]) == 1
+    assert Path("page.html").exists()
 
 
 def test_an_empty_gallery_has_no_candidates(project, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from flukeprint.core import layout
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
 from flukeprint.core.text import printable
-from flukeprint.gallery.files import load_gallery, save_gallery
+from flukeprint.gallery.files import load_gallery, locked, save_gallery
 from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
 from flukeprint.identify.album import Album, Albums, FolderAlbum, album_path, read_album, write_album
 from flukeprint.identify.flags import Limits
@@ -59,7 +60,7 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
     content.fingerprint.refuse_other(made_by, "this project's model")
     _refuse_to_lose_photos(folder, content)
     shown = 0
-    with replacing_folder(folder) as temporary:
+    with ExitStack() as held, replacing_folder(folder) as temporary:
         (temporary / "members").mkdir()
         for member, path in weights.items():
             shutil.copyfile(path, temporary / "members" / path.name)
@@ -78,6 +79,10 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
         (temporary / "README.md").write_text(model_card(made_by, content, shown), encoding="utf-8")
         _remove_locks(temporary)
         write_manifest(temporary)
+        if (folder / GALLERY).is_dir():
+            # Somebody may have enrolled photos meanwhile; from here until the new bundle is in place nobody can.
+            held.enter_context(locked(folder / GALLERY))
+            _refuse_to_lose_photos(folder, content)
     return shown
 
 
@@ -99,13 +104,14 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
     """Refuse to replace a bundle into which photos were enrolled that the new one would not have."""
     if not (folder / GALLERY).is_dir():
         return
-    known = {(photo.image, photo.id) for photo in content.photos}
-    lost = [photo for photo in load_gallery(folder / GALLERY).photos if (photo.image, photo.id) not in known]
+    known = set(content.photos)
+    lost = [photo for photo in load_gallery(folder / GALLERY).photos if photo not in known]
     if lost:
         raise FlukeprintError(
             f"the bundle in {folder} would be replaced, and its gallery has {len(lost)} photo(s) that the new one "
             f"lacks, such as {printable(lost[0].image)} of {printable(lost[0].id)}. Name another folder, or bring them "
-            f"along (`flukeprint gallery merge {folder / GALLERY}`)."
+            f"along (`flukeprint gallery merge {folder / GALLERY}`; of two files of one name, rename one and enrol it "
+            "again)."
         )
 
 

@@ -90,10 +90,16 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _run_remove(arguments: argparse.Namespace) -> None:
     from flukeprint.core.errors import FlukeprintError
+    from flukeprint.identify.album import drop_pictures
 
     if not (arguments.id or arguments.image):
         raise FlukeprintError("nothing to remove: name an individual (--id ID) or a photo (--image NAME).")
-    _change(arguments.gallery, lambda gallery: gallery.remove(arguments.id, arguments.image))
+    # What is removed may have been asked to be removed: no picture of it stays.
+    _change(
+        arguments.gallery,
+        lambda gallery: gallery.remove(arguments.id, arguments.image),
+        lambda gallery: drop_pictures(arguments.gallery, gallery.photos),
+    )
 
 
 def _run_rename(arguments: argparse.Namespace) -> None:
@@ -102,14 +108,21 @@ def _run_rename(arguments: argparse.Namespace) -> None:
 
 def _run_merge(arguments: argparse.Namespace) -> None:
     from flukeprint.gallery.files import load_gallery
+    from flukeprint.identify.album import bring_pictures
 
     other = load_gallery(arguments.other)
-    _change(arguments.gallery, lambda gallery: gallery.merge(other, allow_copies=arguments.allow_copies))
+
+    def change(gallery: Gallery) -> Gallery:
+        merged = gallery.merge(other, allow_copies=arguments.allow_copies)
+        bring_pictures(arguments.gallery, arguments.other, other.photos)
+        return merged
+
+    _change(arguments.gallery, change)
 
 
-def _change(folder: Path, change: Callable[[Gallery], Gallery]) -> None:
+def _change(folder: Path, change: Callable[[Gallery], Gallery], after: Callable[[Gallery], None] | None = None) -> None:
     """Change a gallery on disk and say what it holds now."""
     from flukeprint.gallery.files import update_gallery
 
-    changed = update_gallery(folder, change)
+    changed = update_gallery(folder, change, after)
     sys.stdout.write(f"{folder}: {len(changed)} photos of {len(changed.individuals)} individuals\n")

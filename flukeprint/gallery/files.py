@@ -41,25 +41,30 @@ class _MissingError(Exception):
 
 def save_gallery(gallery: Gallery, folder: Path) -> None:
     """Write a gallery, in place of one that is there. The same gallery gives the same bytes."""
-    with _locked(folder):
+    with locked(folder):
         _write(gallery, folder)
 
 
-def update_gallery(folder: Path, change: Callable[[Gallery], Gallery]) -> Gallery:
+def update_gallery(
+    folder: Path, change: Callable[[Gallery], Gallery], after: Callable[[Gallery], None] | None = None
+) -> Gallery:
     """Read a gallery, change it and write it, while other writers wait: no change is lost.
 
     Args:
         folder: the gallery's.
         change: gets the gallery that is there and returns the new one; if it raises, nothing changes on disk.
+        after: gets the new one when it is in place, before other writers have their turn.
 
     Raises:
         FlukeprintError: the gallery cannot be read, or another writer holds it for ten minutes.
 
     """
     read_manifest(Path(folder))  # a gallery that is not there leaves no lock behind
-    with _locked(folder):
+    with locked(folder):
         changed = change(load_gallery(folder))
         _write(changed, folder)
+        if after is not None:
+            after(changed)
     return changed
 
 
@@ -82,8 +87,13 @@ def load_gallery(folder: Path) -> Gallery:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the gallery's lock; the system lets go of it when a process ends, however it ends."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the gallery's lock; the system lets go of it when a process ends, however it ends.
+
+    Raises:
+        FlukeprintError: another writer holds it for ten minutes.
+
+    """
     from filelock import FileLock, Timeout
 
     # Of a link to a gallery the lock is that of the gallery.

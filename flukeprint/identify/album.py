@@ -91,10 +91,16 @@ class FolderAlbum:
     def of(cls, folder: Path, validated: Path) -> FolderAlbum:
         """Read data/validated/train.parquet (`validated`), if it is there."""
         import pandas as pd
+        import pyarrow as pa
 
         if not validated.is_file():
             return cls(folder, {})
-        table = pd.read_parquet(validated, columns=["Image", "sha256", "phash"])
+        try:
+            table = pd.read_parquet(validated, columns=["Image", "sha256", "phash"])
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise FlukeprintError(
+                f"{validated} is not a table of photos ({error}). Remove it and run `dvc repro validate`."
+            ) from None
         keys = zip(table["Image"].tolist(), table["sha256"].tolist(), strict=True)
         return cls(folder, dict(zip(keys, table["phash"].tolist(), strict=True)))
 
@@ -215,6 +221,27 @@ def write_album(path: Path, entries: Iterable[Entry]) -> None:
     payload = sink.getvalue().to_pybytes()
     with replacing(path) as temporary:
         temporary.write_bytes(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+
+
+def bring_pictures(gallery: Path, other: Path, photos: Sequence[Photo]) -> None:
+    """Take from the album of another gallery what it has of some photos and this gallery's album lacks.
+
+    Call it before the photos join the gallery: an entry too many is never looked at, one too few would be missed.
+    """
+    wanted = {photo.sha256 for photo in photos}
+    own, found = read_album(album_path(gallery)).entries(), read_album(album_path(other)).entries()
+    wanted -= {entry.sha256 for entry in own}
+    if new := [entry for entry in found if entry.sha256 in wanted]:
+        write_album(album_path(gallery), [*own, *new])
+
+
+def drop_pictures(gallery: Path, photos: Sequence[Photo]) -> None:
+    """Remove from a gallery's album whatever is of no photo in `photos`: those that the gallery has now."""
+    path, kept = album_path(gallery), {photo.sha256 for photo in photos}
+    entries = read_album(path).entries()
+    left = [entry for entry in entries if entry.sha256 in kept]
+    if len(left) < len(entries):
+        write_album(path, left)
 
 
 def _schema() -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,11 +99,12 @@ def _run_identify(arguments: argparse.Namespace) -> None:
     _say_what_is_left_out(arguments.photos, listings)
     answers = identify(_model(arguments), photos, arguments.top)
     write = {"table": formats.as_table, "json": formats.as_json, "csv": formats.as_csv}[arguments.format]
-    sys.stdout.write(write(answers).rstrip("\n") + "\n")
+    # Before anything is printed: whoever reads only the start (`| head`) gets the page all the same.
     if arguments.html:
         from flukeprint.identify.page import write_page
 
         write_page(arguments.html, answers)
+    sys.stdout.write(write(answers).rstrip("\n") + "\n")
     if answers.failed:
         sys.exit(1)
 
@@ -119,7 +121,8 @@ def _check_page(page: Path, photos: Sequence[Path]) -> None:
 
     if page.is_dir() or not page.absolute().parent.is_dir():
         raise FlukeprintError(f"--html {page} cannot be written, expected the name of a file in a folder that exists.")
-    if page.resolve() in {photo.resolve() for photo in photos}:
+    # Unlike Path.resolve, realpath takes a link that leads to itself.
+    if os.path.realpath(page) in {os.path.realpath(photo) for photo in photos}:
         raise FlukeprintError(f"--html {page} is one of the photos. Choose another name for the page.")
 
 
@@ -158,7 +161,7 @@ def _enrolment(done: Enrolled, model: Model, arguments: argparse.Namespace) -> l
 
     folder = model.gallery_folder
     had = f"which had {done.before}" if done.before else "which is new"
-    images = [part for image in done.images for part in ("--image", image)]
+    images = [f"--image={image}" for image in done.images]  # names may start with a dash
     undo = shlex.join(["flukeprint", "gallery", "remove", *images, "--gallery", str(folder)])
     lines = [f"! {warning}" for warning in done.warnings]
     lines += [
