@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from flukeprint.core.files import write_frame, write_json, write_npy
+from flukeprint.core.files import write_frame, write_json, write_npy, write_safetensors
 from flukeprint.core.labels import (
     CHOOSABLE,
     DUPLICATES,
@@ -35,7 +36,7 @@ from flukeprint.core.labels import (
     PRETRAINED_KNN,
     ladder,
 )
-from flukeprint.core.layout import DECISION, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.core.layout import DECISION, FINETUNED, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.scoring.candidates import DEPTH, write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
@@ -105,6 +106,9 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     }
     write_json(work / DECISION, content)
     _write_trainings(work / METRICS, members)
+    for member in members:
+        # Of the networks the stage reads no more than whom they were trained on: every other individual.
+        write_safetensors(work / FINETUNED / f"{member}.safetensors", {"none": torch.zeros(1)}, {"labels": [*ids[::2]]})
 
 
 def _labelled(generator: np.random.Generator, number: int, ids: NDArray[np.str_]) -> pd.DataFrame:
