@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +20,7 @@ from flukeprint.core.files import replacing_folder
 from flukeprint.core.text import printable
 from flukeprint.gallery.files import load_gallery, locked, save_gallery
 from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
-from flukeprint.identify.album import Album, Albums, FolderAlbum, album_path, read_album, write_album
+from flukeprint.identify.album import Albums, FolderAlbum, album_path, read_album, write_album
 from flukeprint.identify.flags import Limits
 
 if TYPE_CHECKING:
@@ -59,23 +59,14 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
     content = load_gallery(source)
     content.fingerprint.refuse_other(made_by, "this project's model")
     _refuse_to_lose_photos(folder, content)
-    shown = 0
     with ExitStack() as held, replacing_folder(folder) as temporary:
-        (temporary / "members").mkdir()
-        for member, path in weights.items():
-            shutil.copyfile(path, temporary / "members" / path.name)
-            export_onnx(path, temporary / "members" / f"{member}.onnx")
+        _write_members(temporary / "members", weights)
         limits = Limits.of(params.validate)
         write_preprocessing(temporary / PREPROCESSING, _described(made_by, limits, pictures=pictures))
         if layout.DECISION.is_file():
             shutil.copyfile(layout.DECISION, temporary / "decision.json")
         save_gallery(content, temporary / GALLERY)
-        if pictures:
-            album = Albums([
-                read_album(album_path(source)),
-                FolderAlbum.of(layout.RAW / "train", layout.VALIDATED / "train.parquet"),
-            ])  # fmt: skip
-            shown = _write_pictures(temporary / ALBUM, album, content.photos, params.runtime.workers)
+        shown = _write_pictures(temporary / ALBUM, source, content.photos, params.runtime.workers) if pictures else 0
         (temporary / "README.md").write_text(model_card(made_by, content, shown), encoding="utf-8")
         _remove_locks(temporary)
         write_manifest(temporary)
@@ -122,8 +113,18 @@ def _described(made_by: Fingerprint, limits: Limits, *, pictures: bool) -> Prepr
     )
 
 
-def _write_pictures(path: Path, album: Album, photos: Sequence[Photo], workers: int) -> int:
-    """Write the album of a bundle; a photo whose file is not at hand has no picture."""
+def _write_members(folder: Path, weights: Mapping[str, Path]) -> None:
+    """Write each member's weights as they are, and its network as ONNX."""
+    folder.mkdir()
+    for member, path in weights.items():
+        shutil.copyfile(path, folder / path.name)
+        export_onnx(path, folder / f"{member}.onnx")
+
+
+def _write_pictures(path: Path, gallery: Path, photos: Sequence[Photo], workers: int) -> int:
+    """Write the album of a bundle, from that of a gallery and the project's photos; return how many pictures it has."""
+    raw = FolderAlbum.of(layout.RAW / "train", layout.VALIDATED / "train.parquet")
+    album = Albums([read_album(album_path(gallery)), raw])
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         entries = [entry for entry in pool.map(album.entry, photos) if entry]
     write_album(path, entries)
