@@ -216,8 +216,7 @@ def set_aside(
         return {}
     taken = full[:0] if taken is None else taken
     generator = np.random.default_rng(derived_seed(seed, "aside"))
-    labels_of = full.groupby("cluster")["Id"].nunique()
-    pure = full[(full["cluster"].map(labels_of) == 1) & ~full["cluster"].isin(taken["cluster"])]
+    pure = _free_clusters(full, taken)
     known = _known_candidates(full, pure)
     ids = generator.permutation(np.array(sorted(known)))
     number = max(1, round(holdout * len(ids))) if len(ids) else 0
@@ -234,6 +233,12 @@ def set_aside(
         quota = round(len(chosen) * new_share / (1 - new_share))
         aside |= dict.fromkeys(_take_new(pool, quota), split)
     return aside
+
+
+def _free_clusters(full: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
+    """Return the photos whose cluster has one label and no photo in `taken`."""
+    labels_of = full.groupby("cluster")["Id"].nunique()
+    return full[(full["cluster"].map(labels_of) == 1) & ~full["cluster"].isin(taken["cluster"])]
 
 
 def _known_candidates(full: pd.DataFrame, pure: pd.DataFrame) -> dict[str, list[int]]:

@@ -28,7 +28,7 @@ def main() -> None:
     asked = table["split"].isin([QUERY, CALIBRATION]).to_numpy()
     for name, parts, used in ((ENSEMBLE, _embeddings(members), views), (PRETRAINED, [pretrained], 1)):
         write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["row"].to_numpy(), asked, used))
-    write_candidates(PREDICTIONS / "test.parquet", test_rows(table, members, views))
+    write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
 
 
 def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member
     return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in ladder(names)])
 
 
-def test_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
+def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
     """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
     test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
     trained = _trained(table)

@@ -145,39 +145,34 @@ def write_safetensors(path: Path | str, tensors: Mapping[str, Any], metadata: An
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, Any], Any]:
     """Return (tensors on the CPU, metadata) of a file that `write_safetensors` made; runs no code from it."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except FileNotFoundError:
-        raise _no_tensors(path) from None
-    except SafetensorError as error:
-        raise _broken_tensors(path, error) from None
-    return tensors, json.loads(header["json"]) if "json" in header else None
+    with _opened_tensors(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}, _metadata(file)
 
 
 def read_safetensors_metadata(path: Path | str) -> Any:
     """Return the metadata of a file that `write_safetensors` made, without its tensors and without torch."""
+    with _opened_tensors(path, "np") as file:
+        return _metadata(file)
+
+
+@contextmanager
+def _opened_tensors(path: Path | str, framework: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), framework="np") as file:
-            header = file.metadata() or {}
+        with safe_open(str(path), framework=framework) as file:
+            yield file
     except FileNotFoundError:
-        raise _no_tensors(path) from None
+        raise FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.") from None
     except SafetensorError as error:
-        raise _broken_tensors(path, error) from None
+        raise FlukeprintError(
+            f"{path} is not a readable safetensors file ({error}). Remove it and run `dvc repro` again."
+        ) from None
+
+
+def _metadata(file: Any) -> Any:
+    header = file.metadata() or {}
     return json.loads(header["json"]) if "json" in header else None
-
-
-def _no_tensors(path: Path | str) -> FlukeprintError:
-    return FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.")
-
-
-def _broken_tensors(path: Path | str, error: Exception) -> FlukeprintError:
-    return FlukeprintError(f"{path} is not a readable safetensors file ({error}). Remove it and run `dvc repro` again.")
 
 
 def sha256_of(*paths: Path | str) -> str:
