@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.duplicates import MAX_BITS, MAX_MSE, Pairs, duplicate_pairs
-from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
+from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE, Pairs, duplicate_pairs
 
 Alter = Callable[[Image.Image], Image.Image]
 

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.duplicates import MAX_BITS, near_duplicate_clusters
+from flukeprint.data.near_duplicates import MAX_BITS, near_duplicate_clusters
 
 SHAPES = ("uniform", "skewed")
 BLANK = np.uint64(1 << 63)

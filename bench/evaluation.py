@@ -26,24 +26,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flukeprint.core.files import write_frame, write_json, write_npy, write_safetensors
-from flukeprint.core.labels import (
-    CHOOSABLE,
-    DUPLICATES,
-    ENSEMBLE,
-    MOST_FREQUENT,
-    NEW_WHALE,
+from flukeprint.core.paths import (
+    DECISION,
+    FINETUNED,
+    METRICS,
+    PREDICTIONS,
     PRETRAINED,
-    PRETRAINED_KNN,
-    ladder,
+    RAW,
+    SELECTED,
+    SIMILARITY,
+    VALIDATED,
 )
-from flukeprint.core.layout import DECISION, FINETUNED, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.scoring.calibration import fit_decisions
 from flukeprint.scoring.candidates import DEPTH, write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
-from flukeprint.scoring.decision import fit_decisions
-from flukeprint.scoring.mixture import FEATURES, NEW_FEATURES
+from flukeprint.scoring.fusion import FEATURES, NEW_FEATURES
+from flukeprint.scoring.pair_calibration import fit_verification
 from flukeprint.scoring.pairs import pairs_of
-from flukeprint.scoring.verification import fit_verification
+from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, MOST_FREQUENT, PRETRAINED_KNN, scorer_names
 
 _ROOT = Path(__file__).parent.parent
 _SIZE = (1050, 500)  # px
@@ -65,7 +67,7 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         members = [f"m{number}" for number in range(1, arguments.members + 1)]
         generate(work, arguments.queries, arguments.individuals, members)
-        print(f"{arguments.queries} queries, {arguments.individuals} individuals, {len(ladder(members))} scorers")
+        print(f"{arguments.queries} queries, {arguments.individuals} individuals, {len(scorer_names(members))} scorers")
         for _ in range(arguments.runs):
             print(run(work))
 
@@ -93,13 +95,13 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     _write_tables(work, table, generator)
     _write_photos(work / RAW / "train", table["Image"].tolist(), generator)
     asked = table[table["split"].isin(["query", "calibration"])]
-    rows = pd.concat([_answered(generator, asked, ids, name) for name in ladder(members)], ignore_index=True)
+    rows = pd.concat([_answered(generator, asked, ids, name) for name in scorer_names(members)], ignore_index=True)
     write_candidates(work / PREDICTIONS / "query.parquet", rows)
     similarity = {name: _similarity(generator, table) for name in (ENSEMBLE, PRETRAINED)}
     for name, matrix in similarity.items():
         write_npy(work / SIMILARITY / f"{name}.npy", matrix)
     calibration, share = rows[rows["split"] == "calibration"], params["evaluate"]["new_share"]
-    content = fit_decisions(calibration, share, ladder(members)) | {
+    content = fit_decisions(calibration, share, scorer_names(members)) | {
         "best": choose(calibration, share, CHOOSABLE),
         "duplicates": agreement(table.assign(cluster=range(len(table)))),
         "verification": fit_verification(pairs_of(similarity[ENSEMBLE], table, "calibration")),

@@ -93,18 +93,18 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """Build, save, load and search a gallery."""
     import faiss
 
-    from flukeprint.gallery.contents import build_gallery
-    from flukeprint.gallery.files import load_gallery, save_gallery
-    from flukeprint.gallery.fingerprint import Fingerprint
-    from flukeprint.gallery.search import Searcher
+    from flukeprint.retrieval.gallery import build_gallery
+    from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
+    from flukeprint.retrieval.provenance import Provenance
+    from flukeprint.retrieval.search import Searcher
 
     faiss.omp_set_num_threads(arguments.threads)
     vectors, individual, queries = _inputs(arguments)
     figures: dict[str, Any] = {"inputs_mib": round(_peak_mib())}
     limit = arguments.exact_up_to
-    made_by = Fingerprint({"bench": "0" * 64}, {"views": 1})
+    provenance = Provenance({"bench": "0" * 64}, {"views": 1})
     names, ids = [f"{n}.jpg" for n in range(len(vectors))], [f"w_{n}" for n in individual]
-    figures["build_s"], gallery = _timed(partial(build_gallery, vectors, names, ids, made_by, None, limit))
+    figures["build_s"], gallery = _timed(partial(build_gallery, vectors, names, ids, provenance, None, limit))
     figures["build_peak_mib"] = round(_peak_mib())
     del vectors
     with tempfile.TemporaryDirectory() as folder:
@@ -112,8 +112,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
         del gallery
         figures["load_s"], gallery = _timed(lambda: load_gallery(Path(folder) / "gallery"))
         figures["ready_s"], searcher = _timed(lambda: Searcher(gallery))
-        figures["first_s"], _ = _timed(lambda: searcher.search(queries[:1], DEPTH, made_by))
-        figures |= latencies(lambda asked: searcher.search(asked, DEPTH, made_by), queries, 200, 10)
+        figures["first_s"], _ = _timed(lambda: searcher.search(queries[:1], DEPTH, provenance))
+        figures |= latencies(lambda asked: searcher.search(asked, DEPTH, provenance), queries, 200, 10)
         figures["peak_mib"] = round(_peak_mib())
         figures |= recalls(searcher, queries)
     cells = gallery.cells
@@ -129,7 +129,7 @@ def recalls(searcher: Any, queries: NDArray[np.float32]) -> dict[str, float]:
     """
     from dataclasses import replace
 
-    from flukeprint.gallery.search import Searcher
+    from flukeprint.retrieval.search import Searcher
 
     exact = Searcher(replace(searcher.gallery, cells=None))
     near, fetched = exact.nearest_photos(queries, DEPTH), searcher.nearest_photos(queries, searcher.fetched(DEPTH))

@@ -20,11 +20,12 @@ from statistics import median
 
 import numpy as np
 
+from flukeprint.bundle.encoder import BATCH_SIZE
+from flukeprint.bundle.model import Model
+from flukeprint.bundle.opening import open_model
+from flukeprint.data.photos import read_rgb
+from flukeprint.data.reading import ahead, list_photos
 from flukeprint.identify.answers import identify
-from flukeprint.identify.encoder import BATCH_SIZE
-from flukeprint.identify.models import Model, open_model
-from flukeprint.identify.reading import ahead, list_photos
-from flukeprint.photos import read_rgb
 
 
 def main() -> None:

@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from flukeprint.core.files import write_safetensors
 from flukeprint.core.params import ProfileParams, load_params
+from flukeprint.data.photos import read_rgb
+from flukeprint.data.sample import SampleSpec, draw_sample
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.networks import Classifier, build_backbone, embedding_size, new_head
-from flukeprint.photos import read_rgb
-from flukeprint.sample import SampleSpec, draw_sample
 
 OUTPUT = Path("flukeprint/weights/sample_backbone.safetensors")
 SEED = 1_000_003

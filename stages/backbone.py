@@ -1,8 +1,8 @@
 """backbone: the pretrained network with its weights and the scaling they expect."""
 
-from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.layout import BACKBONE
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import BACKBONE
 from flukeprint.learning.backbones import prepare_backbone
 
 KEYS = ("seed", "profiles.*.backbone", "profiles.*.image_size")

@@ -1,10 +1,9 @@
 """baseline: the pretrained backbone's embeddings of every labelled photo, for the scorer that knows no whale."""
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
-from flukeprint.core.labels import PRETRAINED
-from flukeprint.core.layout import BACKBONE, EMBEDDINGS, PIXELS
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import BACKBONE, EMBEDDINGS, PIXELS, PRETRAINED
 from flukeprint.core.runtime import open_accelerator, relaunched
 from flukeprint.learning.backbones import load_backbone
 from flukeprint.learning.embedding import embed_to_file, embedding_job

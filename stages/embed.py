@@ -2,10 +2,10 @@
 
 import sys
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
-from flukeprint.core.layout import EMBEDDINGS, FINETUNED, PIXELS
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import EMBEDDINGS, FINETUNED, PIXELS
 from flukeprint.core.runtime import open_accelerator, relaunched
 from flukeprint.learning.backbones import load_finetuned
 from flukeprint.learning.embedding import embed_to_file, embedding_job

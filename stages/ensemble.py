@@ -3,16 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy, write_npy
-from flukeprint.core.labels import CHOOSABLE, DUPLICATES, ENSEMBLE, PRETRAINED, ladder
-from flukeprint.core.layout import EMBEDDINGS, FULL_HEADS, PREDICTIONS, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID, class_labels, read_selected, true_labels
 from flukeprint.learning.heads import load_head
+from flukeprint.retrieval.individuals import Individuals, similarities
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
-from flukeprint.scoring.galleries import Gallery, similarities
+from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, scorer_names
 from flukeprint.scoring.scorers import Member, classify, near_duplicates, score_queries
-from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID, class_labels, read_selected, true_labels
 
 KEYS = ("ensemble", "embed", "recipes.*.embed")
 
@@ -32,19 +32,19 @@ def main() -> None:
 
 
 def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
-    """Return the candidates of every scorer, in the ladder's order, for the photos that were set aside."""
+    """Return the candidates of every scorer, in the leaderboard's order, for the photos that were set aside."""
     asked = table[table["split"].isin([QUERY, CALIBRATION])]
     photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))
     scored = score_queries(asked, _trained(table), pretrained, members, views)
     names = [member.name for member in members]
-    return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in ladder(names)])
+    return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in scorer_names(names)])
 
 
 def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
     """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
     test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
     trained = _trained(table)
-    gallery = Gallery.of(trained, _embeddings(members), views)
+    gallery = Individuals.of(trained, _embeddings(members), views)
     asked = load_members([member.name for member in members], "test")
     scored = classify(asked, test.index.to_numpy(), views, apart=False, gallery=gallery)
     scored[DUPLICATES] = near_duplicates(trained, test["cluster"].tolist())

@@ -4,24 +4,34 @@ from pathlib import Path
 
 import pandas as pd
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_json, read_npy, write_json
-from flukeprint.core.labels import ENSEMBLE, PRETRAINED
-from flukeprint.core.layout import DECISION, FINETUNED, METRICS, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import (
+    DECISION,
+    FINETUNED,
+    METRICS,
+    PREDICTIONS,
+    PRETRAINED,
+    RAW,
+    SELECTED,
+    SIMILARITY,
+    VALIDATED,
+)
+from flukeprint.data.splits import QUERY, TRAIN, VALID, read_selected
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
 from flukeprint.evaluation.enrolment import enrol, learned_individuals
+from flukeprint.evaluation.evaluation_report import Findings, Sources, write_report
 from flukeprint.evaluation.figures import counts, evaluate
-from flukeprint.evaluation.ladder import TOP, Ladder, build_ladder
-from flukeprint.evaluation.report import Findings, Sources, write_report
+from flukeprint.evaluation.leaderboard import TOP, Leaderboard, build_leaderboard
 from flukeprint.evaluation.verification import verify
+from flukeprint.scoring.calibration import read_decisions
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import best_answers
-from flukeprint.scoring.decision import read_decisions
-from flukeprint.scoring.mixture import mixed, read_mixtures
+from flukeprint.scoring.fusion import mixed, read_mixtures
 from flukeprint.scoring.pairs import pairs_of
-from flukeprint.selection import QUERY, TRAIN, VALID, read_selected
+from flukeprint.scoring.registry import ENSEMBLE
 
 KEYS = ("ensemble.members", "evaluate")
 REPORT = Path("reports/evaluation")
@@ -35,26 +45,26 @@ def main() -> None:
     rows = read_candidates(PREDICTIONS / "query.parquet")
     asked = rows[rows["split"] == QUERY]
     decided = read_json(DECISION)
-    ladder = _ladder(asked, decided["best"]["scorer"], params.evaluate.new_share, members)
+    leaderboard = _leaderboard(asked, decided["best"]["scorer"], params.evaluate.new_share, members)
     photos = pd.read_parquet(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
     gallery = table[table["split"].isin([TRAIN, VALID])]
-    figures = evaluate(ladder, params.evaluate.resamples)
+    figures = evaluate(leaderboard, params.evaluate.resamples)
     similarity = {name: read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, PRETRAINED)}
     pairs = {name: pairs_of(matrix, table, QUERY) for name, matrix in similarity.items()}
     verification, roc = verify(pairs, decided["verification"].get("thresholds", {}), params.evaluate.resamples)
-    curves = all_curves(ladder)
+    curves = all_curves(leaderboard)
     for name, points in roc.items():
         curves.setdefault(name, {})["roc"] = points
-    breakdowns = break_down(ladder.queries, photos, gallery)
+    breakdowns = break_down(leaderboard.queries, photos, gallery)
     learned = learned_individuals(FINETUNED / f"{member}.safetensors" for member in members)
     enrolment = enrol(table, learned, similarity, params.evaluate.resamples)
-    findings = Findings(ladder, figures, curves, breakdowns, verification, enrolment)
-    together = {name: row for name, row in figures.items() if name not in ladder.members}
+    findings = Findings(leaderboard, figures, curves, breakdowns, verification, enrolment)
+    together = {name: row for name, row in figures.items() if name not in leaderboard.members}
     # The headline stays small, so that `dvc metrics diff` of it reads well; members have a file of their own.
-    write_json(METRICS / "evaluation.json", counts(ladder.queries) | together)
-    write_json(METRICS / "members.json", {name: row for name, row in figures.items() if name in ladder.members})
-    write_json(METRICS / "breakdowns.json", as_metrics(ladder, findings.breakdowns))
+    write_json(METRICS / "evaluation.json", counts(leaderboard.queries) | together)
+    write_json(METRICS / "members.json", {name: row for name, row in figures.items() if name in leaderboard.members})
+    write_json(METRICS / "breakdowns.json", as_metrics(leaderboard, findings.breakdowns))
     write_json(METRICS / "verification.json", verification)
     write_json(METRICS / "enrolment.json", enrolment)
     write_curves(METRICS / "curves", findings.curves)
@@ -65,12 +75,12 @@ def main() -> None:
     write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
 
 
-def _ladder(asked: pd.DataFrame, best: str | None, share: float, members: list[str]) -> Ladder:
+def _leaderboard(asked: pd.DataFrame, best: str | None, share: float, members: list[str]) -> Leaderboard:
     """Let every scorer answer, and the best one after the labels of near-duplicates, if one was chosen."""
-    ladder = build_ladder(mixed(asked, read_mixtures(DECISION)), read_decisions(DECISION), share, members)
-    if best is None or not ladder.queries.images:
-        return ladder
-    return ladder.with_best(best, best_answers(asked, DECISION, TOP))
+    leaderboard = build_leaderboard(mixed(asked, read_mixtures(DECISION)), read_decisions(DECISION), share, members)
+    if best is None or not leaderboard.queries.images:
+        return leaderboard
+    return leaderboard.with_best(best, best_answers(asked, DECISION, TOP))
 
 
 if __name__ == "__main__":

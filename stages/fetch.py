@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.layout import RAW
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.params import load_params
-from flukeprint.sources import fetch_folder, fetch_kaggle, fetch_sample
+from flukeprint.core.paths import RAW
+from flukeprint.data.sources import fetch_folder, fetch_kaggle, fetch_sample
 
 KEYS = ("profiles.*.source", "profiles.*.path", "fetch")
 

@@ -2,19 +2,20 @@
 
 import sys
 
-from flukeprint.core.errors import FlukeprintError, exit_cleanly
+from flukeprint.core.console import exit_cleanly
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_npy
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.core.layout import BACKBONE, FINETUNED, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import BACKBONE, FINETUNED, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.splits import TRAIN, VALID, class_labels, often_seen, read_selected
 from flukeprint.learning.backbones import load_backbone, save_finetuned
 from flukeprint.learning.checkpoints import clear_checkpoints
 from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.finetuning import FinetuneData, Start, finetune
 from flukeprint.learning.heads import labelled_rows, load_head, save_record
 from flukeprint.learning.networks import new_head
-from flukeprint.selection import TRAIN, VALID, class_labels, often_seen, read_selected
 
 KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 

@@ -1,12 +1,12 @@
 """full_head: each member's head of every class, on the member's cached embeddings."""
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_json, read_npy
-from flukeprint.core.layout import EMBEDDINGS, FULL_HEADS, METRICS, SELECTED
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, METRICS, SELECTED
 from flukeprint.core.runtime import open_accelerator
+from flukeprint.data.splits import read_selected
 from flukeprint.learning.heads import HeadTraining, head_data, train_heads
-from flukeprint.selection import read_selected
 
 KEYS = ("seed", "full_head", "recipes.*.full_head", "ensemble.members", "profiles.*.epochs.full_head")
 

@@ -2,16 +2,16 @@
 
 import pandas as pd
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.core.layout import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
 from flukeprint.core.params import load_params
-from flukeprint.gallery.contents import build_gallery
-from flukeprint.gallery.files import save_gallery
-from flukeprint.gallery.fingerprint import fingerprint_of
-from flukeprint.scoring.vectors import photo_vectors
-from flukeprint.selection import TRAIN, VALID, read_selected
+from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.splits import TRAIN, VALID, read_selected
+from flukeprint.retrieval.gallery import build_gallery
+from flukeprint.retrieval.gallery_files import save_gallery
+from flukeprint.retrieval.provenance import provenance_of
+from flukeprint.retrieval.vectors import photo_vectors
 
 KEYS = ("ensemble.members", "embed", "recipes.*.embed", "gallery")
 
@@ -26,7 +26,7 @@ def main() -> None:
         photo_vectors([read_npy(EMBEDDINGS / member / "train.npy")[rows] for member in members], views),
         table["Image"].tolist(),
         table["Id"].tolist(),
-        fingerprint_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views),
+        provenance_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views),
         table["sha256"].tolist(),
         params.gallery.exact_up_to,
     )

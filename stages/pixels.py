@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.layout import PIXELS, RAW, VALIDATED
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.params import load_params
-from flukeprint.pixels import write_pixels
+from flukeprint.core.paths import PIXELS, RAW, VALIDATED
+from flukeprint.data.pixels import write_pixels
 
 KEYS = ("profiles.*.image_size",)
 

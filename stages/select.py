@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_frame, write_json
-from flukeprint.core.layout import METRICS, SELECTED, VALIDATED
 from flukeprint.core.params import load_params
-from flukeprint.selection import assign_splits, class_labels, selection_counts
+from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
+from flukeprint.data.splits import assign_splits, class_labels, selection_counts
 
 KEYS = ("seed", "select", "evaluate.new_share")
 

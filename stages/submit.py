@@ -1,14 +1,14 @@
 """submit: the five labels of the ensemble, or of the best scorer, for every test photo, in the sample's rows."""
 
-from flukeprint.core.errors import exit_cleanly
-from flukeprint.core.labels import ENSEMBLE
-from flukeprint.core.layout import DECISION, PREDICTIONS, RAW, SUBMISSION
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import DECISION, PREDICTIONS, RAW, SUBMISSION
+from flukeprint.data.submission import MAX_LABELS, check_submission, write_submission
+from flukeprint.data.tables import require_table
+from flukeprint.scoring.calibration import as_ordinary_class, calibrated, decision_of
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import best_answers
-from flukeprint.scoring.decision import as_ordinary_class, calibrated, decision_of
-from flukeprint.submission import MAX_LABELS, check_submission, write_submission
-from flukeprint.tables import require_table
+from flukeprint.scoring.registry import ENSEMBLE
 
 KEYS = ("submit", "recipes.*.submit")
 

@@ -3,17 +3,17 @@
 The pretrained backbone is the same for all members, so the small set is embedded once, here, in both views.
 """
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_json, read_npy
-from flukeprint.core.layout import BACKBONE, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import BACKBONE, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.runtime import open_accelerator
+from flukeprint.data.splits import read_selected
 from flukeprint.learning.backbones import load_backbone
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.embedding import embed
 from flukeprint.learning.heads import HeadTraining, head_data, train_heads
 from flukeprint.learning.networks import for_inference, freeze
-from flukeprint.selection import read_selected
 
 KEYS = ("seed", "train", "ensemble.members", "profiles.*.epochs.train")
 

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from flukeprint.core.errors import exit_cleanly
+from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_json, write_parquet
-from flukeprint.core.layout import METRICS, RAW, VALIDATED
 from flukeprint.core.params import load_params
+from flukeprint.core.paths import METRICS, RAW, VALIDATED
 
 KEYS = ("validate", "select.threshold")
 # Photos that people chose to leave out, with a reason; in git.
@@ -25,7 +25,7 @@ def main() -> None:
 
 def _check_and_write() -> None:
     from flukeprint.quality.check import check_folder
-    from flukeprint.quality.report import write_report
+    from flukeprint.quality.quality_report import write_report
     from flukeprint.quality.schema import arrow_table
 
     params = load_params(KEYS)

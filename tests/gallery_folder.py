@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flukeprint.gallery.contents import Gallery, build_gallery
-from flukeprint.gallery.files import load_gallery, update_gallery
-from flukeprint.gallery.fingerprint import Fingerprint
-from flukeprint.scoring.vectors import unit
+from flukeprint.retrieval.gallery import Gallery, build_gallery
+from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
+from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.vectors import unit
 
-MADE_BY = Fingerprint(
+PROVENANCE = Provenance(
     {"m1": "1" * 64, "m2": "2" * 64},
     {"size": [64, 128], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "resize": "bilinear", "views": 1},
 )
@@ -24,7 +24,7 @@ def small_gallery(photos: int = 12, exact_up_to: int = 1000, dimension: int = 8,
     names = [f"{n}.jpg" for n in range(photos)]
     ids = [f"w_{n % (photos // 3)}" for n in range(photos)]
     hashes = [f"{n:064x}" for n in range(photos)]
-    return build_gallery(vectors_of(photos, dimension, seed), names, ids, MADE_BY, hashes, exact_up_to)
+    return build_gallery(vectors_of(photos, dimension, seed), names, ids, PROVENANCE, hashes, exact_up_to)
 
 
 def add_photos(folder: Path, writer: int, times: int, ready) -> None:

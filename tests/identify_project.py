@@ -12,17 +12,18 @@ import yaml
 from quality_folder import texture
 
 from flukeprint.core.files import write_frame, write_json, write_safetensors
-from flukeprint.core.layout import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
-from flukeprint.gallery.contents import build_gallery
-from flukeprint.gallery.files import save_gallery
-from flukeprint.gallery.fingerprint import fingerprint_of
-from flukeprint.learning.backbones import BackboneRecord, load_finetuned
+from flukeprint.core.paths import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
+from flukeprint.data.inspection import inspect_photo
+from flukeprint.data.pixels import write_pixels
+from flukeprint.learning.backbones import load_finetuned
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.embedding import embed
 from flukeprint.learning.networks import build_backbone, for_inference, freeze
-from flukeprint.pixels import write_pixels
-from flukeprint.quality.inspection import inspect_photo
-from flukeprint.scoring.vectors import photo_vectors
+from flukeprint.learning.records import BackboneRecord
+from flukeprint.retrieval.gallery import build_gallery
+from flukeprint.retrieval.gallery_files import save_gallery
+from flukeprint.retrieval.provenance import provenance_of
+from flukeprint.retrieval.vectors import photo_vectors
 
 ROOT = Path(__file__).parent.parent
 SIZE = (32, 48)
@@ -49,11 +50,11 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
     views = 2 if flip_test else 1
     weights = {member: folder / FINETUNED / f"{member}.safetensors" for member in members}
     gallery = build_gallery(
-        pipeline_vectors(folder, list(weights.values()), views), NAMES, IDS, fingerprint_of(weights, views),
+        pipeline_vectors(folder, list(weights.values()), views), NAMES, IDS, provenance_of(weights, views),
         columns["sha256"],
     )  # fmt: skip
     save_gallery(gallery, folder / GALLERY)
-    write_json(folder / DECISION, decision() | {"made_by": gallery.fingerprint.as_json()})
+    write_json(folder / DECISION, decision() | {"provenance": gallery.provenance.as_json()})
 
 
 def write_member(path: Path, seed: int) -> None:

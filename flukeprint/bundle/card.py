@@ -5,42 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.core import labels
 from flukeprint.core.files import read_json
-from flukeprint.core.layout import DECISION, METRICS
-from flukeprint.pages import template
+from flukeprint.core.paths import DECISION, METRICS
+from flukeprint.pages.templates import template
+from flukeprint.scoring import registry
 
 if TYPE_CHECKING:
-    from flukeprint.gallery.contents import Gallery
-    from flukeprint.gallery.fingerprint import Fingerprint
+    from flukeprint.retrieval.gallery import Gallery
+    from flukeprint.retrieval.provenance import Provenance
 
 # The scorers that a reader compares, with what they are.
 _SCORERS = {
-    labels.GALLERY: "this bundle: similarity to an individual's photos in the gallery",
-    labels.DUPLICATES: "for comparison: nothing but copying the labels of near-duplicates",
-    labels.ALL_NEW: "for comparison: always answering that the whale is new",
+    registry.GALLERY: "this bundle: similarity to an individual's photos in the gallery",
+    registry.DUPLICATES: "for comparison: nothing but copying the labels of near-duplicates",
+    registry.ALL_NEW: "for comparison: always answering that the whale is new",
 }
 
 
-def model_card(made_by: Fingerprint, gallery: Gallery, pictures: int) -> str:
+def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
     """Return the card as Markdown, from what the project's last run left in metrics/ and models/decision.json.
 
     Args:
-        made_by: the weights and the preprocessing.
+        provenance: the weights and the preprocessing.
         gallery: the bundle's.
         pictures: photos of the gallery that have a picture in the bundle.
 
     """
     evaluation = _read(METRICS / "evaluation.json")
     return template(__file__, "card.md.j2").render(
-        made_by=made_by,
+        provenance=provenance,
         gallery=gallery,
         pictures=pictures,
         selection=_read(METRICS / "selection.json"),
         evaluation=evaluation,
         scorers=[(name, says, evaluation[name]) for name, says in _SCORERS.items() if evaluation.get(name)],
         verification=_read(METRICS / "verification.json"),
-        calibrated=labels.GALLERY in _read(DECISION).get("scorers", {}),
+        calibrated=registry.GALLERY in _read(DECISION).get("scorers", {}),
         share=_read(DECISION).get("share"),
     )
 

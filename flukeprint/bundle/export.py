@@ -9,22 +9,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flukeprint.bundle.album import Albums, FolderAlbum, album_path, read_album, write_album
+from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
-from flukeprint.bundle.manifest import ALBUM, GALLERY, check_files, write_manifest
-from flukeprint.bundle.networks import export_onnx
+from flukeprint.bundle.onnx_members import export_onnx
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing, limits_record, write_preprocessing
-from flukeprint.core import layout
+from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
 from flukeprint.core.text import printable
-from flukeprint.gallery.files import load_gallery, locked, save_gallery
-from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
-from flukeprint.identify.album import Albums, FolderAlbum, album_path, read_album, write_album
-from flukeprint.identify.flags import Limits
+from flukeprint.quality.flags import Limits
+from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
+from flukeprint.retrieval.provenance import Provenance, provenance_of
 
 if TYPE_CHECKING:
-    from flukeprint.gallery.contents import Gallery, Photo
+    from flukeprint.retrieval.gallery import Gallery, Photo
 
 _VECTOR = (
     "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
@@ -53,21 +53,21 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
     params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
     refuse_other_folder(folder)
     views = 2 if params.embed.flip_test else 1
-    weights = {member: layout.FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
-    made_by = fingerprint_of(weights, views)
-    source = gallery or layout.GALLERY
+    weights = {member: paths.FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
+    provenance = provenance_of(weights, views)
+    source = gallery or paths.GALLERY
     content = load_gallery(source)
-    content.fingerprint.refuse_other(made_by, "this project's model")
+    content.provenance.refuse_other(provenance, "this project's model")
     _refuse_to_lose_photos(folder, content)
     with ExitStack() as held, replacing_folder(folder) as temporary:
         _write_members(temporary / "members", weights)
         limits = Limits.of(params.validate)
-        write_preprocessing(temporary / PREPROCESSING, _described(made_by, limits, pictures=pictures))
-        if layout.DECISION.is_file():
-            shutil.copyfile(layout.DECISION, temporary / "decision.json")
+        write_preprocessing(temporary / PREPROCESSING, _described(provenance, limits, pictures=pictures))
+        if paths.DECISION.is_file():
+            shutil.copyfile(paths.DECISION, temporary / "decision.json")
         save_gallery(content, temporary / GALLERY)
         shown = _write_pictures(temporary / ALBUM, source, content.photos, params.runtime.workers) if pictures else 0
-        (temporary / "README.md").write_text(model_card(made_by, content, shown), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(provenance, content, shown), encoding="utf-8")
         _remove_locks(temporary)
         write_manifest(temporary)
         if (folder / GALLERY).is_dir():
@@ -106,10 +106,10 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
         )
 
 
-def _described(made_by: Fingerprint, limits: Limits, *, pictures: bool) -> Preprocessing:
-    fields = {key: made_by.preprocessing[key] for key in ("resize", "size", "mean", "std", "views")}
+def _described(provenance: Provenance, limits: Limits, *, pictures: bool) -> Preprocessing:
+    fields = {key: provenance.preprocessing[key] for key in ("resize", "size", "mean", "std", "views")}
     return Preprocessing(
-        **fields, members=list(made_by.members), vector=_VECTOR, pictures=pictures, limits=limits_record(limits)
+        **fields, members=list(provenance.members), vector=_VECTOR, pictures=pictures, limits=limits_record(limits)
     )
 
 
@@ -123,7 +123,7 @@ def _write_members(folder: Path, weights: Mapping[str, Path]) -> None:
 
 def _write_pictures(path: Path, gallery: Path, photos: Sequence[Photo], workers: int) -> int:
     """Write the album of a bundle, from that of a gallery and the project's photos; return how many pictures it has."""
-    raw = FolderAlbum.of(layout.RAW / "train", layout.VALIDATED / "train.parquet")
+    raw = FolderAlbum.of(paths.RAW / "train", paths.VALIDATED / "train.parquet")
     album = Albums([read_album(album_path(gallery)), raw])
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         entries = [entry for entry in pool.map(album.entry, photos) if entry]

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint.bundle.manifest import ALBUM, GALLERY, check_files
-from flukeprint.bundle.networks import onnx_member
+from flukeprint.bundle.album import FileAlbum, FolderAlbum, read_album
+from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files
+from flukeprint.bundle.encoder import Encoder, torch_encoder
+from flukeprint.bundle.model import Model
+from flukeprint.bundle.onnx_members import onnx_member
 from flukeprint.bundle.preprocessing import NAME, Preprocessing, read_preprocessing
+from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
+from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
 from flukeprint.core.text import printable
-from flukeprint.gallery.fingerprint import Fingerprint, fingerprint_of
-from flukeprint.identify.album import FileAlbum, read_album
-from flukeprint.identify.encoder import Encoder
-from flukeprint.identify.flags import Limits
-from flukeprint.identify.models import Model
+from flukeprint.quality.flags import Limits
+from flukeprint.retrieval.provenance import Provenance, provenance_of
 
 if TYPE_CHECKING:
-    from flukeprint.identify.encoder import Member
+    from flukeprint.bundle.encoder import Member
 
 # Threads that decode photos.
 _WORKERS = 2
@@ -39,6 +41,46 @@ class _NoPairs:
     without: str
 
 
+def open_model(bundle: Path | None, gallery: Path | None) -> Model:
+    """Open a bundle, or without one the project in the current folder.
+
+    Args:
+        bundle: a folder that `flukeprint export` wrote.
+        gallery: a gallery's folder, in place of the model's own.
+
+    Raises:
+        FlukeprintError: something is missing, damaged or does not fit together.
+
+    """
+    if bundle is None:
+        return _open_project(gallery)
+    return open_bundle(bundle, gallery)
+
+
+def _open_project(gallery: Path | None) -> Model:
+    from flukeprint.core.params import load_params
+
+    if not PARAMS.is_file():
+        raise FlukeprintError(
+            f"this folder ({Path.cwd().name}/) is no project: {PARAMS} is missing. Go to a project's root, or name a "
+            "bundle (--bundle DIR)."
+        )
+    params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
+    views = 2 if params.embed.flip_test else 1
+    files = {member: FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
+    provenance = provenance_of(files, views)  # first: it says what is wrong with a file
+    return Model(
+        "this project's model",
+        torch_encoder(list(files.values()), views, params.runtime),
+        provenance,
+        gallery or paths.GALLERY,
+        DECISION,
+        Limits.of(params.validate),
+        params.runtime.workers,
+        FolderAlbum.of(RAW / "train", VALIDATED / "train.parquet"),
+    )
+
+
 def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     """Open a bundle.
 
@@ -52,7 +94,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     """
     check_files(folder)
     described = read_preprocessing(folder / NAME)
-    made_by = _fingerprint(folder, described)
+    provenance = _fingerprint(folder, described)
     _check_decision(folder / "decision.json")
     if described.pictures and not (folder / ALBUM).is_file():
         raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {_REPAIR}")
@@ -65,7 +107,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     return Model(
         f"the model in {folder}",
         Encoder(members, (height, width), described.views, at_once=min(_cores(), _MOST_AT_ONCE)),
-        made_by,
+        provenance,
         gallery or folder / GALLERY,
         folder / "decision.json",
         Limits(**described.limits.model_dump()),
@@ -89,18 +131,18 @@ def _onnx(folder: Path, member: str) -> Path:
     return path
 
 
-def _fingerprint(folder: Path, described: Preprocessing) -> Fingerprint:
+def _fingerprint(folder: Path, described: Preprocessing) -> Provenance:
     """Return what made the bundle's vectors, from the weights themselves."""
     weights = {member: folder / "members" / f"{member}.safetensors" for member in described.members}
     for path in weights.values():
         _check_weights(path)
-    made_by = fingerprint_of(weights, described.views)
+    provenance = provenance_of(weights, described.views)
     said = described.model_dump(include={"size", "mean", "std", "resize", "views"})
-    if dict(made_by.preprocessing) != said:
+    if dict(provenance.preprocessing) != said:
         raise FlukeprintError(
-            f"{folder / NAME} says {said}, but the weights were made for {dict(made_by.preprocessing)}. {_REPAIR}"
+            f"{folder / NAME} says {said}, but the weights were made for {dict(provenance.preprocessing)}. {_REPAIR}"
         )
-    return made_by
+    return provenance
 
 
 def _check_weights(path: Path) -> None:
@@ -123,9 +165,9 @@ def _check_decision(path: Path) -> None:
     """Refuse a decision that could not be used; a bundle without one ranks and gives no probabilities."""
     from pydantic import TypeAdapter, ValidationError
 
-    from flukeprint.scoring.decision import Decision
-    from flukeprint.scoring.mixture import Mixture
-    from flukeprint.scoring.verification import Verification
+    from flukeprint.scoring.calibration import Decision
+    from flukeprint.scoring.fusion import Mixture
+    from flukeprint.scoring.pair_calibration import Verification
 
     if not path.is_file():
         return

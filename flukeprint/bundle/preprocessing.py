@@ -12,13 +12,13 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, write_json
 from flukeprint.core.manifests import Record
 from flukeprint.core.sections import AtLeastOne, Channels, Float, MemberName, PositiveChannels, Side
-from flukeprint.identify.flags import Limits
+from flukeprint.quality.flags import Limits
 
 NAME = "preprocessing.json"
 
 
 class LimitsRecord(Record):
-    """The bounds of flukeprint/identify/flags.py."""
+    """The bounds of flukeprint/quality/flags.py."""
 
     min_side: AtLeastOne
     min_contrast: Annotated[Float, Field(ge=0, le=127)]

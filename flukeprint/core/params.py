@@ -12,8 +12,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.labels import RESERVED
-from flukeprint.core.layout import PARAMS
+from flukeprint.core.paths import PARAMS
 from flukeprint.core.recipes import RECIPE_SECTIONS, RecipeParams, is_of_recipe, with_recipe
 from flukeprint.core.sections import (
     AtLeastOne,
@@ -201,8 +200,8 @@ class EnsembleParams(Section):
         if len(set(self.members)) < len(self.members):
             message = "members has a name twice: two members of one name would be the same network"
             raise ValueError(message)
-        if taken := RESERVED & set(self.members):
-            message = f"members has {sorted(taken)}, but the evaluation uses that name itself; choose another"
+        if taken := [name for name in self.members if not any(map(str.isdigit, name))]:
+            message = f"members has {taken}: a name without a digit is a scorer's; choose names such as m1 or wide2"
             raise ValueError(message)
         return self
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint.core.labels import ALL_NEW, BEST, ENSEMBLE_CLASS, GALLERY_CENTRE, GALLERY_NEAREST, MOST_FREQUENT
 from flukeprint.evaluation.figures import accuracies
 from flukeprint.metrics import new_share_weights, weighted_mean
+from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE_CLASS, GALLERY_CENTRE, GALLERY_NEAREST, MOST_FREQUENT
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from flukeprint.evaluation.ladder import Ladder, Queries, Rung
+    from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
-# Two rungs that do not look at the photo, and those that rank individuals as another does, or nearly.
+# Two results that do not look at the photo, and those that rank individuals as another does, or nearly.
 _LEFT_OUT = (ALL_NEW, MOST_FREQUENT, ENSEMBLE_CLASS, GALLERY_NEAREST, GALLERY_CENTRE, BEST)
 _SIDES = (100, 200, 400, 800)  # px
 _DIGITS = 6
@@ -100,28 +100,31 @@ def _between(values: NDArray[Any], low: int | None, high: int | None) -> NDArray
     return np.asarray((values >= (low or 0)) & (values < (np.inf if high is None else high)))
 
 
-def shown_rungs(ladder: Ladder) -> list[Rung]:
-    """Return the rungs whose breakdown is worth reading: without single members, and one of each ranking."""
-    return [rung for rung in ladder.main if rung.name not in _LEFT_OUT]
+def shown_results(leaderboard: Leaderboard) -> list[ScorerResult]:
+    """Return the results whose breakdown is worth reading: without single members, and one of each ranking."""
+    return [result for result in leaderboard.main if result.name not in _LEFT_OUT]
 
 
-def figures_of(rung: Rung, group: Group) -> dict[str, float]:
-    """Return one rung's figures on one group: map5 and accuracies; what the group's queries cannot give is left out."""
-    queries = rung.queries
-    points, is_new = rung.points[group.rows], queries.is_new[group.rows]
+def figures_of(result: ScorerResult, group: Group) -> dict[str, float]:
+    """Return a result's figures on one group: map5 and accuracies; what its queries cannot give is left out."""
+    queries = result.queries
+    points, is_new = result.points[group.rows], queries.is_new[group.rows]
     found = accuracies(points, is_new)
     if is_new.any() and not is_new.all():
         found["map5"] = weighted_mean(points, new_share_weights(is_new, queries.new_share))
     return {key: round(value, _DIGITS) for key, value in found.items()}
 
 
-def as_metrics(ladder: Ladder, breakdowns: Sequence[Breakdown]) -> dict[str, Any]:
-    """Return metrics/breakdowns.json: by breakdown and group the numbers of queries, and each rung's figures."""
+def as_metrics(leaderboard: Leaderboard, breakdowns: Sequence[Breakdown]) -> dict[str, Any]:
+    """Return metrics/breakdowns.json: by breakdown and group the numbers of queries, and each result's figures."""
     found: dict[str, Any] = {}
     for breakdown in breakdowns:
         found[breakdown.key] = {
-            group.name: {"queries": int(group.rows.sum()), "new_queries": int(ladder.queries.is_new[group.rows].sum())}
-            | {rung.name: figures_of(rung, group) for rung in shown_rungs(ladder)}
+            group.name: {
+                "queries": int(group.rows.sum()),
+                "new_queries": int(leaderboard.queries.is_new[group.rows].sum()),
+            }
+            | {result.name: figures_of(result, group) for result in shown_results(leaderboard)}
             for group in breakdown.groups
         }
     return found

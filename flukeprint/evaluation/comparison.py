@@ -11,10 +11,10 @@ import numpy as np
 
 from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.tables import require_table
 from flukeprint.evaluation.figures import LEVEL
-from flukeprint.evaluation.table import COLUMNS
-from flukeprint.tables import require_table
+from flukeprint.evaluation.query_table import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

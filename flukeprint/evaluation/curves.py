@@ -1,4 +1,4 @@
-"""Curves of every main rung as small JSON files, which `dvc plots` and the report draw."""
+"""Curves of every main result as small JSON files, which `dvc plots` and the report draw."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from flukeprint import metrics
 from flukeprint.core.files import replacing_folder, write_json
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.figures import reliability
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flukeprint.evaluation.ladder import Ladder, Rung
+    from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 
 Points = list[dict[str, float]]
 
@@ -27,8 +27,8 @@ _MOST = 200
 _DIGITS = 6
 
 
-def curves_of(rung: Rung) -> dict[str, Points]:
-    """Return one rung's curves by name; those that its queries cannot give are left out.
+def curves_of(result: ScorerResult) -> dict[str, Points]:
+    """Return one result's curves by name; those that its queries cannot give are left out.
 
     - `cmc`: share of the known queries whose individual is within the first `rank` candidates (new_whale does not
       count as one).
@@ -40,52 +40,54 @@ def curves_of(rung: Rung) -> dict[str, Points]:
       queries weighted to the declared share of new whales; `queries` counts them.
     - `new_share`: `map5` if new whales were `share` of all queries, with the answers as they are.
     """
-    is_new = rung.queries.is_new
-    found = {"reliability": _reliability(rung)}
-    if rung.candidates is not None and not is_new.all():
-        found["cmc"] = _cmc(rung)
-        found["precision_recall"] = _precision_recall(rung)
-    if rung.queries.both_kinds:
-        values = metrics.map_over_share(rung.points, is_new, SHARES)
+    is_new = result.queries.is_new
+    found = {"reliability": _reliability(result)}
+    if result.candidates is not None and not is_new.all():
+        found["cmc"] = _cmc(result)
+        found["precision_recall"] = _precision_recall(result)
+    if result.queries.both_kinds:
+        values = metrics.map_over_share(result.points, is_new, SHARES)
         found["new_share"] = [_point(share=share, map5=value) for share, value in zip(SHARES, values, strict=True)]
     # No answer may name an individual; `dvc plots` cannot draw a file without points.
     return {name: points for name, points in found.items() if points}
 
 
 def write_curves(folder: Path, curves: dict[str, dict[str, Points]]) -> None:
-    """Write `folder`/<curve>/<rung>.json for the curves of each rung; the folder is replaced as a whole."""
+    """Write `folder`/<curve>/<result>.json for the curves of each result; the folder is replaced as a whole."""
     with replacing_folder(folder) as temporary:
-        for rung, found in curves.items():
+        for result, found in curves.items():
             for name, points in found.items():
-                write_json(temporary / name / f"{rung}.json", {"points": points})
+                write_json(temporary / name / f"{result}.json", {"points": points})
 
 
-def all_curves(ladder: Ladder) -> dict[str, dict[str, Points]]:
-    """Return the curves of every main rung, by rung and name."""
-    return {rung.name: curves_of(rung) for rung in ladder.main}
+def all_curves(leaderboard: Leaderboard) -> dict[str, dict[str, Points]]:
+    """Return the curves of every main result, by result and name."""
+    return {result.name: curves_of(result) for result in leaderboard.main}
 
 
 def _point(**values: float) -> dict[str, float]:
     return {key: round(float(value), _DIGITS) for key, value in values.items()}
 
 
-def _cmc(rung: Rung) -> Points:
-    shares = metrics.cmc(rung.candidate_ranks[~rung.queries.is_new], DEPTH)
+def _cmc(result: ScorerResult) -> Points:
+    shares = metrics.cmc(result.candidate_ranks[~result.queries.is_new], DEPTH)
     return [{"rank": rank} | _point(identified=share) for rank, share in enumerate(shares, start=1)]
 
 
-def _precision_recall(rung: Rung) -> Points:
-    right, probability = _best_individuals(rung)
-    curve = metrics.precision_recall_curve(right, probability, positives=int((~rung.queries.is_new).sum()))
+def _precision_recall(result: ScorerResult) -> Points:
+    right, probability = _best_individuals(result)
+    curve = metrics.precision_recall_curve(right, probability, positives=int((~result.queries.is_new).sum()))
     columns = zip(curve.recall, curve.precision, curve.envelope, curve.thresholds, strict=True)
     points = [_point(recall=r, precision=p, envelope=e, probability=t) for r, p, e, t in columns]
     return [points[index] for index in _thinned(len(points))]
 
 
-def _best_individuals(rung: Rung) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _best_individuals(result: ScorerResult) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return, for the queries whose answer names an individual: is the best one right, and its probability."""
     right, probability = [], []
-    for truth, labels, values in zip(rung.queries.truth, rung.answers.labels, rung.answers.probabilities, strict=True):
+    for truth, labels, values in zip(
+        result.queries.truth, result.answers.labels, result.answers.probabilities, strict=True
+    ):
         place = next((place for place, label in enumerate(labels) if label != NEW_WHALE), None)
         if place is not None:
             right.append(labels[place] == truth)
@@ -100,7 +102,7 @@ def _thinned(length: int) -> list[int]:
     return [int(index) for index in np.unique(np.linspace(0, length - 1, _MOST).round())]
 
 
-def _reliability(rung: Rung) -> Points:
-    bins = reliability(rung)
+def _reliability(result: ScorerResult) -> Points:
+    bins = reliability(result)
     columns = zip(bins.confidence, bins.accuracy, bins.count, strict=True)
     return [_point(confidence=mean, accuracy=right) | {"queries": int(count)} for mean, right, count in columns]

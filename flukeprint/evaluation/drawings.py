@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from flukeprint.core.labels import (
+from flukeprint.core.paths import PRETRAINED
+from flukeprint.evaluation import words
+from flukeprint.pages.line_charts import Axis, Line, line_chart, nice_high, percent_axis, swatch, whisker, whisker_axis
+from flukeprint.scoring.registry import (
     ALL_NEW,
     BEST,
     BLEND,
@@ -19,11 +22,8 @@ from flukeprint.core.labels import (
     GALLERY_CENTRE,
     GALLERY_NEAREST,
     MOST_FREQUENT,
-    PRETRAINED,
     PRETRAINED_KNN,
 )
-from flukeprint.evaluation import words
-from flukeprint.evaluation.svg import Axis, Line, line_chart, nice_high, percent_axis, swatch, whisker, whisker_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # By stage and member the epochs of a training, each with its losses and accuracies.
 Histories = dict[str, dict[str, list[dict[str, float]]]]
 
-# Numbers of CSS classes. Every rung keeps its line; rungs without one of their own share the rest.
+# Numbers of CSS classes. Every result keeps its line; results without one of their own share the rest.
 _STYLES = {
     ALL_NEW: 0,
     MOST_FREQUENT: 1,
@@ -46,9 +46,9 @@ _STYLES = {
     BLEND: 7,
 }
 _OTHERS = (8,)
-# The two parts of `gallery`, and the rung that is another's but for near-duplicates: their lines hide others.
+# The two parts of `gallery`, and the result that is another's but for near-duplicates: their lines hide others.
 _ALIKE = {GALLERY_NEAREST, GALLERY_CENTRE, BEST}
-# By curve: rungs that have nothing to say there. A ranking is the same with and without new_whale as a class.
+# By curve: results that have nothing to say there. A ranking is the same with and without new_whale as a class.
 _LEFT_OUT: dict[str, set[str]] = {
     "cmc": {ENSEMBLE_CLASS, *_ALIKE},
     "precision_recall": {MOST_FREQUENT, *_ALIKE},
@@ -76,7 +76,7 @@ class Chart:
 
 
 def whiskers(figures: Mapping[str, Mapping[str, float]], new_share: float) -> dict[str, Markup]:
-    """Return the MAP@5 of each rung with its interval, by name, and under '' the axis that they share."""
+    """Return the MAP@5 of each result with its interval, by name, and under '' the axis that they share."""
     rows = {name: row for name, row in figures.items() if "map5" in row}
     axis = percent_axis("MAP@5", nice_high([row["map5_high"] for row in rows.values()]))
     drawn = {
@@ -86,23 +86,23 @@ def whiskers(figures: Mapping[str, Mapping[str, float]], new_share: float) -> di
 
 
 def curve_charts(curves: Mapping[str, Mapping[str, Points]], new_share: float) -> list[Chart]:
-    """Return a chart for each curve that some rung has."""
+    """Return a chart for each curve that some result has."""
     charts = []
     for name, (title, says) in words.CURVES.items():
         x_key, y_key = _AXES[name]
         lines = [
-            Line(rung, [(point[x_key], point[y_key]) for point in found[name]], _style(rung, curves))
-            for rung, found in curves.items()
-            if name in found and rung not in _LEFT_OUT[name]
+            Line(result, [(point[x_key], point[y_key]) for point in found[name]], _style(result, curves))
+            for result, found in curves.items()
+            if name in found and result not in _LEFT_OUT[name]
         ]
         if lines:
             charts.append(_chart(name, title, says, lines, new_share))
     return charts
 
 
-def _style(rung: str, curves: Mapping[str, object]) -> int:
+def _style(result: str, curves: Mapping[str, object]) -> int:
     others = [name for name in curves if name not in _STYLES]
-    return _STYLES[rung] if rung in _STYLES else _OTHERS[others.index(rung) % len(_OTHERS)]
+    return _STYLES[result] if result in _STYLES else _OTHERS[others.index(result) % len(_OTHERS)]
 
 
 def _chart(name: str, title: str, says: str, lines: Sequence[Line], new_share: float) -> Chart:

@@ -19,8 +19,8 @@ import numpy as np
 
 from flukeprint import metrics
 from flukeprint.core.files import read_safetensors_metadata
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flukeprint.evaluation.ladder import Rung
+    from flukeprint.evaluation.leaderboard import ScorerResult
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class ExampleList:
     rows: list[int]  # places among the N queries
 
 
-def choose_examples(rung: Rung, most: int, seed: int = 0) -> list[ExampleList]:
+def choose_examples(result: ScorerResult, most: int, seed: int = 0) -> list[ExampleList]:
     """Choose at most `most` queries for each list; equal ones stand in the order of the queries.
 
     No query stands in two lists, but for those drawn by lot.
 
     Args:
-        rung: whose answers to show.
+        result: whose answers to show.
         most: queries in a list.
         seed: of the lot.
 
     """
-    is_new, ranks, confidence = rung.queries.is_new, rung.ranks, rung.confidence
-    says_new = np.array([label == NEW_WHALE for label in rung.first_labels], dtype=bool)
+    is_new, ranks, confidence = result.queries.is_new, result.ranks, result.confidence
+    says_new = np.array([label == NEW_WHALE for label in result.first_labels], dtype=bool)
     # An individual that is not even a candidate is as far from right as can be.
-    depth = np.where(rung.candidate_ranks == 0, np.iinfo(np.int64).max, rung.candidate_ranks)
+    depth = np.where(result.candidate_ranks == 0, np.iinfo(np.int64).max, result.candidate_ranks)
     wanted = {
         "right": (~is_new & (ranks == 1), -confidence),
         "wrong": (~is_new & (ranks != 1), -confidence),

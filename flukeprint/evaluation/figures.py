@@ -1,4 +1,4 @@
-"""The figures of every rung: metrics/evaluation.json and metrics/members.json."""
+"""The figures of every result: metrics/evaluation.json and metrics/members.json."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flukeprint import metrics
-from flukeprint.core.labels import DUPLICATES
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.scoring.registry import DUPLICATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flukeprint.evaluation.ladder import Ladder, Queries, Rung
+    from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
-# The rung that the others are compared with: what copying labels from near-duplicates reaches, without learning.
+# The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES
 # A difference with a larger p-value is not called one.
 LEVEL = 0.05
@@ -23,23 +24,23 @@ BINS = 10
 _DIGITS = 6
 
 
-def evaluate(ladder: Ladder, resamples: int) -> dict[str, dict[str, float]]:
-    """Return the figures of every rung by name, rounded to 6 digits.
+def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, float]]:
+    """Return the figures of every result by name, rounded to 6 digits.
 
     `map5` is weighted to the declared share of new whales, `map5_low` and `map5_high` bound its 95 % bootstrap
-    interval over individuals; `map5_plain` has no weights. `gain` is the difference in map5 to the rung
+    interval over individuals; `map5_plain` has no weights. `gain` is the difference in map5 to the result
     `duplicates` on the same queries, with its paired interval and the p-value of the permutation test. The others:
     docs/evaluation.md. A figure that the queries or the scorer cannot give is left out.
 
     Args:
-        ladder: rungs and queries; without queries there are no rungs, and no figures.
+        leaderboard: results and queries; without queries there are no results, and no figures.
         resamples: draws of the bootstrap and of the permutation test.
 
     """
-    rungs = list(ladder.rungs.values())
-    found = {rung.name: _ranking(rung) | _open_set(rung) | _probabilities(rung) for rung in rungs}
-    if ladder.queries.both_kinds:
-        for name, row in _resampled(ladder, resamples).items():
+    results = list(leaderboard.results.values())
+    found = {result.name: _ranking(result) | _open_set(result) | _probabilities(result) for result in results}
+    if leaderboard.queries.both_kinds:
+        for name, row in _resampled(leaderboard, resamples).items():
             found[name] |= row
     return {name: {key: round(value, _DIGITS) for key, value in row.items()} for name, row in found.items()}
 
@@ -71,26 +72,26 @@ def accuracies(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> dict[s
     return found
 
 
-def _ranking(rung: Rung) -> dict[str, float]:
-    is_new = rung.queries.is_new
-    found = {"map5_plain": float(rung.points.mean()), "top1": metrics.top_k_accuracy(rung.ranks, 1)}
-    found |= accuracies(rung.points, is_new)
-    if rung.candidates is not None and not is_new.all():
-        identified = rung.candidate_ranks[~is_new]
+def _ranking(result: ScorerResult) -> dict[str, float]:
+    is_new = result.queries.is_new
+    found = {"map5_plain": float(result.points.mean()), "top1": metrics.top_k_accuracy(result.ranks, 1)}
+    found |= accuracies(result.points, is_new)
+    if result.candidates is not None and not is_new.all():
+        identified = result.candidate_ranks[~is_new]
         found |= {f"cmc{k}": metrics.top_k_accuracy(identified, k) for k in (1, 5, 10)}
     return found
 
 
-def _open_set(rung: Rung) -> dict[str, float]:
+def _open_set(result: ScorerResult) -> dict[str, float]:
     """Return how well known and new whales are told apart: by the first label, and by the probability of new."""
-    queries = rung.queries
+    queries = result.queries
     if not queries.both_kinds:
         return {}
-    by_label = metrics.open_set_accuracies(queries.groups, rung.first_labels, queries.is_new)
+    by_label = metrics.open_set_accuracies(queries.groups, result.first_labels, queries.is_new, NEW_WHALE)
     found = {key: by_label[key] for key in ("baks", "baus", "geometric_mean")}
-    if rung.candidates is None:
+    if result.candidates is None:
         return found
-    curve = metrics.roc_curve(~queries.is_new, -rung.answers.new_probability)
+    curve = metrics.roc_curve(~queries.is_new, -result.answers.new_probability)
     return found | {
         "auroc": metrics.auroc(curve),
         "eer": metrics.equal_error_rate(curve),
@@ -100,31 +101,33 @@ def _open_set(rung: Rung) -> dict[str, float]:
     }
 
 
-def _probabilities(rung: Rung) -> dict[str, float]:
-    return {"ece": metrics.expected_calibration_error(reliability(rung))}
+def _probabilities(result: ScorerResult) -> dict[str, float]:
+    return {"ece": metrics.expected_calibration_error(reliability(result))}
 
 
-def reliability(rung: Rung) -> metrics.ReliabilityBins:
+def reliability(result: ScorerResult) -> metrics.ReliabilityBins:
     """Compare the probability of each first label with how often it is right, under the weights of map5."""
-    weights = rung.queries.weights if rung.queries.both_kinds else None
-    return metrics.reliability_bins(rung.confidence, rung.ranks == 1, BINS, weights)
+    weights = result.queries.weights if result.queries.both_kinds else None
+    return metrics.reliability_bins(result.confidence, result.ranks == 1, BINS, weights)
 
 
-def _resampled(ladder: Ladder, resamples: int) -> dict[str, dict[str, float]]:
-    """Return map5 and gain with their intervals. All rungs share the resamples, so that differences are paired."""
-    queries, rungs = ladder.queries, ladder.rungs
-    reference = rungs.get(REFERENCE)
-    points = {("map5", name): rung.points for name, rung in rungs.items()}
+def _resampled(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, float]]:
+    """Return map5 and gain with their intervals. All results share the resamples, so that differences are paired."""
+    queries, results = leaderboard.queries, leaderboard.results
+    reference = results.get(REFERENCE)
+    points = {("map5", name): result.points for name, result in results.items()}
     if reference is not None:
-        points |= {("gain", name): rung.points - reference.points for name, rung in rungs.items() if rung != reference}
+        points |= {
+            ("gain", name): result.points - reference.points for name, result in results.items() if result != reference
+        }
     table = np.column_stack(list(points.values()))
-    found: dict[str, dict[str, float]] = {name: {} for name in rungs}
+    found: dict[str, dict[str, float]] = {name: {} for name in results}
     intervals = metrics.bootstrap_intervals(table, queries.groups, queries.weights, queries.is_new, resamples=resamples)
     for (figure, name), interval in zip(points, intervals, strict=True):
         row = {figure: interval.estimate, f"{figure}_low": interval.low, f"{figure}_high": interval.high}
         if figure == "gain" and reference is not None:
             row["gain_p"] = metrics.permutation_p_value(
-                rungs[name].points,
+                results[name].points,
                 reference.points,
                 queries.groups,
                 queries.weights,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 from PIL import Image
 
-from flukeprint.photos import MAX_PIXELS, plain_file_name
-from flukeprint.quality.thumbnails import Photo, Sheets, draw_sheets
+from flukeprint.data.photos import MAX_PIXELS, plain_file_name
+from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,9 @@ class Pictures:
         turned = wanted["orientation"] >= 5 if "orientation" in wanted else wanted["width"] < 0
         sizes = zip(wanted["width"].tolist(), wanted["height"].tolist(), turned.tolist(), strict=True)
         upright = [(height, width) if turn else (width, height) for width, height, turn in sizes]
-        drawn = [Photo(name, size) for name, size in zip(wanted.index, upright, strict=True) if plain_file_name(name)]
+        drawn = [
+            PhotoToDraw(name, size) for name, size in zip(wanted.index, upright, strict=True) if plain_file_name(name)
+        ]
         return cls(draw_sheets(folder, drawn, _CELL, workers, MAX_PIXELS))
 
     def css(self) -> Markup:

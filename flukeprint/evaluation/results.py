@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flukeprint.core.files import read_json
-from flukeprint.core.labels import (
+from flukeprint.core.paths import METRICS, PREDICTIONS, SUBMISSION
+from flukeprint.scoring.registry import (
     ALL_NEW,
     BEST,
     CHOOSABLE,
@@ -14,9 +15,8 @@ from flukeprint.core.labels import (
     MOST_FREQUENT,
     PRETRAINED_KNN,
 )
-from flukeprint.core.layout import METRICS, PREDICTIONS, SUBMISSION
 
-# JSON keeps no order: the ladder's ends; what is not named here, such as the members, stands between them.
+# JSON keeps no order: the leaderboard's ends; what is not named here, such as the members, stands between them.
 _BELOW = (ALL_NEW, MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN)
 _ABOVE = (ENSEMBLE_CLASS, *CHOOSABLE, BEST)
 _TITLES = {
@@ -30,7 +30,7 @@ _TITLES = {
 
 
 def results_text() -> str:
-    """Describe the last run: the ladder on the queries, and the files that it left.
+    """Describe the last run: the leaderboard on the queries, and the files that it left.
 
     Raises:
         FlukeprintError: metrics/evaluation.json is not there yet.
@@ -38,10 +38,10 @@ def results_text() -> str:
     """
     evaluation = read_json(METRICS / "evaluation.json")
     together = read_json(METRICS / "members.json") | evaluation
-    ladder = {name: row for name, row in together.items() if isinstance(row, dict)}
+    leaderboard = {name: row for name, row in together.items() if isinstance(row, dict)}
     lines = [f"{evaluation['queries']} queries, {evaluation['new_queries']} of them new whales"]
-    if ladder:
-        lines += ["", *_table(ladder)]
+    if leaderboard:
+        lines += ["", *_table(leaderboard)]
     lines += [
         "",
         f"submission   {SUBMISSION}",
@@ -53,12 +53,12 @@ def results_text() -> str:
     return "\n".join(lines)
 
 
-def _table(ladder: dict[str, dict[str, float]]) -> list[str]:
-    others = sorted(set(ladder) - {*_BELOW, *_ABOVE})
-    order = [name for name in (*_BELOW, *others, *_ABOVE) if name in ladder]
+def _table(leaderboard: dict[str, dict[str, float]]) -> list[str]:
+    others = sorted(set(leaderboard) - {*_BELOW, *_ABOVE})
+    order = [name for name in (*_BELOW, *others, *_ABOVE) if name in leaderboard]
     width = max(map(len, order)) + 1
     titles = "".join(f"{title:>15}" for title in _TITLES.values())
-    rows = [f"{name:{width}}" + "".join(f"{_cell(ladder[name], key):>15}" for key in _TITLES) for name in order]
+    rows = [f"{name:{width}}" + "".join(f"{_cell(leaderboard[name], key):>15}" for key in _TITLES) for name in order]
     return [" " * width + titles, *rows]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flukeprint.evaluation.curves import Points
-    from flukeprint.scoring.pairs import Pairs
+    from flukeprint.scoring.pairs import QueryPairs
 
 # False accept rates that are reported, by their names.
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3}
@@ -22,7 +22,7 @@ _DIGITS = 6
 
 
 def verify(
-    pairs: Mapping[str, Pairs], thresholds: Mapping[str, float], resamples: int
+    pairs: Mapping[str, QueryPairs], thresholds: Mapping[str, float], resamples: int
 ) -> tuple[dict[str, Any], dict[str, Points]]:
     """Return metrics/verification.json and the curves, by the name of the similarity.
 
@@ -50,7 +50,7 @@ def verify(
     return found, curves
 
 
-def _figures(pairs: Pairs, curve: metrics.RocCurve, resamples: int) -> dict[str, float]:
+def _figures(pairs: QueryPairs, curve: metrics.RocCurve, resamples: int) -> dict[str, float]:
     found = {"auroc": metrics.auroc(curve), "eer": metrics.equal_error_rate(curve)}
     rows, _ = np.nonzero(pairs.same)
     genuine = pairs.similarity[pairs.same]
@@ -67,7 +67,7 @@ def _drawn(curve: metrics.RocCurve) -> Points:
     return [{"far": float(far), "tar": round(metrics.tar_at_far(curve, far), _DIGITS)} for far in _DRAWN.tolist()]
 
 
-def _rates(pairs: Pairs, threshold: float) -> dict[str, float]:
+def _rates(pairs: QueryPairs, threshold: float) -> dict[str, float]:
     accepted = pairs.similarity >= threshold
     return {
         "threshold": threshold,

@@ -1,10 +1,12 @@
-"""What the report says in words: names of rungs and figures for readers who do not know the code."""
+"""What the report says in words: names of results and figures for readers who do not know the code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flukeprint.core.labels import (
+from flukeprint.core.paths import PRETRAINED
+from flukeprint.evaluation.figures import LEVEL, REFERENCE
+from flukeprint.scoring.registry import (
     ALL_NEW,
     BEST,
     BLEND,
@@ -15,18 +17,16 @@ from flukeprint.core.labels import (
     GALLERY_CENTRE,
     GALLERY_NEAREST,
     MOST_FREQUENT,
-    PRETRAINED,
     PRETRAINED_KNN,
 )
-from flukeprint.evaluation.figures import LEVEL, REFERENCE
 
 if TYPE_CHECKING:
-    from flukeprint.evaluation.ladder import Ladder
+    from flukeprint.evaluation.leaderboard import Leaderboard
 
 Figures = dict[str, dict[str, float]]
 
 # What each scorer does, in a few words.
-_RUNGS = {
+_SCORERS = {
     ALL_NEW: "answers “new whale” for every photo",
     MOST_FREQUENT: "names the individuals with the most photos, whatever the photo shows",
     DUPLICATES: "copies the label where another photo is nearly the same picture, else “new whale”",
@@ -106,30 +106,30 @@ OPERATING_POINTS = {
 }
 
 
-def about_rung(name: str, ladder: Ladder) -> str:
+def about_scorer(name: str, leaderboard: Leaderboard) -> str:
     """Say in a few words what a scorer does."""
-    if name in ladder.members:
+    if name in leaderboard.members:
         return "one network of the ensemble"
     if name == BEST:
-        return f"{ladder.best}, which other photos chose; labels of nearly the same pictures come first"
-    if name == ENSEMBLE and not ladder.calibrated:
+        return f"{leaderboard.best}, which other photos chose; labels of nearly the same pictures come first"
+    if name == ENSEMBLE and not leaderboard.calibrated:
         return "all members together, with “new whale” as one more class"
-    return _RUNGS.get(name, "")
+    return _SCORERS.get(name, "")
 
 
-def headline(ladder: Ladder, figures: Figures) -> list[str]:
-    """Say in plain words how good the highest rung is, and what to make of it."""
-    found = figures[ladder.top.name]
-    name = _called(ladder)
+def headline(leaderboard: Leaderboard, figures: Figures) -> list[str]:
+    """Say in plain words how good the highest result is, and what to make of it."""
+    found = figures[leaderboard.top.name]
+    name = _called(leaderboard)
     sentences = _of_hundred(name, found)
     if "map5" in found:
-        sentences += [_score(ladder, found), *_against_reference(name, found)]
+        sentences += [_score(leaderboard, found), *_against_reference(name, found)]
     return sentences
 
 
-def _called(ladder: Ladder) -> str:
-    """Name the highest rung in a sentence."""
-    name = ladder.best if ladder.best and ladder.top.name == BEST else ladder.top.name
+def _called(leaderboard: Leaderboard) -> str:
+    """Name the highest result in a sentence."""
+    name = leaderboard.best if leaderboard.best and leaderboard.top.name == BEST else leaderboard.top.name
     return "the ensemble" if name == ENSEMBLE else name
 
 
@@ -156,8 +156,8 @@ def _without_new(found: dict[str, float]) -> str:
     return f" ({first} and {five} where “new whale” is not among the answers)"
 
 
-def _score(ladder: Ladder, found: dict[str, float]) -> str:
-    share = ladder.queries.new_share
+def _score(leaderboard: Leaderboard, found: dict[str, float]) -> str:
+    share = leaderboard.queries.new_share
     between = f"{found['map5_low']:.3f} to {found['map5_high']:.3f}"
     return (
         f"Its MAP@5 is {found['map5']:.3f} (95 % interval {between}), with new whales counted as "

@@ -1,4 +1,4 @@
-"""Answers: for every photo its candidates, near-duplicates and flags; photos that cannot be read are answers too."""
+"""Identification: of every photo its candidates, near-duplicates and flags; one that cannot be read is named."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flukeprint.gallery.search import Searcher
-from flukeprint.identify.encoder import encode_photos
-from flukeprint.identify.flags import Flag, flags_of
+from flukeprint.bundle.encoder import encode_photos
 from flukeprint.identify.matching import Match, find, match, why_uncalibrated
 from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
+from flukeprint.quality.flags import Flag, flags_of
+from flukeprint.retrieval.search import Searcher
 
 if TYPE_CHECKING:
-    from flukeprint.gallery.contents import Gallery
-    from flukeprint.identify.album import Album
-    from flukeprint.identify.models import Model
-    from flukeprint.identify.reading import ReadPhoto
-    from flukeprint.quality.inspection import PhotoRecord
+    from flukeprint.bundle.album import Album
+    from flukeprint.bundle.model import Model
+    from flukeprint.data.inspection import PhotoRecord
+    from flukeprint.data.reading import ReadPhoto
+    from flukeprint.retrieval.gallery import Gallery
 
 
 @dataclass(frozen=True)
-class Answer:
+class PhotoAnswer:
     """What is known about one photo."""
 
     path: Path
@@ -33,18 +33,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Identification:
     """All photos that were asked, and what they were compared with."""
 
-    answers: list[Answer]  # in the order given
+    answers: list[PhotoAnswer]  # in the order given
     failed: list[ReadPhoto]  # with the fault in their record
     gallery: Gallery
     album: Album
     uncalibrated: str | None  # why there are no probabilities
 
 
-def identify(model: Model, paths: Sequence[Path], top: int) -> Answers:
-    """Answer photos.
+def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
+    """PhotoAnswer photos.
 
     Args:
         model: a project's or a bundle's.
@@ -64,7 +64,7 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Answers:
     limits = model.limits
     duplicates = near_duplicates_of(records, gallery.photos, album, limits.bits, limits.mse)
     answers = [
-        Answer(photo.path, photo.record, found, same, flags_of(photo.record, limits))
+        PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
-    return Answers(answers, encoded.failed, gallery, album, why_uncalibrated(model.decision, model.made_by))
+    return Identification(answers, encoded.failed, gallery, album, why_uncalibrated(model.decision, model.provenance))

@@ -1,4 +1,4 @@
-"""Answers as a table for people, as JSON and as CSV for programs and spreadsheets."""
+"""Identification as a table for people, as JSON and as CSV for programs and spreadsheets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flukeprint.core.text import printable
 
 if TYPE_CHECKING:
-    from flukeprint.identify.answers import Answer, Answers
-    from flukeprint.identify.matching import Candidate
+    from flukeprint.identify.answers import Identification, PhotoAnswer
+    from flukeprint.identify.matching import RankedCandidate
     from flukeprint.identify.neighbours import Duplicate
 
 PEOPLE_DECIDE = (
@@ -29,7 +29,7 @@ _DIGITS = 6
 _FORMULA = ("=", "+", "-", "@")
 
 
-def as_table(answers: Answers) -> str:
+def as_table(answers: Identification) -> str:
     """Return a block of lines for each photo."""
     blocks = ["\n".join(_lines(answer)) for answer in answers.answers]
     if answers.failed:
@@ -47,7 +47,7 @@ def shown(name: object) -> str:
     return printable(str(name))
 
 
-def _lines(answer: Answer) -> Iterator[str]:
+def _lines(answer: PhotoAnswer) -> Iterator[str]:
     yield shown(answer.path)
     for same in answer.duplicates[:3]:
         yield f"  ! nearly the same picture as {shown(same.photo.image)} of {shown(same.photo.id)} in the gallery"
@@ -73,7 +73,7 @@ def percent(value: float | None) -> str:
     return "> 99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
 
 
-def as_json(answers: Answers) -> str:
+def as_json(answers: Identification) -> str:
     """Return one JSON object. Its keys are those of docs/identify.md; names are as in the file system."""
     content = {
         "note": PEOPLE_DECIDE,
@@ -85,7 +85,7 @@ def as_json(answers: Answers) -> str:
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def _as_object(answer: Answer) -> dict[str, Any]:
+def _as_object(answer: PhotoAnswer) -> dict[str, Any]:
     return {
         "photo": str(answer.path),
         "sha256": answer.record.sha256,
@@ -114,7 +114,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
 
 
-def as_csv(answers: Answers) -> str:
+def as_csv(answers: Identification) -> str:
     """Return a row for each photo and candidate, safe to open in a spreadsheet; a photo that failed has one row."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -127,7 +127,7 @@ def as_csv(answers: Answers) -> str:
     return stream.getvalue()
 
 
-def _rows(answer: Answer) -> Iterator[list[Any]]:
+def _rows(answer: PhotoAnswer) -> Iterator[list[Any]]:
     of_photo = [
         _rounded(answer.match.new_probability),
         "; ".join(f"{same.photo.image} ({same.photo.id})" for same in answer.duplicates),
@@ -140,7 +140,7 @@ def _rows(answer: Answer) -> Iterator[list[Any]]:
         yield [str(answer.path), rank, *_of_candidate(one), *of_photo]
 
 
-def _of_candidate(one: Candidate) -> list[Any]:
+def _of_candidate(one: RankedCandidate) -> list[Any]:
     return [one.id, _rounded(one.probability), _rounded(one.similarity), _rounded(one.centre), one.photo, one.photos]
 
 

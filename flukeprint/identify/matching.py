@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flukeprint.core.files import read_json
-from flukeprint.core.labels import GALLERY
 from flukeprint.scoring.candidates import DEPTH, Scored, candidate_rows
+from flukeprint.scoring.registry import GALLERY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flukeprint.gallery.contents import Gallery
-    from flukeprint.gallery.fingerprint import Fingerprint
-    from flukeprint.gallery.search import Candidate as Found
-    from flukeprint.gallery.search import Searcher
-    from flukeprint.scoring.decision import Answers
+    from flukeprint.retrieval.gallery import Gallery
+    from flukeprint.retrieval.provenance import Provenance
+    from flukeprint.retrieval.search import Candidate as Found
+    from flukeprint.retrieval.search import Searcher
+    from flukeprint.scoring.calibration import Answers
 
 # Individuals that the gallery is asked for, the nearest: enough to hold the best DEPTH by centre as well.
 _ASKED = 2 * DEPTH
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankedCandidate:
     """An individual that a photo may show."""
 
     id: str
@@ -42,16 +42,16 @@ class Candidate:
 class Match:
     """The candidates of a photo, best first, and the probability that it shows none of the gallery's individuals."""
 
-    candidates: list[Candidate]
+    candidates: list[RankedCandidate]
     new_probability: float | None
 
 
-def why_uncalibrated(decision: Path, made_by: Fingerprint) -> str | None:
+def why_uncalibrated(decision: Path, provenance: Provenance) -> str | None:
     """Say why models/decision.json turns the scores of a gallery of that make into no probabilities, or return None."""
     if not decision.is_file():
         return f"there is no {decision.name}"
     content = read_json(decision)
-    if not fitted_to(content, made_by):
+    if not fitted_to(content, provenance):
         return f"{decision.name} was fitted to other weights; run `dvc repro`"
     if GALLERY in content.get("scorers", {}) and GALLERY in content.get("mixtures", {}):
         return None
@@ -59,9 +59,9 @@ def why_uncalibrated(decision: Path, made_by: Fingerprint) -> str | None:
     return str(reason) if reason else f"{decision.name} has no decision for the gallery"
 
 
-def fitted_to(decision: Mapping[str, Any], made_by: Fingerprint) -> bool:
+def fitted_to(decision: Mapping[str, Any], provenance: Provenance) -> bool:
     """Tell whether the content of models/decision.json was fitted to what these weights and preprocessing give."""
-    return bool(decision.get("made_by") == made_by.as_json())
+    return bool(decision.get("provenance") == provenance.as_json())
 
 
 def find(searcher: Searcher, vectors: NDArray[np.float32]) -> list[list[Found]]:
@@ -87,7 +87,7 @@ def match(gallery: Gallery, found: Sequence[Sequence[Found]], decision: Path, to
         return []
     sizes = np.bincount(gallery.individual, minlength=len(gallery.individuals)).tolist()
     photos = dict(zip(gallery.individuals, sizes, strict=True))
-    if why_uncalibrated(decision, gallery.fingerprint):
+    if why_uncalibrated(decision, gallery.provenance):
         return [
             Match([_candidate(one, None, photos[one.id]) for one in candidates[:top]], None) for candidates in found
         ]
@@ -107,8 +107,8 @@ def _best(candidates: Sequence[Found], depth: int) -> list[Found]:
     return [one for place, one in enumerate(candidates) if place < depth or one.id in by_centre]
 
 
-def _candidate(found: Found, probability: float | None, photos: int) -> Candidate:
-    return Candidate(found.id, probability, found.nearest, found.centre, found.image, photos)
+def _candidate(found: Found, probability: float | None, photos: int) -> RankedCandidate:
+    return RankedCandidate(found.id, probability, found.nearest, found.centre, found.image, photos)
 
 
 def _calibrated(
@@ -120,8 +120,8 @@ def _calibrated(
     """
     import pandas as pd
 
-    from flukeprint.scoring.decision import calibrated, decision_of
-    from flukeprint.scoring.mixture import mix, read_mixtures
+    from flukeprint.scoring.calibration import calibrated, decision_of
+    from flukeprint.scoring.fusion import mix, read_mixtures
 
     scored = Scored(
         [[one.id for one in candidates] for candidates in found],

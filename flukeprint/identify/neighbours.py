@@ -1,4 +1,4 @@
-"""Near-duplicates of a photo in the gallery, by the rule of flukeprint/duplicates.py."""
+"""Near-duplicates of a photo in the gallery, by the rule of flukeprint/data/near_duplicates.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flukeprint.duplicates import MAX_BITS, MAX_MSE, duplicate_pairs
-from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord
+from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord
+from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE, duplicate_pairs
 
 if TYPE_CHECKING:
-    from flukeprint.gallery.contents import Photo
-    from flukeprint.identify.album import Album
+    from flukeprint.bundle.album import Album
+    from flukeprint.retrieval.gallery import Photo
 
 # Photos of the gallery that are compared by thumbnail, those with the most similar hashes: copies are few.
 _MOST = 64

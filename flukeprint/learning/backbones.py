@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from flukeprint.core.files import (
 )
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.networks import build_backbone, embedding_size, has_folded_batchnorm, load_weights
+from flukeprint.learning.records import BackboneRecord
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,27 +25,6 @@ if TYPE_CHECKING:
     from flukeprint.learning.training import Result
 
 WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
-
-
-@dataclass(frozen=True)
-class BackboneRecord:
-    """What must be known to use a backbone's weights."""
-
-    name: str  # torchvision's name
-    weights: str  # as in params.yaml
-    sha256: str  # of the weights file as given; of the initial weights where they are random
-    mean: tuple[float, ...]  # of inputs scaled to 0..1, per channel
-    std: tuple[float, ...]
-    size: tuple[int, int]  # (height, width) of inputs in px
-    features: int  # D of the embedding
-    last_layer: str  # name of torchvision's layer that was taken off
-    folded_batchnorm: bool  # BatchNorm is the identity and must stay in eval mode
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> BackboneRecord:
-        """Read back what `asdict` and JSON made of a record."""
-        tuples = {key: tuple(value[key]) for key in ("mean", "std", "size")}
-        return cls(**{**value, **tuples})
 
 
 def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from flukeprint.core.layout import WORK
+from flukeprint.core.paths import WORK
 
 
 def checkpoint_folder(stage: str, member: str, *ingredients: Any) -> Path:

@@ -14,7 +14,7 @@ from flukeprint.learning.networks import batchnorms
 
 if TYPE_CHECKING:
     from flukeprint.core.training_params import EmbeddingParams
-    from flukeprint.learning.backbones import BackboneRecord
+    from flukeprint.learning.records import BackboneRecord
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from flukeprint.core.params import RuntimeParams
-    from flukeprint.learning.backbones import BackboneRecord
+    from flukeprint.learning.records import BackboneRecord
 
 
 def embed(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from flukeprint.core.training_params import FinetuneParams
-    from flukeprint.learning.backbones import BackboneRecord
+    from flukeprint.learning.records import BackboneRecord
     from flukeprint.learning.training import Step
 
 # Keeps this stage's checkpoints and seeds apart from others'.

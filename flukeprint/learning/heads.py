@@ -13,12 +13,12 @@ from torch import nn
 
 from flukeprint.core.files import read_safetensors, replacing_folder, write_json, write_safetensors
 from flukeprint.core.runtime import derived_seed
+from flukeprint.data.splits import TRAIN, VALID
 from flukeprint.learning.batches import EmbeddingBatches, Labelled, number_of_batches
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.optimization import Optimization
 from flukeprint.learning.training import Job, Result, fit
-from flukeprint.selection import TRAIN, VALID
 
 if TYPE_CHECKING:
     import pandas as pd

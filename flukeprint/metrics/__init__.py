@@ -12,7 +12,6 @@ Conventions of every function here:
   figure (say, no new whales among the queries); its message says what is missing.
 """
 
-from flukeprint.metrics.calibration import ReliabilityBins, expected_calibration_error, reliability_bins
 from flukeprint.metrics.detection import (
     PrecisionRecallCurve,
     average_precision,
@@ -22,17 +21,7 @@ from flukeprint.metrics.detection import (
     precision_and_recall,
     precision_recall_curve,
 )
-from flukeprint.metrics.openset import baks, baus, known_accuracy, open_set_accuracies, unknown_accuracy
-from flukeprint.metrics.ranking import (
-    cmc,
-    first_ranks,
-    map_at_k,
-    map_over_share,
-    reciprocal_ranks,
-    score_ranks,
-    top_k_accuracy,
-)
-from flukeprint.metrics.resampling import (
+from flukeprint.metrics.intervals import (
     Comparison,
     Interval,
     bootstrap_interval,
@@ -41,6 +30,17 @@ from flukeprint.metrics.resampling import (
     compare_runs,
     permutation_p_value,
 )
+from flukeprint.metrics.open_set import baks, baus, known_accuracy, open_set_accuracies, unknown_accuracy
+from flukeprint.metrics.rankings import (
+    cmc,
+    first_ranks,
+    map_at_k,
+    map_over_share,
+    reciprocal_ranks,
+    score_ranks,
+    top_k_accuracy,
+)
+from flukeprint.metrics.reliability import ReliabilityBins, expected_calibration_error, reliability_bins
 from flukeprint.metrics.roc import (
     RocCurve,
     auroc,

@@ -25,7 +25,7 @@ from great_expectations.expectations.metrics.map_metric_provider.column_map_metr
     ColumnMapMetricProvider,
 )
 
-from flukeprint.photos import plain_file_name
+from flukeprint.data.photos import plain_file_name
 
 Holds = Callable[..., "pd.Series[bool]"]
 
@@ -56,7 +56,7 @@ def _none_at_all(column: pd.Series[Any]) -> pd.Series[bool]:
 def _printable(label: str) -> bool:
     # Space is printable; what is invisible, or changes the direction of writing, is not.
     invisible = any(unicodedata.category(c) in ("Cf", "Zs") and c != " " for c in label)
-    # The gallery takes no such ids (flukeprint/gallery/names.py).
+    # The gallery takes no such ids (flukeprint/retrieval/names.py).
     path = "/" in label or "\\" in label or label.startswith(".")
     return label.isprintable() and not invisible and not path
 

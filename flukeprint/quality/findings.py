@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.core.labels import NEW_WHALE
 from flukeprint.core.text import printable
+from flukeprint.data.labels import NEW_WHALE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.duplicates import conflicting_labels, near_duplicate_clusters
-from flukeprint.photos import plain_file_name
-from flukeprint.quality.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
-from flukeprint.tables import Table, read_table
+from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.near_duplicates import conflicting_labels, near_duplicate_clusters
+from flukeprint.data.photos import plain_file_name
+from flukeprint.data.tables import Table, read_table
 
 if TYPE_CHECKING:
     from flukeprint.core.params import ValidateParams

@@ -6,7 +6,7 @@ Columns, one row per scorer and photo:
 - `candidates`: identities, best first, at most DEPTH; never new_whale;
 - `scores`: one float32 for each candidate, larger is better;
 - `new_score`: float32, new_whale's score on the same scale; missing (NaN) where the scorer has none;
-- `features`, `new_features`: empty, but for the scorers that combine others (flukeprint/scoring/mixture.py). There
+- `features`, `new_features`: empty, but for the scorers that combine others (flukeprint/scoring/fusion.py). There
   `features` are K float32 for each candidate, one candidate after the other, and `new_features` L for the photo, NaN
   for what does not exist. Candidates are then the union of the best DEPTH by each feature, and every feature is exact
   for all of them. Until `calibrate` has fitted the weights, `scores` are the first feature and `new_score` is missing.
@@ -23,7 +23,7 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_parquet
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

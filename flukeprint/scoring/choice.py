@@ -10,11 +10,12 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
-from flukeprint.core.labels import DUPLICATES, NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics import new_share_weights, reciprocal_ranks, weighted_mean
+from flukeprint.scoring.calibration import Answers, calibrated, decision_of, fit_scorer, nothing_to_fit
 from flukeprint.scoring.copies import copied
-from flukeprint.scoring.decision import Answers, calibrated, decision_of, fit_scorer, nothing_to_fit
-from flukeprint.scoring.mixture import mix, mixed, read_mixtures
+from flukeprint.scoring.fusion import mix, mixed, read_mixtures
+from flukeprint.scoring.registry import DUPLICATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

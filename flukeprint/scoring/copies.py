@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.scoring.decision import Answers
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.scoring.calibration import Answers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics import new_share_weights
 
 if TYPE_CHECKING:

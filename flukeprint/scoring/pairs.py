@@ -1,4 +1,4 @@
-"""Pairs of photos for verification ("do these two show the same whale?").
+"""QueryPairs of photos for verification ("do these two show the same whale?").
 
 Protocol: every query of a known individual, with every photo of an individual in the gallery. A pair is of the same
 individual if both labels are, else of different ones. Photos of new_whale make no pairs: nobody knows whom they show.
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.core.labels import NEW_WHALE
-from flukeprint.selection import CALIBRATION, QUERY, TRAIN, VALID
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class QueryPairs:
     """The pairs of Q queries with G photos of the gallery."""
 
     similarity: NDArray[np.float32]  # Q x G
@@ -45,7 +45,7 @@ class Pairs:
         }
 
 
-def pairs_of(similarity: NDArray[np.float32], table: pd.DataFrame, split: str) -> Pairs:
+def pairs_of(similarity: NDArray[np.float32], table: pd.DataFrame, split: str) -> QueryPairs:
     """Return the pairs of one split's queries.
 
     Args:
@@ -61,4 +61,4 @@ def pairs_of(similarity: NDArray[np.float32], table: pd.DataFrame, split: str) -
     individuals = asked["Id"].to_numpy(dtype=str)[rows]
     labels, codes = np.unique(table["Id"].to_numpy(dtype=str)[in_gallery], return_inverse=True)
     same = np.searchsorted(labels, individuals)[:, None] == codes
-    return Pairs(np.asarray(similarity)[np.ix_(rows, in_gallery)], same, individuals)
+    return QueryPairs(np.asarray(similarity)[np.ix_(rows, in_gallery)], same, individuals)

@@ -14,7 +14,11 @@ import numpy as np
 import torch
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.labels import (
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.retrieval.individuals import Individuals, align, chunks, vectors_of
+from flukeprint.retrieval.vectors import unit
+from flukeprint.scoring.candidates import DEPTH, Scored, best_candidates, combined_candidates, joined
+from flukeprint.scoring.registry import (
     BLEND,
     DUPLICATES,
     ENSEMBLE,
@@ -22,12 +26,8 @@ from flukeprint.core.labels import (
     GALLERY_CENTRE,
     GALLERY_NEAREST,
     MOST_FREQUENT,
-    NEW_WHALE,
     PRETRAINED_KNN,
 )
-from flukeprint.scoring.candidates import DEPTH, Scored, best_candidates, combined_candidates, joined
-from flukeprint.scoring.galleries import Gallery, align, chunks, vectors_of
-from flukeprint.scoring.vectors import unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,7 @@ def classify(
     views: int,
     *,
     apart: bool = True,
-    gallery: Gallery | None = None,
+    gallery: Individuals | None = None,
 ) -> dict[str, Scored]:
     """Score the classes by the members' heads, and with a gallery also its individuals.
 
@@ -173,7 +173,7 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
 
 
 def search(
-    gallery: Gallery, queries: NDArray[np.float32], head: NDArray[np.float32], new: NDArray[np.float32]
+    gallery: Individuals, queries: NDArray[np.float32], head: NDArray[np.float32], new: NDArray[np.float32]
 ) -> dict[str, Scored]:
     """Score the gallery's individuals by their photos, by their centre, and by several features at once.
 
@@ -185,7 +185,7 @@ def search(
 
     Returns:
         gallery_nearest, gallery_centre; gallery (features: both) and blend (features: both, and head; of the photo:
-        `new`, and the similarity to the nearest photo of new_whale), in the order of flukeprint/scoring/mixture.py.
+        `new`, and the similarity to the nearest photo of new_whale), in the order of flukeprint/scoring/fusion.py.
 
     """
     nearest, centre = gallery.nearest(queries), gallery.centre(queries)
@@ -202,7 +202,7 @@ def search(
 def score_queries(
     asked: pd.DataFrame, gallery: pd.DataFrame, pretrained: NDArray[np.float32], members: Sequence[Member], views: int
 ) -> Mapping[str, Scored]:
-    """Let every scorer of the ladder answer the same photos.
+    """Let every scorer of the leaderboard answer the same photos.
 
     Args:
         asked: columns cluster, row (of all embeddings).
@@ -213,7 +213,7 @@ def score_queries(
 
     """
     rows = asked["row"].to_numpy()
-    searched = Gallery.of(gallery, [member.embeddings for member in members], views)
+    searched = Individuals.of(gallery, [member.embeddings for member in members], views)
     return {
         MOST_FREQUENT: most_frequent(gallery, len(asked)),
         DUPLICATES: near_duplicates(gallery, asked["cluster"].tolist()),

@@ -1,0 +1,133 @@
+"""Photos to unit vectors, as the pipeline makes them: the same decoding, resizing, scaling and networks.
+
+A member is a function from pixels (uint8, N x 3 x H x W) and a number of views to embeddings (float32, N x views x D).
+`torch_member` is that of a project after `dvc repro`; flukeprint/bundle/onnx_members.py has that of an exported bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.photos import MAX_PIXELS
+from flukeprint.data.reading import ReadPhoto, ahead, read_batches
+from flukeprint.retrieval.vectors import photo_vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flukeprint.core.params import RuntimeParams
+    from flukeprint.learning.embedding import EmbeddingJob
+
+    Pixels = NDArray[np.uint8]
+    Vectors = NDArray[np.float32]
+    Member = Callable[[Pixels, int], Vectors]
+
+# Photos per forward pass: larger ones are not faster on a CPU, and the first photos would wait longer.
+BATCH_SIZE = 32
+_NO_VECTORS = np.zeros((0, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Members, and what they want to see."""
+
+    members: Sequence[Member]
+    size: tuple[int, int]  # (height, width) of a photo in px
+    views: int  # 1: the photo alone, 2: also its mirror image
+    at_once: int = 1  # batches to run side by side: the cores, where a network uses one core for a batch
+
+    def __call__(self, pixels: Pixels) -> Vectors:
+        """Return one unit vector per photo (flukeprint/retrieval/vectors.py)."""
+        return photo_vectors([member(pixels, self.views) for member in self.members], self.views)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Photos that could be read, with their vectors (n x D), and those that could not."""
+
+    photos: list[ReadPhoto]
+    vectors: Vectors
+    failed: list[ReadPhoto]
+
+
+def encode_photos(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    workers: int,
+    batch_size: int = BATCH_SIZE,
+    max_pixels: int = MAX_PIXELS,
+) -> Encoded:
+    """Encode photos; those that cannot be read are set apart, with the fault in their record.
+
+    Photos are decoded while the networks run. Pixels are not kept.
+    """
+    from tqdm import tqdm
+
+    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels)
+    parts: list[Encoded] = []
+    with (
+        tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar,
+        ThreadPoolExecutor(encoder.at_once) as pool,
+    ):
+        for part in ahead(pool, partial(_encoded, encoder), batches, encoder.at_once):
+            parts.append(part)
+            bar.update(len(part.photos) + len(part.failed))
+    return Encoded(
+        [photo for part in parts for photo in part.photos],
+        np.concatenate([part.vectors for part in parts if part.photos] or [_NO_VECTORS]),
+        [photo for part in parts for photo in part.failed],
+    )
+
+
+def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
+    pixels = [photo.pixels for photo in batch if photo.pixels is not None]
+    found: tuple[list[ReadPhoto], list[ReadPhoto]] = ([], [])
+    for photo in batch:
+        found[photo.pixels is None].append(ReadPhoto(photo.path, photo.record))
+    return Encoded(found[0], encoder(np.stack(pixels)) if pixels else _NO_VECTORS, found[1])
+
+
+def torch_encoder(paths: Sequence[Path], views: int, runtime: RuntimeParams) -> Encoder:
+    """Return the encoder of fine-tuned members (models/finetuned/*.safetensors), in the order given.
+
+    Raises:
+        FlukeprintError: a member's file is missing or broken, or members take photos of different sizes.
+
+    """
+    from flukeprint.core.runtime import open_accelerator
+    from flukeprint.learning.backbones import load_finetuned
+
+    accelerator = open_accelerator(runtime)
+    loaded = [load_finetuned(path) for path in paths]
+    sizes = {record.size for _, record in loaded}
+    if len(sizes) != 1:
+        raise FlukeprintError(
+            f"the members take photos of {len(sizes)} different sizes ({sorted(sizes)}). Run `dvc repro` to train "
+            "all of them on one."
+        )
+    from flukeprint.learning.embedding import embedding_job
+
+    jobs = [embedding_job(*member, runtime, accelerator) for member in loaded]
+    return Encoder([_torch_member(job) for job in jobs], sizes.pop(), views)
+
+
+def _torch_member(job: EmbeddingJob) -> Member:
+    """Return a member that runs one network as the stage `embed` does."""
+    import torch
+
+    def embeddings(pixels: Pixels, views: int) -> Vectors:
+        inputs = job.scaler(pixels)
+        with torch.inference_mode(), job.accelerator.autocast():
+            seen = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
+        array: Vectors = torch.stack(seen, dim=1).cpu().numpy()
+        return array
+
+    return embeddings

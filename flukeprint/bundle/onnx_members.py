@@ -1,0 +1,188 @@
+"""Members as ONNX: uint8 photos in, embeddings out, scaling included; and how they run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import replacing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto, TensorProto
+    from torch import nn
+
+    from flukeprint.bundle.encoder import Member
+
+# ONNX operators as of December 2022: old enough for any runtime at hand, new enough for every torchvision classifier.
+OPSET = 18
+INPUT, OUTPUT = "photos", "embedding"
+# Largest difference of an embedding from torch's, as a share of the largest component (absolute, if that is below 1).
+TOLERANCE = 1e-4
+_QUIET = 4  # onnxruntime's log level: fatal errors only; the others are raised
+
+
+def export_onnx(weights: Path, target: Path) -> None:
+    """Write a fine-tuned member as ONNX, and compare its outputs with torch's.
+
+    Args:
+        weights: models/finetuned/<member>.safetensors.
+        target: the file to write. Input `photos`: uint8, N x 3 x H x W, RGB; output `embedding`: float32, N x D.
+
+    Raises:
+        FlukeprintError: the network cannot be written as ONNX, or computes something else there.
+
+    """
+    import torch
+
+    from flukeprint.learning.backbones import load_finetuned
+    from flukeprint.learning.networks import for_inference, freeze
+
+    backbone, record = load_finetuned(weights)
+    network = _scaled(for_inference(freeze(backbone)), record.mean, record.std)
+    photos = torch.randint(0, 256, (3, 3, *record.size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network, (photos,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+                input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("n")},),
+            )  # fmt: skip
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise FlukeprintError(
+            f"{weights} ({record.name}) cannot be written as ONNX: {str(error).splitlines()[0]}. "
+            "Choose another backbone to export a bundle."
+        ) from None
+    assert program is not None  # noqa: S101 - it is, where dynamo is asked for
+    content = _without_traces(program.model_proto).SerializeToString()
+    _compare(weights, network, content, photos.numpy())
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def _without_traces(model: ModelProto) -> ModelProto:
+    """Take out what the exporter notes of its source: it names this machine's folders, and differs from run to run."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep the exporter's remarks about its own code to itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _scaled(backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+    """Return the network with learning.batches.PhotoScaler in front of it."""
+    import torch
+
+    class Scaled(torch.nn.Module):
+        """uint8 photos to embeddings."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = backbone
+            # Buffers, which become constants of the graph.
+            self.mean = torch.nn.Buffer(255 * torch.tensor(mean).view(1, 3, 1, 1))
+            self.std = torch.nn.Buffer(255 * torch.tensor(std).view(1, 3, 1, 1))
+
+        def forward(self, photos: torch.Tensor) -> torch.Tensor:
+            embedding: torch.Tensor = self.backbone((photos.to(torch.float32) - self.mean) / self.std)
+            return embedding
+
+    return Scaled().eval()
+
+
+def _compare(weights: Path, network: nn.Module, content: bytes, photos: NDArray[np.uint8]) -> None:
+    """Refuse an export that computes something else, for one photo or for several."""
+    import torch
+
+    member = onnx_member(content, str(weights))
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(photos)).numpy()
+    for number in (1, len(photos)):
+        difference = float(np.abs(member(photos[:number], 1)[:, 0] - expected[:number]).max())
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+            raise FlukeprintError(
+                f"{weights} as ONNX computes embeddings that differ from torch's by {difference:.2g}, expected at most "
+                f"{TOLERANCE:g}. Choose another backbone to export a bundle."
+            )
+
+
+def _refuse_other_files(content: bytes, name: str) -> None:
+    """Refuse weights that lie in another file: onnxruntime would read whatever file the content names."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # noqa: BLE001 - a parser of hostile bytes
+        raise FlukeprintError(f"{name} is no ONNX network that can be run ({error}). Get the bundle again.") from None
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
+        raise FlukeprintError(f"{name} names another file for its weights, which is never read. Get the bundle again.")
+
+
+def _tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield every tensor that a message holds, at any depth."""
+    from onnx import TensorProto
+
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if field.is_repeated else (value,):
+                yield from _tensors(part)
+
+
+def onnx_member(content: bytes, name: str) -> Member:
+    """Return the member that an ONNX file's content computes (see flukeprint/bundle/encoder.py).
+
+    Args:
+        content: of the file.
+        name: what to call it in messages.
+
+    Raises:
+        FlukeprintError: the content is no ONNX that can be run, names another file, or has not our input and output.
+
+    """
+    import onnxruntime
+
+    _refuse_other_files(content, name)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    # A core for each batch, several batches at once (Encoder.at_once): cores that share a batch wait for one another.
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class but this one
+        reason = " ".join(str(error).split())[:200]
+        raise FlukeprintError(f"{name} is no ONNX network that can be run ({reason}). Get the bundle again.") from None
+    inputs, outputs = ([(one.name, one.type) for one in part] for part in (session.get_inputs(), session.get_outputs()))
+    if (inputs, outputs) != ([(INPUT, "tensor(uint8)")], [(OUTPUT, "tensor(float)")]):
+        raise FlukeprintError(
+            f"{name} takes {inputs} and gives {outputs}, expected uint8 {INPUT} and float {OUTPUT}. "
+            "Get the bundle again."
+        )
+
+    def embeddings(pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        seen = [pixels, np.ascontiguousarray(pixels[..., ::-1])][:views]
+        return np.stack([session.run(None, {INPUT: view})[0] for view in seen], axis=1)
+
+    return embeddings

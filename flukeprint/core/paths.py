@@ -1,0 +1,30 @@
+"""Where every stage reads and writes, relative to the project's root (DVC runs stages there)."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+RAW = Path("data/raw")
+VALIDATED = Path("data/validated")
+SELECTED = Path("data/selected")
+PIXELS = Path("data/pixels")
+EMBEDDINGS = Path("data/embeddings")
+# Folder of the pretrained backbone's embeddings, beside those of the members, and the name of its similarities.
+PRETRAINED = "pretrained"
+PREDICTIONS = Path("data/predictions")
+# Cosine similarities of the photos that were set aside (rows) to all photos of the full set (columns), float32; both
+# in the order of data/selected/full.parquet. ensemble.npy: by the members' joined vectors; pretrained.npy.
+SIMILARITY = PREDICTIONS / "similarity"
+SUBMISSION = Path("data/submission.csv")
+
+BACKBONE = Path("models/backbone")
+HEADS = Path("models/head")
+FINETUNED = Path("models/finetuned")
+FULL_HEADS = Path("models/full_head")
+DECISION = Path("models/decision.json")
+GALLERY = Path("models/gallery")
+
+METRICS = Path("metrics")
+
+# Checkpoints of a training under way; ignored by git, unknown to DVC, removed when the stage ends.
+WORK = Path(".work")

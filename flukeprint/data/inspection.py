@@ -1,0 +1,260 @@
+"""What `validate` records about each photo. Every file is read once and decoded once, in several processes."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import io
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.photos import (
+    MAX_PIXELS,
+    UnusableError,
+    as_seen,
+    open_photo,
+    orientation,
+    photo_path,
+    quiet,
+    reason,
+    resized_rgb,
+)
+
+# Side of the square grey thumbnail, in pixels. imagehash.phash squashes a photo to the same 32 x 32.
+THUMBNAIL_SIDE = 32
+
+_HASH_SIDE = 8
+_BLOCK_BYTES = 1 << 20
+# Pillow's time for counting a TIFF file's pictures grows with the square of their number.
+_MAX_TIFF_FRAMES = 1000
+# The fewer chunks, the less the processes wait for this one; the more, the more evenly they finish.
+_LARGEST_CHUNK, _CHUNKS_PER_WORKER = 256, 16
+# So many photos are read sooner than a process starts.
+_FEW_PHOTOS = 64
+
+Chunk = tuple[Path, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class PhotoRecord:
+    """What was found about one photo's file. Where `fault` is set, what could not be read keeps its default."""
+
+    name: str
+    width: int = 0  # px, as stored (before EXIF orientation)
+    height: int = 0  # px, as stored
+    mode: str = ""  # Pillow's mode string as stored: RGB, L, CMYK, P, I;16, ...
+    bytes: int = 0  # file size
+    sha256: str = ""  # hex, of the file
+    phash: int = 0  # 64-bit unsigned; equals int(str(imagehash.phash(photo)), 16)
+    format: str = ""  # JPEG, PNG, ... (MPO: a JPEG that holds several pictures)
+    orientation: int = 1  # EXIF, 1-8; 1 if there is none
+    frames: int = 1
+    contrast: float = 0.0  # standard deviation of the thumbnail's grey values, which are 0-255
+    thumbnail: builtins.bytes = b""  # THUMBNAIL_SIDE squared grey values, row by row; b"" where there is a fault
+    fault: str | None = None  # one line that says why the photo cannot be used
+
+
+def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> PhotoRecord:
+    """Read and fully decode one photo; bad content gives a record with a `fault`, never an exception.
+
+    Only the first frame of an animation is read. Photos of more than `max_pixels` are not decoded.
+    """
+    return _records(_read_chunk(max_pixels, (Path(folder), [name])))[0]
+
+
+def read_photo(
+    folder: Path, name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS
+) -> tuple[PhotoRecord, NDArray[np.uint8] | None]:
+    """Do what `inspect_photo` and `photos.read_rgb` do, in one decoding: return a photo's record and its pixels.
+
+    The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
+    """
+    return read_photos([Path(folder) / name], size, max_pixels)[0]
+
+
+def read_photos(
+    paths: Sequence[Path], size: tuple[int, int], max_pixels: int = MAX_PIXELS
+) -> list[tuple[PhotoRecord, NDArray[np.uint8] | None]]:
+    """Do that for several photos, which costs less than one by one."""
+    with quiet():
+        found = [_fields(path.parent, path.name, max_pixels, size) for path in paths]
+    pixels = [fields.pop("pixels", None) for fields in found]
+    return list(zip(_records(found), pixels, strict=True))
+
+
+def inspect_photos(
+    photos: Mapping[Path, Sequence[str]],
+    workers: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> dict[Path, list[PhotoRecord]]:
+    """Inspect the named photos of several folders; records come in the order of the names.
+
+    Progress goes to stderr, and only where that is a terminal. The processes are spawned, so a script that
+    asks for several needs Python's usual `if __name__ == "__main__":`.
+
+    Args:
+        photos: file names by folder.
+        workers: processes that read (1: this one).
+        max_pixels: larger photos are not decoded.
+        meanwhile: is called once, in this thread, while the processes read.
+
+    Raises:
+        FlukeprintError: a worker process was killed, for example for lack of memory.
+
+    """
+    total = sum(map(len, photos.values()))
+    chunks = _chunks(photos, min(_LARGEST_CHUNK, 1 + total // (workers * _CHUNKS_PER_WORKER)))
+    read = partial(_read_chunk, max_pixels)
+    if workers <= 1 or total <= _FEW_PHOTOS:
+        meanwhile()
+        records = _collected(map(read, chunks), total)
+    else:
+        # Spawned, not forked: a fork of a process with running threads (Arrow, torch) can hang.
+        context = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+                found = pool.map(read, chunks)
+                meanwhile()
+                records = _collected(found, total)
+        except BrokenProcessPool:
+            raise FlukeprintError(
+                f"a process that was reading photos in {', '.join(map(str, photos))} was killed, probably for lack "
+                "of memory. Lower runtime.workers in params.yaml, or the largest photo size that is accepted."
+            ) from None
+    each = iter(records)
+    return {folder: [next(each) for _ in names] for folder, names in photos.items()}
+
+
+def _chunks(photos: Mapping[Path, Sequence[str]], size: int) -> list[Chunk]:
+    return [
+        (Path(folder), names[start : start + size])
+        for folder, names in photos.items()
+        for start in range(0, len(names), size)
+    ]
+
+
+def _collected(chunks: Iterable[list[dict[str, Any]]], total: int) -> list[PhotoRecord]:
+    """Turn chunks into records under a progress bar, which only a terminal shows."""
+    from tqdm import tqdm
+
+    records: list[PhotoRecord] = []
+    with tqdm(total=total, desc="photos", unit="photo", disable=None) as bar:
+        for chunk in chunks:
+            records += _records(chunk)
+            bar.update(len(chunk))
+    return records
+
+
+def _records(found: Sequence[dict[str, Any]]) -> list[PhotoRecord]:
+    """Return the records of photos, after adding what follows from their thumbnails.
+
+    That is quicker for many at once, and done in one process it spares the others the import of scipy.
+    """
+    usable = [fields for fields in found if "fault" not in fields]
+    thumbnails = np.frombuffer(b"".join(fields["thumbnail"] for fields in usable), np.uint8)
+    thumbnails = thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    hashes, contrasts = perceptual_hashes(thumbnails).tolist(), thumbnails.std(axis=(1, 2)).tolist()
+    for fields, phash, contrast in zip(usable, hashes, contrasts, strict=True):
+        fields |= {"phash": phash, "contrast": contrast}
+    return [PhotoRecord(**fields) for fields in found]
+
+
+def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return imagehash.phash (hash_size 8) of photos as 64-bit numbers (N), first bit highest.
+
+    `thumbnails` (N x 32 x 32) are the photos in grey, squashed with Lanczos. The transform is the very one that
+    imagehash calls, so that even ties (flat photos, symmetric ones) fall as they do there.
+    """
+    from scipy.fft import dct
+
+    columns = dct(thumbnails, axis=1)[:, :_HASH_SIDE]
+    low = dct(columns, axis=2)[:, :, :_HASH_SIDE].reshape(-1, _HASH_SIDE**2)
+    bits = low > np.median(low, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).reshape(-1)
+
+
+# --- in the processes -------------------------------------------------------------------------------------
+
+
+def _read_chunk(max_pixels: int, chunk: Chunk) -> list[dict[str, Any]]:
+    """Return what the files say of some photos: the fields of their records but for what `_records` adds."""
+    folder, names = chunk
+    with quiet():
+        return [_fields(folder, name, max_pixels) for name in names]
+
+
+def _fields(folder: Path, name: str, max_pixels: int, size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the fields of a photo's record that come from its file; with a `size` also its `pixels`."""
+    fields: dict[str, Any] = {"name": name}
+    try:
+        with photo_path(folder, name).open("rb", buffering=0) as file:
+            stream = _read_once(file)
+            fields["bytes"], fields["sha256"] = _size_and_sha256(stream)
+            if fields["bytes"] == 0:
+                raise UnusableError("the file is empty")
+            with open_photo(stream, max_pixels) as image:
+                fields |= _content(image, size)
+    except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise anything, even MemoryError
+        fields["fault"] = reason(error)
+    return fields
+
+
+def _read_once(file: io.FileIO) -> BinaryIO:
+    """Return a small file's bytes in memory; a large file, which would fill it, stays a file."""
+    size = os.fstat(file.fileno()).st_size
+    return io.BytesIO(file.read(size)) if size <= _BLOCK_BYTES else io.BufferedReader(file)
+
+
+def _size_and_sha256(stream: BinaryIO) -> tuple[int, str]:
+    """Return the size in bytes and the SHA-256 of a stream, in bounded memory, and rewind it."""
+    digest = hashlib.sha256()
+    size = 0
+    while block := stream.read(_BLOCK_BYTES):
+        digest.update(block)
+        size += len(block)
+    stream.seek(0)
+    return size, digest.hexdigest()
+
+
+def _frames(image: Image.Image) -> int:
+    """Return how many pictures a file holds, in time that is linear in its size."""
+    if image.format == "TIFF":
+        try:
+            # One by one: after a jump Pillow takes the number asked for as that of the last picture.
+            for number in range(1, _MAX_TIFF_FRAMES + 1):
+                image.seek(number)
+            raise UnusableError(f"a TIFF of more than {_MAX_TIFF_FRAMES} pictures, which would take minutes to count")
+        except EOFError:
+            image.seek(0)
+    return int(getattr(image, "n_frames", 1))
+
+
+def _content(image: Image.Image, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Decode a photo, once, and return the fields of its record that come from its content."""
+    # Both before decoding: reading every frame's header, and a palette turned into RGB, change the object.
+    frames, mode = _frames(image), image.mode
+    seen = as_seen(image)
+    grey = seen if seen.mode == "L" else seen.convert("L")
+    pixels = {} if size is None else {"pixels": resized_rgb(seen, size)}
+    return pixels | {
+        "width": image.width,
+        "height": image.height,
+        "mode": mode,
+        "format": image.format or "",
+        "orientation": orientation(image),
+        "frames": frames,
+        "thumbnail": grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS).tobytes(),
+    }

@@ -1,0 +1,113 @@
+"""Photos from anywhere on the disk, decoded in threads ahead of the network that waits for them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.inspection import PhotoRecord, read_photos
+from flukeprint.data.photos import MAX_PIXELS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# How photos are called. Files of other names in a folder are counted, not opened.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+# Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
+_AHEAD = 2
+# Photos that a thread reads at a time: threads that change too often wait for one another.
+_TOGETHER = 32
+
+
+@dataclass(frozen=True)
+class ReadPhoto:
+    """A photo's file, what was found in it, and its pixels (None where the record has a fault)."""
+
+    path: Path
+    record: PhotoRecord
+    pixels: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The photos that a user named, and how many other files and folders stand beside them."""
+
+    photos: list[Path]
+    others: int = 0
+
+
+def list_photos(given: Path) -> Listing:
+    """Return the photo `given`, or those of the folder `given`, by name; subfolders are not entered.
+
+    Raises:
+        FlukeprintError: there is no such file or folder, it cannot be listed, or holds no photo.
+
+    """
+    if not given.is_dir():
+        if not os.path.lexists(given):
+            raise FlukeprintError(f"there is no photo or folder {str(given)!r}. Check the name.")
+        return Listing([given])
+    try:
+        entries = sorted(given.iterdir())
+    except OSError as error:
+        raise FlukeprintError(f"the folder {str(given)!r} cannot be listed ({error.strerror}).") from None
+    photos = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
+    if not photos:
+        raise FlukeprintError(
+            f"the folder {str(given)!r} holds no photo, expected files that end in {', '.join(sorted(SUFFIXES))}."
+        )
+    return Listing(photos, len(entries) - len(photos))
+
+
+def read_batches(
+    paths: Sequence[Path], size: tuple[int, int], batch_size: int, workers: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[list[ReadPhoto]]:
+    """Yield batches of read photos in the order given, while `workers` threads decode the next ones.
+
+    Threads rather than processes: Pillow decodes and resizes outside Python's lock, and a thread starts at once.
+
+    Args:
+        paths: the photos.
+        size: (height, width) of the pixels.
+        batch_size: photos in a batch.
+        workers: threads.
+        max_pixels: larger photos get a fault.
+
+    """
+
+    def read(some: Sequence[Path]) -> list[ReadPhoto]:
+        return [ReadPhoto(path, *photo) for path, photo in zip(some, read_photos(some, size, max_pixels), strict=True)]
+
+    groups = (paths[start : start + _TOGETHER] for start in range(0, len(paths), _TOGETHER))
+    # Threads that silence warnings each for itself restore each other's state; this one restores the right one last.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(workers, 1)) as pool:
+        ready: list[ReadPhoto] = []
+        for group in ahead(pool, read, groups, -(-_AHEAD * batch_size // _TOGETHER)):
+            ready += group
+            while len(ready) >= batch_size:
+                yield ready[:batch_size]
+                del ready[:batch_size]
+        if ready:
+            yield ready
+
+
+def ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], number: int) -> Iterator[Result]:
+    """Yield function(item) for each item, in their order, while the pool works on at most `number` later ones."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > number:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

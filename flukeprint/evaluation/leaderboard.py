@@ -1,0 +1,180 @@
+"""The leaderboard: every scorer's answers to the same queries, from the one that needs no photo upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.metrics import first_ranks, new_share_weights, reciprocal_ranks
+from flukeprint.scoring.calibration import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flukeprint.scoring.calibration import Decision
+
+# Labels of an answer: what Kaggle scores.
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The N photos that every scorer is asked, in one order."""
+
+    images: list[str]
+    ids: list[str]  # the individual, also where no training photo shows it; new_whale where nobody knows
+    truth: list[str]  # the right answer: new_whale for an individual unseen in training
+    new_share: float  # the declared share of new whales
+
+    @cached_property
+    def is_new(self) -> NDArray[np.bool_]:
+        """Whether the right answer is new_whale (N)."""
+        return np.array([label == NEW_WHALE for label in self.truth], dtype=bool)
+
+    @cached_property
+    def groups(self) -> NDArray[Any]:
+        """The individual of each query (N). A photo of new_whale is one of its own: it usually shows another whale."""
+        pairs = zip(self.ids, self.images, strict=True)
+        return np.array([f"{NEW_WHALE} {image}" if label == NEW_WHALE else label for label, image in pairs], dtype=str)
+
+    @property
+    def both_kinds(self) -> bool:
+        """Whether there are known and new queries, without which no share can be declared."""
+        return bool(self.is_new.any() and not self.is_new.all())
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """The weights under which new whales are `new_share` of all (N), with mean 1.
+
+        Raises:
+            FlukeprintError: one kind of query is missing.
+
+        """
+        return new_share_weights(self.is_new, self.new_share)
+
+
+@dataclass(frozen=True)
+class ScorerResult:
+    """One scorer's answers to the queries, in their order."""
+
+    name: str
+    queries: Queries
+    answers: Answers  # at most TOP labels each, new_whale among them
+    candidates: list[list[str]] | None  # individuals only, best first; None where the scorer has none
+
+    @cached_property
+    def ranks(self) -> NDArray[np.int64]:
+        """The rank of the right answer, 0 if it is not among the labels (N)."""
+        return first_ranks(self.queries.truth, self.answers.labels)
+
+    @cached_property
+    def points(self) -> NDArray[np.float64]:
+        """What each answer scores in MAP@5 (N)."""
+        return reciprocal_ranks(self.queries.truth, self.answers.labels, TOP)
+
+    @cached_property
+    def first_labels(self) -> list[str]:
+        """The first label of each answer ('' where it has none)."""
+        return [labels[0] if labels else "" for labels in self.answers.labels]
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """The probability of each first label (N); 0 where there is none."""
+        return np.array([row[0] if len(row) else 0.0 for row in self.answers.probabilities], dtype=np.float64)
+
+    @cached_property
+    def candidate_ranks(self) -> NDArray[np.int64]:
+        """The rank of the true individual among the candidates, without new_whale; 0 if it is not there (N)."""
+        if self.candidates is None:
+            return np.zeros(len(self.queries.truth), dtype=np.int64)
+        return first_ranks(self.queries.truth, self.candidates)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All results, lowest first, on the same queries."""
+
+    queries: Queries
+    results: dict[str, ScorerResult]
+    members: frozenset[str]  # names of the results that are single members
+    best: str | None = None  # the scorer that the best result uses, if there is such a result
+
+    @property
+    def main(self) -> list[ScorerResult]:
+        """The results that are not single members."""
+        return [result for result in self.results.values() if result.name not in self.members]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the ensemble has a calibrated decision."""
+        return ENSEMBLE_CLASS in self.results
+
+    @property
+    def top(self) -> ScorerResult:
+        """The result that the report is about: the best, else the ensemble, or the highest there is."""
+        return self.results.get(BEST) or self.results.get(ENSEMBLE) or list(self.results.values())[-1]
+
+    def with_best(self, scorer: str, answers: Answers) -> Leaderboard:
+        """Add the best result: the answers of the chosen scorer, after the labels of near-duplicates."""
+        result = ScorerResult(BEST, self.queries, answers, self.results[scorer].candidates)
+        return replace(self, results=self.results | {BEST: result}, best=scorer)
+
+
+def build_leaderboard(
+    rows: pd.DataFrame, decisions: Mapping[str, Decision], new_share: float, members: list[str]
+) -> Leaderboard:
+    """Let every scorer answer its queries: by its calibrated decision, where it has one.
+
+    Args:
+        rows: the queries' rows of data/predictions/query.parquet, without features (`mixed`); scorers in the order of
+            the leaderboard.
+        decisions: by scorer, from models/decision.json.
+        new_share: the share of new whales that scores are weighted to.
+        members: names of the scorers that are single members.
+
+    Raises:
+        FlukeprintError: the scorers were not asked the same queries.
+
+    """
+    tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}
+    queries = _queries(tables, new_share)
+    # Without queries there is nothing to answer, not even for all_new.
+    results = [_all_new(queries)] if tables else []
+    for name, table in tables.items():
+        candidates = [list(labels) for labels in table["candidates"]]
+        as_class = as_ordinary_class(table, TOP)
+        if name not in decisions:
+            results.append(ScorerResult(name, queries, as_class, candidates))
+            continue
+        results.append(ScorerResult(name, queries, calibrated(table, decisions[name], TOP), candidates))
+        if name == ENSEMBLE:
+            results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, candidates))
+    return Leaderboard(queries, {result.name: result for result in results}, frozenset(members) & set(tables))
+
+
+def _queries(tables: Mapping[str, pd.DataFrame], new_share: float) -> Queries:
+    if not tables:
+        return Queries([], [], [], new_share)
+    (name, first), *others = tables.items()
+    columns = ["Image", "Id", "truth"]
+    for other, table in others:
+        if not table[columns].equals(first[columns]):
+            raise FlukeprintError(
+                f"data/predictions/query.parquet asks {name} {len(first)} queries and {other} {len(table)}, and they "
+                "are not the same in the same order. Run `dvc repro --force ensemble` to ask every scorer anew."
+            )
+    return Queries(first["Image"].tolist(), first["Id"].tolist(), first["truth"].tolist(), new_share)
+
+
+def _all_new(queries: Queries) -> ScorerResult:
+    number = len(queries.images)
+    answers = Answers([[NEW_WHALE]] * number, [[1.0]] * number, np.ones(number))
+    return ScorerResult(ALL_NEW, queries, answers, None)

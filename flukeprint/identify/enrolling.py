@@ -1,0 +1,99 @@
+"""Enrolment: photos of an individual join the gallery, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flukeprint.bundle.album import album_path, entry_of, read_album, write_album
+from flukeprint.bundle.encoder import Encoded, encode_photos
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.identify.formats import shown
+from flukeprint.identify.neighbours import near_duplicates_of
+from flukeprint.quality.flags import flags_of
+from flukeprint.retrieval.gallery_files import update_gallery
+from flukeprint.retrieval.names import check_ids, check_images
+
+if TYPE_CHECKING:
+    from flukeprint.bundle.model import Model
+    from flukeprint.retrieval.gallery import Gallery
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an enrolment did."""
+
+    images: list[str]
+    id: str
+    before: int  # photos that the individual had
+    gallery: Gallery  # as it is now
+    warnings: list[str]
+
+
+def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = False) -> Enrolled:
+    """Add photos of one individual to the model's gallery: all of them, or none.
+
+    Args:
+        model: a project's or a bundle's.
+        paths: the photos; their file names are their names in the gallery.
+        identity: the individual, in the gallery already or not.
+        force: also take photos that are nearly the same picture as one of another individual.
+
+    Raises:
+        FlukeprintError: a photo cannot be read, is there already, is a near-duplicate of another individual's, or a
+            name or the id cannot be used. Nothing was changed then.
+
+    """
+    check_ids([identity])
+    check_images([path.name for path in paths])
+    encoded = encode_photos(model.encoder, paths, model.workers, max_pixels=model.limits.max_pixels)
+    if encoded.failed:
+        faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
+        raise FlukeprintError(f"nothing was enrolled, because photos cannot be read: {faults}. Leave them out.")
+    entries = [entry_of(photo.path.parent, photo.record) for photo in encoded.photos]
+    warnings: list[str] = []
+    before = 0
+
+    def change(gallery: Gallery) -> Gallery:
+        nonlocal before
+        gallery.provenance.refuse_other(model.provenance, model.name)
+        before = sum(photo.id == identity for photo in gallery.photos)
+        warnings[:] = _warnings(model, encoded, gallery, identity, force=force)
+        changed = gallery.add(
+            encoded.vectors,
+            [photo.path.name for photo in encoded.photos],
+            [identity] * len(paths),
+            [photo.record.sha256 for photo in encoded.photos],
+            allow_copies=force,
+        )
+        # Before the gallery's own files: an entry too many is never looked at, one too few would be missed.
+        album = album_path(model.gallery_folder)
+        write_album(album, [*read_album(album).entries(), *entries])
+        return changed
+
+    changed = update_gallery(model.gallery_folder, change)
+    return Enrolled([path.name for path in paths], identity, before, changed, warnings)
+
+
+def _warnings(model: Model, encoded: Encoded, gallery: Gallery, identity: str, *, force: bool) -> list[str]:
+    """Return what is odd about the photos; refuse near-duplicates of other individuals unless `force`."""
+    records = [photo.record for photo in encoded.photos]
+    found = near_duplicates_of(records, gallery.photos, model.album(), model.limits.bits, model.limits.mse)
+    pairs = [(record, same.photo) for record, duplicates in zip(records, found, strict=True) for same in duplicates]
+    others = [(record, photo) for record, photo in pairs if photo.id != identity]
+    if others and not force:
+        record, photo = others[0]
+        raise FlukeprintError(
+            f"{shown(record.name)} is nearly the same picture as {shown(photo.image)} of {shown(photo.id)} in the "
+            f"gallery, and would be enrolled as {identity}. One picture shows one whale: compare both. If "
+            f"{shown(photo.id)} is right, enrol it under that id or leave it out; --force enrols it all the same."
+        )
+    lines = [
+        f"{shown(record.name)} is nearly the same picture as {shown(photo.image)} of {shown(photo.id)}"
+        for record, photo in pairs
+    ]
+    return lines + [
+        f"{shown(record.name)}: {flag.says}" for record in records for flag in flags_of(record, model.limits)
+    ]

@@ -1,0 +1,140 @@
+"""Verification: whether two photos show the same whale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flukeprint.bundle.encoder import encode_photos
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_json
+from flukeprint.data.inspection import THUMBNAIL_SIDE
+from flukeprint.data.near_duplicates import duplicate_pairs
+from flukeprint.identify.formats import percent, shown
+from flukeprint.identify.matching import fitted_to
+
+if TYPE_CHECKING:
+    from flukeprint.bundle.model import Model
+    from flukeprint.data.inspection import PhotoRecord
+    from flukeprint.quality.flags import Limits
+    from flukeprint.retrieval.provenance import Provenance
+    from flukeprint.scoring.pair_calibration import Verification
+
+# Operating points of models/decision.json in words, the most careful first.
+_POINTS = {
+    "far_1e-3": "where 1 in 1,000 pairs of different whales is accepted",
+    "far_1e-2": "where 1 in 100 pairs of different whales is accepted",
+    "eer": "where as many are accepted wrongly as rejected wrongly (equal error rate)",
+}
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """Two photos compared."""
+
+    photos: tuple[Path, Path]
+    similarity: float  # cosine, -1 to 1
+    same_picture: bool  # near-duplicates
+    verification: Verification | None
+    without: str | None  # why there are no thresholds
+
+    @property
+    def probability(self) -> float | None:
+        """That both show one whale, if that was as likely as not before looking."""
+        return None if self.verification is None else self.verification.probability(self.similarity)
+
+    @property
+    def accepted(self) -> dict[str, bool]:
+        """Whether the pair is accepted, by operating point."""
+        thresholds = {} if self.verification is None else self.verification.thresholds
+        return {name: self.similarity >= thresholds[name] for name in _POINTS if name in thresholds}
+
+
+def compare(model: Model, first: Path, second: Path) -> PairComparison:
+    """Compare two photos.
+
+    Raises:
+        FlukeprintError: one of them cannot be read.
+
+    """
+    encoded = encode_photos(model.encoder, [first, second], model.workers, max_pixels=model.limits.max_pixels)
+    if encoded.failed:
+        faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
+        raise FlukeprintError(f"photos cannot be compared: {faults}. Give two photos that can be read.")
+    one, other = encoded.vectors.astype(np.float64)
+    verification, without = read_thresholds(model.decision, model.provenance)
+    return PairComparison(
+        (first, second),
+        float(np.clip(one @ other, -1, 1)),
+        _same_picture([photo.record for photo in encoded.photos], model.limits),
+        verification,
+        without,
+    )
+
+
+def read_thresholds(decision: Path, provenance: Provenance) -> tuple[Verification | None, str | None]:
+    """Return the thresholds and the calibration of pairs, or why there are none."""
+    from flukeprint.scoring.pair_calibration import read_verification
+
+    content = read_json(decision) if decision.is_file() else {}
+    if "verification" not in content:
+        return None, f"{decision.name} has no thresholds for pairs of photos"
+    if not fitted_to(content, provenance):
+        return None, f"{decision.name} was fitted to other weights; run `dvc repro`"
+    try:
+        return read_verification(decision), None
+    except FlukeprintError as error:
+        return None, str(error)
+
+
+def _same_picture(records: list[PhotoRecord], limits: Limits) -> bool:
+    nothing = np.zeros(2, np.int64)
+    thumbnails = np.frombuffer(b"".join(record.thumbnail for record in records), np.uint8)
+    pairs = duplicate_pairs(
+        np.array([record.phash for record in records], np.uint64), nothing, nothing, ["", ""],
+        thumbnails.reshape(2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), limits.bits, limits.mse,
+    )  # fmt: skip
+    return len(pairs.i) > 0
+
+
+def as_text(found: PairComparison) -> str:
+    """Say what was found in words."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: PairComparison) -> Iterator[str]:
+    yield f"{shown(found.photos[0])}  and  {shown(found.photos[1])}"
+    if found.same_picture:
+        yield "  ! nearly the same picture: this says nothing about two sightings"
+    yield f"  similarity   {found.similarity:.3f}  (cosine, -1 to 1)"
+    if found.verification is None:
+        yield f"  no thresholds: {shown(found.without)}"
+    else:
+        yield f"  probability  {percent(found.probability)} that both show one whale, at even odds before looking"
+        for name, accepted in found.accepted.items():
+            verdict = "same" if accepted else "not the same"
+            threshold = found.verification.thresholds[name]
+            yield f"  {verdict:12} {_POINTS[name]}: from {threshold:.3f} on"
+    yield "People decide: a similarity is a hint, not a verdict. Compare the photos before an identity is recorded."
+
+
+def as_json(found: PairComparison) -> str:
+    """Return the comparison as a JSON object."""
+    thresholds = {} if found.verification is None else found.verification.thresholds
+    probability = found.probability
+    content = {
+        "photos": [str(path) for path in found.photos],
+        "similarity": round(found.similarity, 6),
+        "probability": None if probability is None else round(probability, 6),
+        "near_duplicates": found.same_picture,
+        "verdicts": {
+            name: {"threshold": thresholds[name], "same": accepted} for name, accepted in found.accepted.items()
+        },
+        "uncalibrated": found.without,
+    }
+    return json.dumps(content, indent=2, allow_nan=False)

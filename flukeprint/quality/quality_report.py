@@ -1,0 +1,209 @@
+"""The report as one HTML page that loads nothing, on screen and on paper. The same data gives the same bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from flukeprint.core.files import replacing_folder
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.pages.bar_charts import bar_chart, binned, counted
+from flukeprint.pages.templates import template
+from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets
+from flukeprint.quality.findings import Finding, as_csv
+
+if TYPE_CHECKING:
+    from flukeprint.core.params import ValidateParams
+    from flukeprint.quality.check import Checked
+
+_LARGE, _SMALL = (176, 118), (84, 56)  # px: side by side, and in crowds
+# Rules whose photos a person compares with one another.
+_COMPARED = ("conflicting_labels",)
+# With more photos than that, a rule's thumbnails are the recorded ones: grey, and less sharp.
+_CROWD = 1500
+
+
+def write_report(folder: Path, checked: Checked, params: ValidateParams, workers: int = 1) -> None:
+    """Write `folder`/index.html, which can be handed on alone, and `folder`/findings.csv with every case."""
+    page = render(checked, params, workers)
+    with replacing_folder(folder) as temporary:
+        (temporary / "index.html").write_text(page, encoding="utf-8")
+        (temporary / "findings.csv").write_text(as_csv(_failed(checked.findings)), encoding="utf-8")
+
+
+def render(checked: Checked, params: ValidateParams, workers: int = 1) -> str:
+    """Return the page."""
+    pictures = _Pictures.of(checked, params, workers)
+    failed = _failed(checked.findings)
+    return template(__file__, "quality_report.html.j2").render(
+        checked=checked,
+        folder=checked.inputs.folder.name,
+        errors=[finding for finding in failed if finding.level == "error"],
+        warnings=[finding for finding in failed if finding.level == "warning"],
+        failed=failed,
+        passed=[finding for finding in checked.findings if not finding.failed],
+        figures=_figures(checked),
+        charts=_charts(checked.frames) if "train" in checked.frames else [],
+        clusters=_conflicts(checked.frames) if "clusters" in checked.frames else [],
+        compared=_COMPARED,
+        pictures=pictures,
+    )
+
+
+def _failed(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the failed rules, errors first; of each level those with few cases first, which are read one by one."""
+    failed = (finding for finding in findings if finding.failed)
+    return sorted(failed, key=lambda finding: (finding.level, len(finding.cases)))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The thumbnails of all flagged photos, in two sizes."""
+
+    large: Sheets
+    small: Sheets
+    left_out: int  # flagged photos beyond validate.thumbnails
+
+    @classmethod
+    def of(cls, checked: Checked, params: ValidateParams, workers: int) -> _Pictures:
+        failed = _failed(checked.findings)
+        photos = _photos(checked.frames, {path for f in failed for case in f.cases for path in case.images})
+        large = _decoded(_flagged((f for f in failed if f.rule in _COMPARED), photos))[: params.thumbnails]
+        small: dict[str, PhotoToDraw] = {}
+        for finding in failed:
+            if finding.rule not in _COMPARED:
+                shown = _flagged([finding], photos)
+                # A crowd is drawn from the thumbnails recorded with the hashes: nothing is decoded once more.
+                small |= {photo.path: photo for photo in (shown if len(shown) > _CROWD else _decoded(shown))}
+        crowd = list(small.values())[: params.thumbnails - len(large)]
+        folder, most = checked.inputs.folder, params.max_pixels
+        return cls(
+            draw_sheets(folder, large, _LARGE, workers, most),
+            draw_sheets(folder, crowd, _SMALL, workers, most),
+            len(small) - len(crowd),
+        )
+
+    def css(self) -> Markup:
+        """Return the rules that give each sheet's cells their picture."""
+        lines = []
+        for prefix, sheets in (("l", self.large), ("s", self.small)):
+            width, height = sheets.cell
+            lines.append(f".{prefix}{{width:{width}px;height:{height}px}}")
+            lines += [f".{prefix}{n}{{background-image:url({image})}}" for n, image in enumerate(sheets.images)]
+        return Markup("\n".join(lines))  # noqa: S704 - numbers and base64 only
+
+    def tag(self, path: str, large: bool) -> Markup:
+        """Return the HTML of one thumbnail; an empty box says that there is none."""
+        sheets, prefix = (self.large, "l") if large else (self.small, "s")
+        place = sheets.places.get(path)
+        if place is None:
+            return Markup('<i class="t none {}" role="img" aria-label="{}">no picture</i>').format(prefix, path)
+        return Markup(
+            '<i class="t {} {}{}" style="background-position:-{}px -{}px" role="img" aria-label="{}"></i>'
+        ).format(prefix, prefix, place.sheet, place.x, place.y, path)
+
+
+def _photos(frames: dict[str, pd.DataFrame], paths: set[str]) -> dict[str, PhotoToDraw]:
+    """Return those of some photos that can be read, by path, with their recorded thumbnails."""
+    photos = {}
+    for frame in (frames[part] for part in ("train", "test") if part in frames):
+        readable = frame[frame["path"].isin(paths) & frame["width"].notna()]
+        columns = (readable[name] for name in ("path", "width", "height", "orientation", "thumbnail"))
+        for path, width, height, orientation, thumbnail in zip(*columns, strict=True):
+            size = (height, width) if orientation >= 5 else (width, height)
+            photos[path] = PhotoToDraw(path, size, thumbnail)
+    return photos
+
+
+def _flagged(findings: Iterable[Finding], photos: dict[str, PhotoToDraw]) -> list[PhotoToDraw]:
+    """Return the flagged photos that can be shown, each once."""
+    paths = dict.fromkeys(path for finding in findings for case in finding.cases for path in case.images)
+    return [photos[path] for path in paths if path in photos]
+
+
+def _decoded(photos: Iterable[PhotoToDraw]) -> list[PhotoToDraw]:
+    return [replace(photo, recorded=None) for photo in photos]
+
+
+# --- numbers and charts -----------------------------------------------------------------------------------
+
+
+def _figures(checked: Checked) -> list[tuple[str, str]]:
+    """Return the headline numbers as (number, what it counts)."""
+    names = {
+        "train_rows": "training photos",
+        "labels": "labels",
+        "new_whale_rows": "photos of new_whale",
+        "test_photos": "test photos",
+        "duplicate_clusters": "clusters of near-duplicates in train",
+        "conflicting_clusters": "of them with conflicting labels",
+        "test_photos_in_train": "test photos that are also in train",
+        "excluded_rows": "rows excluded by choice",
+    }
+    return [(f"{checked.metrics[key]:,}", name) for key, name in names.items() if key in checked.metrics]
+
+
+def _charts(frames: dict[str, pd.DataFrame]) -> list[Markup]:
+    train = frames["train"]
+    photos = pd.concat([train, frames["test"]], ignore_index=True).dropna(subset="width")
+    width, height = photos["width"].astype(float), photos["height"].astype(float)
+    per_label = train.loc[train["Id"] != NEW_WHALE, "Id"].value_counts()
+    modes = sorted(Counter(photos["mode"]).items(), key=lambda item: (-item[1], item[0]))
+    return [
+        bar_chart(
+            "Photos per individual", "photos (new_whale left out); bars count individuals", _per_label(per_label)
+        ),
+        bar_chart(
+            "Shorter side", "px, train and test", binned(photos["short_side"], [32, 64, 100, 200, 400, 800, 1600])
+        ),
+        bar_chart("Width / height", "train and test", binned(width / height, [0.8, 1.2, 1.6, 2, 2.4, 2.8, 3.2])),
+        bar_chart("File size", "kB, train and test", binned(photos["bytes"].astype(float) / 1000, _KILOBYTES)),
+        bar_chart("Mode", "train and test", modes[:8]),
+    ]
+
+
+_KILOBYTES = [1, 2, 5, 10, 50, 200, 1000]
+
+
+def _per_label(per_label: pd.Series) -> Sequence[tuple[str, int]]:
+    return counted((int(count) for count in per_label), 5, [10, 15, 20, 30, 50, 100])
+
+
+# --- clusters ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Member:
+    path: str
+    row: int
+    label: str
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    number: int
+    members: list[_Member]
+
+
+def _conflicts(frames: dict[str, pd.DataFrame]) -> list[_Cluster]:
+    """Return the clusters with conflicting labels, by number; members with the same label stand together."""
+    numbers = frames["clusters"].loc[frames["clusters"]["labels"] > 1, "cluster"]
+    train = frames["train"]
+    rows = train[train["cluster"].isin(numbers) & train["Id"].notna()]
+    return [
+        _Cluster(number, sorted(map(_Member, group["path"], group["row"], group["Id"]), key=_by_label))
+        for number, group in rows.groupby(rows["cluster"].astype(int))
+    ]
+
+
+def _by_label(member: _Member) -> Any:
+    return member.label, member.row

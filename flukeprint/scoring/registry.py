@@ -1,0 +1,141 @@
+"""Every scorer in one place: its name, its words, its features, how charts draw it, and whether it may be chosen.
+
+A scorer gives photos candidates among the individuals that were trained on; the derived ones answer with another
+scorer's candidates. To add one, add an entry here and what computes it in flukeprint/scoring/scorers.py. A name holds
+no digit: members' names do (`ensemble.members`), so that no member can be taken for a scorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CURVES = ("new_share", "cmc", "precision_recall", "reliability", "roc")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One scorer, or a row of the leaderboard that is derived from one."""
+
+    name: str
+    says: str  # what it does, in a few words, for readers of the report
+    style: int  # number of its line style in charts
+    curves: tuple[str, ...] = ()  # charts in which it has a line of its own
+    breakdown: bool = False  # whether the report breaks its figures down by groups of queries
+    features: tuple[str, ...] = ()  # of a candidate, which score fusion weighs; none: it has one score per candidate
+    photo_features: tuple[str, ...] = ()  # of the photo, which score fusion weighs into new_whale's score
+    choosable: bool = False  # whether it answers test photos and may be chosen for a submission
+    derived: bool = False  # a row of the leaderboard only: it has no candidates of its own
+
+
+ALL_NEW = "all_new"
+MOST_FREQUENT = "most_frequent"
+DUPLICATES = "duplicates"
+PRETRAINED_KNN = "pretrained_knn"
+ENSEMBLE = "ensemble"
+ENSEMBLE_CLASS = "ensemble_class"
+GALLERY_NEAREST = "gallery_nearest"
+GALLERY_CENTRE = "gallery_centre"
+GALLERY = "gallery"
+BLEND = "blend"
+BEST = "best"
+
+# Lowest first: the order of the leaderboard. Members stand before the ensemble.
+SCORERS: tuple[Scorer, ...] = (
+    Scorer(
+        name=ALL_NEW,
+        says="answers “new whale” for every photo",
+        style=0,
+        curves=("new_share",),
+        derived=True,
+    ),
+    Scorer(
+        name=MOST_FREQUENT,
+        says="names the individuals with the most photos, whatever the photo shows",
+        style=1,
+        curves=("cmc", "new_share"),
+    ),
+    Scorer(
+        name=DUPLICATES,
+        says="copies the label where another photo is nearly the same picture, else “new whale”",
+        style=2,
+        curves=CURVES,
+        breakdown=True,
+    ),
+    Scorer(
+        name=PRETRAINED_KNN,
+        says="finds similar photos with a network that was never trained on flukes",
+        style=3,
+        curves=CURVES,
+        breakdown=True,
+    ),
+    Scorer(
+        name=ENSEMBLE,
+        says="all members together, with the calibrated decision for new whales",
+        style=4,
+        curves=CURVES,
+        breakdown=True,
+        choosable=True,
+    ),
+    Scorer(
+        name=ENSEMBLE_CLASS,
+        says="the same, with “new whale” as one more class, as in the reference procedure",
+        style=5,
+        curves=("precision_recall", "reliability", "new_share"),
+        derived=True,
+    ),
+    Scorer(
+        name=GALLERY_NEAREST,
+        says="finds the individual with the most similar photo, by the trained networks",
+        style=8,
+        choosable=True,
+    ),
+    Scorer(
+        name=GALLERY_CENTRE,
+        says="finds the individual whose photos are most similar on average, by the trained networks",
+        style=8,
+        choosable=True,
+    ),
+    Scorer(
+        name=GALLERY,
+        says="both of these together, weighted; individuals can be added without training",
+        style=6,
+        curves=CURVES,
+        breakdown=True,
+        features=("nearest", "centre"),
+        photo_features=("none",),
+        choosable=True,
+    ),
+    Scorer(
+        name=BLEND,
+        says="the photo search and the ensemble's classes together, weighted",
+        style=7,
+        curves=CURVES,
+        breakdown=True,
+        features=("nearest", "centre", "head"),
+        photo_features=("head", "nearest_new_whale"),
+        choosable=True,
+    ),
+    Scorer(
+        name=BEST,
+        says="the scorer that calibration queries like best; labels of nearly the same pictures come first",
+        style=8,
+        derived=True,
+    ),
+)
+
+_BY_NAME = {scorer.name: scorer for scorer in SCORERS}
+CHOOSABLE = tuple(scorer.name for scorer in SCORERS if scorer.choosable)
+FUSED = tuple(scorer.name for scorer in SCORERS if scorer.features)
+
+
+def scorer_of(name: str) -> Scorer:
+    """Return a scorer by name; any other name is a member's."""
+    return _BY_NAME.get(name) or Scorer(name, "one network of the ensemble", style=8)
+
+
+def scorer_names(members: Sequence[str]) -> list[str]:
+    """Return every scorer of data/predictions/query.parquet, from the one that knows least upwards."""
+    own = [scorer.name for scorer in SCORERS if not scorer.derived]
+    place = own.index(ENSEMBLE)
+    return [*own[:place], *members, *own[place:]]

@@ -1,0 +1,371 @@
+"""The bundle: it computes what the project computes, and refuses whatever was changed in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from identify_project import NAMES, SIZE, make_project
+from quality_folder import texture
+
+from flukeprint.bundle.bundle_manifest import write_manifest
+from flukeprint.bundle.encoder import encode_photos
+from flukeprint.bundle.export import export_bundle
+from flukeprint.bundle.onnx_members import OPSET, export_onnx, onnx_member
+from flukeprint.bundle.opening import open_bundle, open_model
+from flukeprint.cli.main import main
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_json, write_json
+from flukeprint.core.paths import FINETUNED, METRICS, RAW
+from flukeprint.identify.answers import identify
+from flukeprint.retrieval.gallery_files import load_gallery
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    here = Path.cwd()
+    make_project(folder)
+    evaluation = {name: {"map5": 0.5, "map5_low": 0.4, "map5_high": 0.6} for name in ("gallery", "all_new")}
+    write_json(folder / METRICS / "evaluation.json", {**evaluation, "queries": 1234, "new_queries": 56})
+    os.chdir(folder)
+    try:
+        export_bundle(Path("bundle"))
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def bundle(project, tmp_path, monkeypatch) -> Path:
+    """A bundle on another machine: nothing of the project is there. It lies in the current folder."""
+    shutil.copytree(project / "bundle", tmp_path / "elsewhere" / "bundle")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return Path("bundle")
+
+
+def resigned(bundle: Path) -> None:
+    """Make the manifest fit again: whoever changes a bundle on purpose does that too."""
+    (bundle / "manifest.json").unlink()
+    write_manifest(bundle)
+
+
+def test_onnx_computes_what_torch_computes(project, monkeypatch):
+    import torch
+
+    from flukeprint.learning.backbones import load_finetuned
+    from flukeprint.learning.batches import PhotoScaler
+
+    photos = np.random.default_rng(0).integers(0, 256, (5, 3, *SIZE), dtype=np.uint8)
+    for member in ("m1", "m2"):
+        backbone, record = load_finetuned(project / FINETUNED / f"{member}.safetensors")
+        inputs = PhotoScaler(record.mean, record.std, torch.device("cpu"))(photos)
+        with torch.inference_mode():
+            expected = backbone.eval()(inputs).numpy(), backbone(inputs.flip(3)).numpy()
+        run = onnx_member((project / "bundle/members" / f"{member}.onnx").read_bytes(), member)
+        for number in (1, 2, 5):
+            found = run(photos[:number], 2)
+            for view in (0, 1):
+                assert np.abs(found[:, view] - expected[view][:number]).max() <= 1e-4
+
+
+def test_the_opset_is_fixed_and_two_exports_are_the_same(project, monkeypatch, tmp_path):
+    import onnx
+
+    monkeypatch.chdir(project)
+    export_bundle(tmp_path / "again")
+    assert read_json(tmp_path / "again/manifest.json") == read_json("bundle/manifest.json")
+    model = onnx.load("bundle/members/m1.onnx")
+    assert {opset.version for opset in model.opset_import if opset.domain == ""} == {OPSET}
+    assert str(Path(__file__).parents[2]).encode() not in Path("bundle/members/m1.onnx").read_bytes()
+    assert (tmp_path / "again/gallery.album").read_bytes() == Path("bundle/gallery.album").read_bytes()
+
+
+def test_a_bundle_answers_as_its_project_does(project, bundle, monkeypatch):
+    texture(50, (96, 64)).save("q.jpg")
+    photo = Path("q.jpg").absolute()
+    model = open_bundle(bundle)
+    [own] = identify(model, [photo], 5).answers
+    vector = encode_photos(model.encoder, [photo], 1).vectors
+    monkeypatch.chdir(project)
+    of_project = open_model(None, None)
+    [answer] = identify(of_project, [photo], 5).answers
+    assert np.abs(vector - encode_photos(of_project.encoder, [photo], 1).vectors).max() <= 1e-5
+    assert [one.id for one in own.match.candidates] == [one.id for one in answer.match.candidates]
+    for one, other in zip(own.match.candidates, answer.match.candidates, strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-4)
+    assert own.flags == answer.flags
+
+
+def test_it_identifies_on_a_machine_without_the_project_and_without_torch(project, bundle):
+    shutil.copy(project / RAW / "train" / NAMES[0], "copy.jpg")
+    code = (
+        "import sys; sys.modules['torch'] = None; from flukeprint.cli.main import main;"
+        "main(['identify', '--bundle', 'bundle', 'copy.jpg', '--format', 'json', '--html', 'page.html'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    [photo] = json.loads(found.stdout)["photos"]
+    assert photo["candidates"][0]["id"] == "w_a"
+    assert [same["photo"] for same in photo["near_duplicates"]] == [NAMES[0]]
+    assert Path("page.html").read_text().count("data:image/jpeg;base64,") == 1 + len(photo["candidates"])
+
+
+def test_enrolling_into_a_bundle_keeps_it_whole(bundle, capsys):
+    texture(90, (96, 64)).save("n.jpg")
+    main(["enroll", "n.jpg", "--id", "w_new", "--bundle", "bundle"])
+    assert "dvc repro" not in capsys.readouterr().out
+    main(["identify", "n.jpg", "--bundle", "bundle", "--format", "json"])
+    [photo] = json.loads(capsys.readouterr().out)["photos"]
+    assert photo["candidates"][0]["id"] == "w_new"
+    assert photo["near_duplicates"][0]["photo"] == "n.jpg"
+    assert len(load_gallery(bundle / "gallery")) == 13
+
+
+def test_the_card_says_what_it_is_for_how_good_it_is_and_who_decides(bundle):
+    card = (bundle / "README.md").read_text()
+    assert "People decide" in card
+    assert "1,234 photos" in card
+    assert "0.500 (0.400 to 0.600)" in card
+    assert "12 photos of 5 individuals" in card
+    assert "Not meant for" in card
+    assert "{" not in card
+
+
+def test_without_pictures_a_bundle_still_identifies(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    main(["export", str(tmp_path / "small"), "--without-pictures"])
+    assert not (tmp_path / "small/gallery.album").exists()
+    capsys.readouterr()
+    main(["identify", f"data/raw/train/{NAMES[0]}", "--bundle", str(tmp_path / "small"), "--format", "json"])
+    [photo] = json.loads(capsys.readouterr().out)["photos"]
+    assert photo["candidates"][0]["id"] == "w_a"
+    assert [same["photo"] for same in photo["near_duplicates"]] == [NAMES[0]]  # the very same file
+
+
+def test_a_folder_of_other_files_is_not_replaced(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(FlukeprintError, match="holds other files"):
+        export_bundle(tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.txt").exists()
+
+
+def test_a_bundle_with_enrolled_whales_is_not_replaced(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    bundle = tmp_path / "bundle"
+    shutil.copytree("bundle", bundle)
+    texture(90, (96, 64)).save(tmp_path / "n.jpg")
+    main(["enroll", str(tmp_path / "n.jpg"), "--id", "w_new", "--bundle", str(bundle)])
+    with pytest.raises(FlukeprintError, match=r"1 photo\(s\) that the new one lacks, such as n.jpg of w_new"):
+        export_bundle(bundle)
+    main(["gallery", "remove", "--id", "w_new", "--gallery", str(bundle / "gallery")])
+    export_bundle(bundle)
+    assert len(load_gallery(bundle / "gallery")) == 12
+
+
+def test_a_photo_enrolled_while_the_bundle_is_being_replaced_is_not_lost(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    bundle = tmp_path / "bundle"
+    shutil.copytree("bundle", bundle)
+    texture(90, (96, 64)).save(tmp_path / "n.jpg")
+
+    def enroll_meanwhile(source: Path, target: Path) -> None:
+        if not len(load_gallery(bundle / "gallery")) > 12:
+            main(["enroll", str(tmp_path / "n.jpg"), "--id", "w_new", "--bundle", str(bundle)])
+        export_onnx(source, target)
+
+    monkeypatch.setattr("flukeprint.bundle.export.export_onnx", enroll_meanwhile)
+    with pytest.raises(FlukeprintError, match=r"1 photo\(s\) that the new one lacks, such as n.jpg of w_new"):
+        export_bundle(bundle)
+    assert len(load_gallery(bundle / "gallery")) == 13
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "n.jpg"]
+
+
+def test_another_file_of_the_same_name_and_individual_counts_as_lost(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    bundle, catalogue = tmp_path / "bundle", tmp_path / "catalogue"
+    shutil.copytree("bundle", bundle)
+    shutil.copytree("models/gallery", catalogue)
+    for camera, where in ((90, ["--bundle", str(bundle)]), (91, ["--gallery", str(catalogue)])):
+        (tmp_path / str(camera)).mkdir()
+        texture(camera, (96, 64)).save(tmp_path / str(camera) / "IMG_1.jpg")
+        main(["enroll", str(tmp_path / str(camera) / "IMG_1.jpg"), "--id", "w_new", *where])
+    with pytest.raises(FlukeprintError, match="such as IMG_1.jpg of w_new.*rename one"):
+        export_bundle(bundle, catalogue)
+
+
+def test_a_folder_with_another_manifest_is_not_replaced(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "manifest.json").write_text("{}")
+    (site / "index.html").write_text("years of work")
+    with pytest.raises(FlukeprintError, match="holds other files"):
+        export_bundle(site)
+    assert (site / "index.html").exists()
+
+
+def test_escapes_in_a_foreign_decision_are_not_printed(bundle, capsys):
+    content = read_json(bundle / "decision.json")
+    write_json(bundle / "decision.json", content | {"scorers": {}, "without": {"gallery": "\x1b[2Jgone"}})
+    resigned(bundle)
+    texture(90, (96, 64)).save("n.jpg")
+    main(["identify", "n.jpg", "--bundle", "bundle"])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "gone" in printed
+
+
+# --- files from others ------------------------------------------------------------------------------------
+
+FILES = [
+    "README.md", "decision.json", "gallery.album", "manifest.json", "members/m1.onnx", "members/m2.safetensors",
+    "preprocessing.json", "gallery/gallery.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.95])
+def test_a_changed_byte_is_refused(bundle, name, place):
+    path = bundle / name
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(FlukeprintError, match=path.name.replace(".", r"\.")):
+        model = open_bundle(bundle)
+        model.gallery()
+        model.album()
+
+
+@pytest.mark.parametrize("name", ["vectors", "photos"])
+def test_a_changed_byte_in_the_gallerys_data_is_refused(bundle, name):
+    [path] = (bundle / "gallery").glob(f"{name}-*")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(FlukeprintError, match=f"{name}-.* was changed"):
+        open_bundle(bundle).gallery()
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "gallery.album", "members/m1.onnx", "members/m2.safetensors", "preprocessing.json"]
+)
+def test_a_missing_file_is_refused(bundle, name):
+    (bundle / name).unlink()
+    with pytest.raises(FlukeprintError, match="is missing"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["extra.py", "members/__init__.py", ".hidden", "gallery/more.npy", "sub/x.json"])
+def test_a_file_too_many_is_refused(bundle, name):
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_text("raise SystemExit")
+    with pytest.raises(FlukeprintError, match="does not belong to the bundle"):
+        open_bundle(bundle)
+
+
+def test_a_link_is_refused_even_to_the_right_content(bundle, tmp_path):
+    shutil.move(bundle / "README.md", tmp_path / "README.md")
+    (bundle / "README.md").symlink_to(tmp_path / "README.md")
+    with pytest.raises(FlukeprintError, match="no regular file"):
+        open_bundle(bundle)
+
+
+class Pwned:
+    """A pickle of this makes a file where it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("members/m1.safetensors", "no safetensors file"),
+        ("members/m1.onnx", "no ONNX network"),
+        ("preprocessing.json", "not valid JSON"),
+        ("decision.json", "not valid JSON"),
+    ],
+)
+def test_a_pickle_under_another_name_is_refused_and_not_loaded(bundle, name, message):
+    (bundle / name).write_bytes(pickle.dumps(Pwned()))
+    resigned(bundle)
+    with pytest.raises(FlukeprintError, match=message):
+        open_bundle(bundle)
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["../../outside.json", "/etc/passwd", "members/../../x.onnx", "members/a b.onnx"])
+def test_a_path_in_the_manifest_is_refused(bundle, name):
+    manifest = read_json(bundle / "manifest.json")
+    del manifest["sha256"]
+    manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    write_json(bundle / "manifest.json", {**manifest, "sha256": hashlib.sha256(canonical.encode()).hexdigest()})
+    with pytest.raises(FlukeprintError, match=r"manifest.json is not a bundle's"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("preprocessing.json", {"members": ["../../m1"]}, "members"),
+        ("preprocessing.json", {"members": ["m9"]}, "m9.safetensors is missing"),
+        ("preprocessing.json", {"size": [100000, 100000]}, "size"),
+        ("preprocessing.json", {"size": [64, 64]}, "the weights were made for"),
+        ("preprocessing.json", {"code": "x"}, "code"),
+        ("decision.json", {"scorers": {"gallery": {"other": 1}}}, "no decision of ours"),
+        ("decision.json", {"verification": {"thresholds": {}}}, "no decision of ours"),
+        ("decision.json", {"scorers": []}, "no decision of ours"),
+        ("decision.json", {"without": {"gallery": 1}}, "no decision of ours"),
+        (
+            "decision.json",
+            {"verification": {"thresholds": {}, "slope": "steep", "intercept": 0.0}},
+            "no decision of ours",
+        ),
+    ],
+)
+def test_content_that_does_not_fit_is_refused(bundle, name, content, message):
+    write_json(bundle / name, read_json(bundle / name) | content)
+    resigned(bundle)
+    with pytest.raises(FlukeprintError, match=message):
+        open_bundle(bundle)
+
+
+def test_an_onnx_that_names_another_file_does_not_read_it(bundle):
+    from onnx import TensorProto, helper
+
+    Path("secret.bin").write_bytes(np.ones(64, np.float32).tobytes())
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[64], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret.bin")
+    nodes = [helper.make_node("Cast", ["photos"], ["x"], to=1), helper.make_node("Add", ["x", "w"], ["embedding"])]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("photos", TensorProto.UINT8, [64])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [64])], [tensor],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    (bundle / "members/m1.onnx").write_bytes(model.SerializeToString())
+    resigned(bundle)
+    with pytest.raises(FlukeprintError, match="names another file for its weights"):
+        open_bundle(bundle)
+
+
+def test_an_onnx_with_other_inputs_is_refused(bundle):
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    with pytest.raises(FlukeprintError, match="expected uint8 photos"):
+        onnx_member(model.SerializeToString(), "m1.onnx")

@@ -1,0 +1,126 @@
+import errno
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from flukeprint.core.console import exit_cleanly
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import (
+    read_json,
+    read_npy,
+    read_safetensors,
+    replacing,
+    replacing_folder,
+    write_frame,
+    write_json,
+    write_npy,
+    write_safetensors,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path):
+    folder = tmp_path / "out"
+    with replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("old")
+    with pytest.raises(RuntimeError), replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("new")
+        raise RuntimeError
+    assert (folder / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_full_disk_ends_with_a_message_and_nothing_half_written(tmp_path, monkeypatch):
+    def write_on_a_full_disk():
+        def refuse(*arguments, **options):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "a.npy"))
+
+        monkeypatch.setattr(np, "save", refuse)
+        write_npy(tmp_path / "a.npy", np.zeros(3))
+
+    with pytest.raises(SystemExit) as stop:
+        exit_cleanly(write_on_a_full_disk)
+    assert "no space left on the disk" in str(stop.value)
+    assert not os.listdir(tmp_path)
+
+
+def test_other_os_errors_and_defects_keep_their_traceback():
+    def missing():
+        raise FileNotFoundError(2, "gone")
+
+    with pytest.raises(FileNotFoundError):
+        exit_cleanly(missing)
+
+
+def test_impossible_names_end_with_a_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, message in (
+        (tmp_path / "file" / "a.json", "as if it were a folder"),
+        (tmp_path / ("n" * 300), "too long"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            exit_cleanly(lambda path=path: write_json(path, {}))
+
+
+def test_whoever_closes_the_pipe_gets_no_traceback():
+    code = "from flukeprint.core.console import exit_cleanly; exit_cleanly(lambda: print('line\\n' * 100_000))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(5)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+def test_user_errors_exit_with_a_message():
+    def refuse():
+        raise FlukeprintError("train.lr is 'abc'")
+
+    with pytest.raises(SystemExit, match="error: train.lr is 'abc'"):
+        exit_cleanly(refuse)
+
+
+def test_same_content_same_bytes(tmp_path):
+    table = pd.DataFrame({"Image": ["a.jpg", "b.jpg"], "Id": ["w", "v"]})
+    tensors = {"b": torch.arange(4.0), "a": torch.ones(2, 2)}
+    for name in ("first", "second"):
+        write_frame(tmp_path / f"{name}.parquet", table)
+        write_safetensors(tmp_path / f"{name}.safetensors", tensors, {"x": 1, "labels": ["b", "a"]})
+        write_json(tmp_path / f"{name}.json", {"b": 1, "a": 2})
+        tensors = dict(reversed(tensors.items()))
+    for kind in ("parquet", "safetensors", "json"):
+        assert (tmp_path / f"first.{kind}").read_bytes() == (tmp_path / f"second.{kind}").read_bytes()
+
+
+def test_safetensors_round_trip_and_refusals(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, {"a": torch.ones(2, 3).T}, {"labels": ["ä"]})
+    tensors, metadata = read_safetensors(path)
+    assert torch.equal(tensors["a"], torch.ones(3, 2))
+    assert metadata == {"labels": ["ä"]}
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(FlukeprintError, match="not a readable safetensors file"):
+        read_safetensors(path)
+    with pytest.raises(FlukeprintError, match=r"b\.safetensors is missing"):
+        read_safetensors(tmp_path / "b.safetensors")
+
+
+def test_arrays_of_objects_are_never_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(FlukeprintError, match="not a readable"):
+        read_npy(tmp_path / "a.npy")

@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import check_params, load_params
+
+PARAMS = yaml.safe_load(Path("params.yaml").read_text())
+
+
+def changed(key: str, value: object) -> dict:
+    """Return a copy of params.yaml's content with one dotted key changed (or added)."""
+    content = yaml.safe_load(yaml.safe_dump(PARAMS))
+    *path, last = key.split(".")
+    section = content
+    for part in path:
+        section = section[part]
+    section[last] = value
+    return content
+
+
+def test_committed_params_are_valid():
+    assert check_params(PARAMS).active.source == "sample"
+
+
+def test_reference_values_of_the_report():
+    params = check_params(PARAMS)
+    for name in ("kaggle", "folder"):
+        profile = params.profiles[name]
+        assert (profile.backbone.name, profile.backbone.weights, profile.size) == ("resnet18", "imagenet", (224, 224))
+        assert set(profile.epochs.model_dump().values()) == {20}
+    for loop in (params.train, params.full_head):
+        assert (loop.optimizer, loop.lr, loop.batch_size, loop.step_size, loop.gamma) == ("adam", 0.01, 64, 3, 0.1)
+    select = params.select
+    assert (select.threshold, select.new_whale, select.drop) == (15, 18, ["496b52ff.jpg"])
+    assert (select.valid_share.small, select.valid_share.full) == (0.25, 0.2)
+    assert len(params.ensemble.members) == 9
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.lr", "abc", "train.lr: is 'abc', expected a number"),
+        ("train.lr", -0.1, "train.lr: is -0.1, expected greater than 0"),
+        ("train.lr", float("nan"), "train.lr: is nan"),
+        ("train.lr", True, "train.lr: is True, expected a number"),
+        ("train.lrr", 1, "train.lrr: there is no such key"),
+        ("train.batch_size", 1.5, "train.batch_size: is 1.5"),
+        ("profiles.sample.epochs.train", -1, "profiles.sample.epochs.train: is -1"),
+        ("profiles.sample.image_size", [32], "profiles.sample.image_size"),
+        ("profiles.folder.path", None, "source 'folder' needs one"),
+        ("recipe", "mine", "recipe is 'mine', expected one of ['metric', 'reference']"),
+        ("recipes.metric.finetune.lr", "abc", "recipes.metric.finetune.lr: is 'abc', expected a number"),
+        ("recipes.metric.finetune.lrr", 1, "recipes.metric.finetune.lrr: there is no such key"),
+        ("recipes.metric.train", {}, "recipes.metric.train: there is no such key"),
+        ("finetune.mirrored_ids", True, "objective is cross_entropy, which has no embedding head and no mirrored_ids"),
+        ("finetune.pairs", {**PARAMS["finetune"]["pairs"], "sampler": "per_class", "per_class": 5}, "a multiple of"),
+        ("profile", "mine", "profile is 'mine', expected one of ['folder', 'kaggle', 'sample']"),
+        ("ensemble.members", [], "ensemble.members"),
+        ("ensemble.members", ["a", "a"], "a name twice"),
+        ("ensemble.members", ["m1", "ensemble"], "['ensemble']: a name without a digit is a scorer's"),
+        ("ensemble.members", ["m1", "pretrained"], "['pretrained']: a name without a digit is a scorer's"),
+        ("ensemble.members", ["../a"], "ensemble.members.0: is '../a'"),
+        ("select.holdout", 1.0, "select.holdout: is 1.0"),
+        ("select.protocol", "kaggle", "select.protocol: is 'kaggle', expected 'grouped' or 'mlebench'"),
+        ("submit.decision", "first", "submit.decision: is 'first', expected 'class', 'calibrated' or 'best'"),
+        ("runtime.precision", "fp8", "runtime.precision: is 'fp8', expected 'auto', 'fp32' or 'bf16'"),
+    ],
+)
+def test_bad_values_are_refused_with_key_value_and_expectation(key, value, expected):
+    with pytest.raises(FlukeprintError) as error:
+        check_params(changed(key, value))
+    assert expected in str(error.value)
+
+
+def test_every_fault_is_named_at_once():
+    content = changed("train.lr", "abc") | {"seed": -1}
+    with pytest.raises(FlukeprintError, match=r"(?s)seed: is -1.*train\.lr: is 'abc'"):
+        check_params(content)
+
+
+def test_scientific_notation_is_a_number_as_for_dvc():
+    assert check_params(changed("train.lr", "1e-3")).train.lr == 0.001
+
+
+def test_a_stage_sees_only_the_keys_that_it_declares():
+    params = load_params(["train.lr", "profiles.*.epochs.train"])
+    assert params.train.lr == 0.01
+    assert params.active.epochs.train == PARAMS["profiles"]["sample"]["epochs"]["train"]
+    assert params.runtime.threads >= 1
+    for read in (lambda: params.train.gamma, lambda: params.active.epochs.finetune, lambda: params.seed):
+        with pytest.raises(AttributeError, match="not among the KEYS of this stage"):
+            read()
+
+
+def test_missing_file_and_bad_yaml_are_clear(tmp_path):
+    with pytest.raises(FlukeprintError, match="Run from the project's root"):
+        load_params(["seed"], tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [1")
+    with pytest.raises(FlukeprintError, match="not valid YAML"):
+        load_params(["seed"], tmp_path / "params.yaml")
+
+
+def test_a_recipe_replaces_single_values_also_in_nested_sections():
+    content = changed("recipe", "metric")
+    content["recipes"]["metric"]["finetune"] = {"objective": "arcface", "schedule": {"warm_up": 0.25}}
+    reference, metric = check_params(PARAMS).finetune, check_params(content).finetune
+    assert (metric.objective, metric.schedule.warm_up) == ("arcface", 0.25)
+    expected = reference.model_dump() | {"objective": "arcface"}
+    expected["schedule"] |= {"warm_up": 0.25}
+    assert metric.model_dump() == expected
+
+
+def test_a_recipe_can_also_take_a_value_away():
+    content = changed("recipe", "metric")
+    content["finetune"]["epochs"] = 5
+    content["recipes"]["metric"]["finetune"] = {"epochs": None}
+    assert check_params(content).finetune.epochs is None
+
+
+def test_calibrated_answers_need_photos_that_are_set_aside():
+    content = changed("select.holdout", 0)
+    assert check_params(content).submit.decision == "class"
+    content["submit"]["decision"] = "calibrated"
+    with pytest.raises(FlukeprintError, match=r"submit.decision: is 'calibrated'.*select.holdout is 0"):
+        check_params(content)
+
+
+def test_on_is_a_word_also_for_yaml_1_1():
+    """params.yaml quotes the key, but whoever writes the file anew, DVC among them, may not."""
+    assert PARAMS["finetune"]["on"] == "small"
+    content = changed("seed", 0)
+    content["finetune"] = {True if key == "on" else key: value for key, value in content["finetune"].items()}
+    assert check_params(content).finetune.on == "small"
+
+
+def test_a_stage_declares_a_section_with_its_recipe():
+    with pytest.raises(AttributeError, match="KEYS name the sections"):
+        load_params(["finetune"])

@@ -1,0 +1,74 @@
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.sources import _unpack, fetch_folder, fetch_kaggle
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    for part in ("train", "test"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / f"{part}.jpg").write_bytes(b"photo")
+    for table in ("train.csv", "sample_submission.csv"):
+        (folder / table).write_text("Image,Id\n")
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def test_a_folder_is_copied_and_old_photos_go(source, tmp_path):
+    target = tmp_path / "raw"
+    fetch_folder(target, source)
+    (source / "train/train.jpg").rename(source / "train/other.jpg")
+    fetch_folder(target, source)
+    files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
+    assert files == ["sample_submission.csv", "test/test.jpg", "train.csv", "train/other.jpg"]
+    (target / "test/test.jpg").write_bytes(b"changed")
+    assert (source / "test/test.jpg").read_bytes() == b"photo"
+
+
+@pytest.mark.parametrize("missing", ["train.csv", "sample_submission.csv", "train", "test"])
+def test_an_incomplete_folder_is_refused_and_what_was_there_stays(source, tmp_path, missing):
+    target = tmp_path / "raw"
+    fetch_folder(target, source)
+    path = source / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(FlukeprintError, match=rf"has no {missing}.*Kaggle's layout is"):
+        fetch_folder(target, source)
+    assert (target / "train/train.jpg").exists()
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FlukeprintError, match=r"'nowhere', but there is no such folder"):
+        fetch_folder(tmp_path / "raw", Path("nowhere"))
+
+
+def test_kaggle_without_credentials_names_the_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(FlukeprintError) as error:
+        fetch_kaggle(tmp_path / "raw", "whales")
+    for part in ("KAGGLE_API_TOKEN", "kaggle.json", "kaggle.com/settings", "whales/rules", "data/incoming"):
+        assert part in str(error.value)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_kaggle_without_client_or_network_names_the_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
+    monkeypatch.setitem(__import__("sys").modules, "kaggle.api.kaggle_api_extended", None)
+    with pytest.raises(FlukeprintError, match=r"client is not installed.*Two ways out"):
+        fetch_kaggle(tmp_path / "raw", "whales")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("../escaped.txt", "out")
+    with pytest.raises(FlukeprintError, match="leads out of its folder"):
+        _unpack(tmp_path / "a.zip", tmp_path / "inside")
+    assert not (tmp_path / "escaped.txt").exists()

@@ -1,0 +1,255 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import SelectParams
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.splits import (
+    assign_splits,
+    class_labels,
+    mlebench_test,
+    often_seen,
+    selection_counts,
+    small_set,
+    true_labels,
+)
+
+LABEL_FILE = Path(__file__).parents[3] / "shared/playground/train_labels_full.csv"
+SHIP = "496b52ff.jpg"
+
+
+def select_params(**changes) -> SelectParams:
+    values = {
+        "threshold": 15,
+        "new_whale": 18,
+        "drop": [SHIP],
+        "protocol": "grouped",
+        "holdout": 0.25,
+        "validation": "grouped",
+        "valid_share": {"small": 0.25, "full": 0.2},
+    }
+    return SelectParams.model_validate(values | changes)
+
+
+def table_of(labels: list[str], clusters: list[int] | None = None) -> pd.DataFrame:
+    images = [f"{number:08x}.jpg" for number in range(len(labels))]
+    return pd.DataFrame(
+        {"Image": images, "Id": labels, "cluster": clusters or range(len(labels)), "row": range(len(labels))}
+    )
+
+
+def long_tail(seed: int = 0) -> pd.DataFrame:
+    """Return a shuffled table: 3 frequent individuals, 40 with two to six photos, 40 singles, 40 new whales."""
+    generator = np.random.default_rng(seed)
+    counts = [20, 18, 17, *generator.integers(2, 7, 40), *[1] * 40]
+    labels = [f"w_{number:07x}" for number, count in enumerate(counts) for _ in range(count)] + [NEW_WHALE] * 40
+    labels = [labels[index] for index in generator.permutation(len(labels))]
+    clusters = list(range(len(labels)))
+    for _ in range(30):
+        first, second = generator.integers(0, len(labels), 2)
+        clusters[first] = clusters[second]
+    return table_of(labels, clusters)
+
+
+@pytest.mark.skipif(not LABEL_FILE.exists(), reason="the competition's label file is not here")
+def test_counts_of_the_report_on_the_real_label_file():
+    table = pd.read_csv(LABEL_FILE)
+    table = table.assign(cluster=range(len(table)), row=range(len(table)))
+    counts = selection_counts(table, select_params())
+    expected = {
+        "rows": 9850, "labels": 4251, "new_whale_rows": 810, "labels_with_1": 2220, "labels_with_2": 1034,
+        "labels_with_3": 492, "small_ids": 24, "small_rows_over_threshold": 481, "small_rows": 498,
+        "small_classes": 25, "full_rows": 9849, "full_classes": 4251, "dropped_rows": 1,
+    }  # fmt: skip
+    assert counts == expected
+    small = small_set(table, select_params())
+    assert SHIP not in set(small["Image"])
+    new = table.loc[table["Id"] == NEW_WHALE, "Image"].head(18)
+    assert small["Image"].tail(18).tolist() == new.tolist()
+
+
+def test_small_set_takes_ids_over_the_threshold_and_the_first_new_whales():
+    table = table_of(["a"] * 4 + [NEW_WHALE] * 3 + ["b"] * 3 + ["c"] * 2)
+    small = small_set(table, select_params(threshold=2, new_whale=2, drop=["00000000.jpg"]))
+    assert small["Id"].tolist() == ["a"] * 3 + ["b"] * 3 + [NEW_WHALE] * 2
+    assert small["Image"].tail(2).tolist() == ["00000004.jpg", "00000005.jpg"]
+
+
+def test_fewer_than_two_classes_is_refused():
+    with pytest.raises(FlukeprintError, match=r"1 class.*select\.threshold is 15.*a: 16, b: 3.*Lower"):
+        small_set(table_of(["a"] * 16 + ["b"] * 3), select_params())
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), holdout=st.sampled_from([0.1, 0.25, 0.4]))
+def test_splits_keep_the_protocol(seed, holdout):
+    table = long_tail(seed)
+    params = select_params(holdout=holdout)
+    small, full = assign_splits(table, params, 0.325, seed)
+    assert_protocol(small, full)
+
+
+def assert_protocol(small: pd.DataFrame, full: pd.DataFrame) -> None:
+    """Recognise the splits anew, from the tables alone."""
+    aside = full[full["split"].isin(["query", "calibration"])]
+    # No cluster of near-duplicates straddles two splits, and none with two labels is asked for.
+    assert (full.groupby("cluster")["split"].agg(set).map(len) == 1).all()
+    assert_known_or_held_out(aside, full)
+    # Query and calibration share no individual.
+    assert not set(aside.loc[aside["split"] == "query", "Id"]) & set(
+        aside.loc[(aside["split"] == "calibration") & (aside["Id"] != NEW_WHALE), "Id"]
+    )
+    assert_apart(small, full)
+
+
+def assert_known_or_held_out(aside: pd.DataFrame, full: pd.DataFrame) -> None:
+    """Every individual is either known, with a training photo in another cluster, or wholly held out."""
+    trained = full[full["split"].isin(["train", "valid"])]
+    assert (full[full["cluster"].isin(aside["cluster"])].groupby("cluster")["Id"].agg(set).map(len) == 1).all()
+    for label, group in aside[aside["Id"] != NEW_WHALE].groupby("Id"):
+        kept = trained[trained["Id"] == label]
+        held_out = kept.empty and len(group) == (full["Id"] == label).sum()
+        known = not kept.empty and len(set(group["cluster"])) == 1 and not set(kept["cluster"]) & set(group["cluster"])
+        assert known or held_out, label
+
+
+def assert_apart(small: pd.DataFrame, full: pd.DataFrame) -> None:
+    """What is set aside is so in both sets, and validation asks only for labels that training has."""
+    aside = full[full["split"].isin(["query", "calibration"])]
+    assert not set(small.loc[small["split"].isin(["train", "valid"]), "Image"]) & set(aside["Image"])
+    for table in (small, full):
+        assert set(table.loc[table["split"] == "valid", "Id"]) <= set(table.loc[table["split"] == "train", "Id"])
+
+
+def test_the_recogniser_sees_a_straddling_cluster_and_a_half_held_out_individual():
+    params = select_params()
+    small, full = assign_splits(long_tail(), params, 0.325, 0)
+    assert_protocol(small, full)
+    query = full.index[full["split"] == "query"][0]
+    straddling = full.assign(cluster=full["cluster"].where(full.index != query, full["cluster"].iloc[-1]))
+    one = full["Id"].value_counts().index[0]
+    taken = full.assign(split=full["split"].where(full["Id"] != one, "query"))
+    taken.loc[taken.index[taken["Id"] == one][0], "split"] = "train"
+    for table in (straddling, taken):
+        with pytest.raises(AssertionError):
+            assert_protocol(small, table)
+
+
+def recipe_of_mlebench(labels: list[str]) -> list[str]:
+    """Follow MLE-bench's recipe in the words of its description, on a plain list."""
+    splits = ["undecided"] * len(labels)
+    generator = np.random.default_rng(0)
+    for label in dict.fromkeys(labels):
+        rows = pd.DataFrame({"row": [row for row, other in enumerate(labels) if other == label]})
+        if len(rows) == 1:
+            splits[rows["row"][0]] = str(generator.choice(["train", "test"], replace=False, p=[0.9, 0.1]))
+        else:
+            first, second = rows.sample(2, random_state=0)["row"]
+            splits[first], splits[second] = "train", "test"
+    left = [row for row, split in enumerate(splits) if split == "undecided"]
+    for split, rows in zip(("train", "test"), train_test_split(left, test_size=0.1, random_state=0), strict=True):
+        for row in rows:
+            splits[row] = split
+    return splits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mlebench_tests_on_what_its_recipe_says(seed):
+    table = long_tail(seed)
+    expected = [split == "test" for split in recipe_of_mlebench(table["Id"].tolist())]
+    assert mlebench_test(table).tolist() == expected
+
+
+@pytest.mark.skipif(not LABEL_FILE.exists(), reason="the competition's label file is not here")
+@pytest.mark.parametrize("holdout", [0.0, 0.25])
+def test_mlebench_has_its_published_sizes_on_the_real_label_file(holdout):
+    table = pd.read_csv(LABEL_FILE)
+    table = table.assign(cluster=range(len(table)), row=range(len(table)))
+    is_test = mlebench_test(table)
+    assert ((~is_test).sum(), is_test.sum()) == (7240, 2610)
+    small, full = assign_splits(table, select_params(protocol="mlebench", holdout=holdout), 0.325, 0)
+    queries = full[full["split"] == "query"]
+    assert set(queries["Image"]) == set(table.loc[is_test, "Image"])
+    # The ship is one of them, so no photo is dropped.
+    assert SHIP in set(queries["Image"])
+    assert len(full) == 9850
+    # Calibration takes its photos from the 7,240, and no individual that a query asks for.
+    assert true_labels(queries, class_labels(full)).count(NEW_WHALE) == 298
+    assert small.loc[small["Id"] != NEW_WHALE, "Id"].nunique() == 13
+    assert ((full["split"] == "calibration").sum() > 0) == (holdout > 0)
+    assert_mlebench(small, full)
+
+
+def assert_mlebench(small: pd.DataFrame, full: pd.DataFrame) -> None:
+    """Recognise what our calibration queries promise beside MLE-bench's own queries, which ignore near-duplicates."""
+    query, calibration = (full[full["split"] == split] for split in ("query", "calibration"))
+    others = full[full["split"] != "calibration"]
+    assert not set(calibration["cluster"]) & set(others["cluster"])
+    assert_known_or_held_out(calibration, full)
+    known = set(class_labels(full))
+    held_out = set(calibration["Id"]) - known - {NEW_WHALE}
+    assert not held_out & set(query["Id"])
+    assert_apart(small, full)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), holdout=st.sampled_from([0.1, 0.25, 0.4]))
+def test_calibration_beside_mlebench_keeps_the_protocol(seed, holdout):
+    table = long_tail(seed)
+    params = select_params(protocol="mlebench", holdout=holdout, threshold=10)
+    small, full = assign_splits(table, params, 0.325, seed)
+    assert_mlebench(small, full)
+    plain = table[~mlebench_test(table)]
+    # Whose queries are new is as MLE-bench has it: calibration changes no right answer.
+    queries = full[full["split"] == "query"]
+    assert true_labels(queries, class_labels(full)) == true_labels(queries, set(plain["Id"]))
+
+
+def test_new_queries_are_about_the_declared_share():
+    table = long_tail()
+    params = select_params()
+    _, full = assign_splits(table, params, 0.325, 0)
+    for split in ("query", "calibration"):
+        asked = full[full["split"] == split]
+        truth = true_labels(asked, class_labels(full))
+        assert truth.count(NEW_WHALE) / len(truth) == pytest.approx(0.325, abs=0.12)
+
+
+def test_no_holdout_trains_on_everything():
+    table = long_tail()
+    params = select_params(holdout=0.0)
+    _, full = assign_splits(table, params, 0.325, 0)
+    assert set(full["split"]) == {"train", "valid"}
+    assert len(class_labels(full)) == full["Id"].nunique()
+
+
+def test_random_validation_takes_the_share_exactly():
+    table = long_tail()
+    params = select_params(holdout=0.0, validation="random")
+    small, full = assign_splits(table, params, 0.325, 0)
+    assert (small["split"] == "valid").sum() == round(0.25 * len(small))
+    assert (full["split"] == "valid").sum() == round(0.2 * len(full))
+
+
+def test_another_seed_chooses_other_queries():
+    table, params = long_tail(), select_params()
+    chosen = [
+        set(full.loc[full["split"] == "query", "Image"])
+        for seed in (0, 0, 1)
+        for _, full in [assign_splits(table, params, 0.325, seed)]
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_often_seen_counts_only_photos_that_are_trained_on():
+    table = pd.DataFrame(
+        {"Id": ["a", "a", "a", "b", "b", "c"], "split": ["train", "valid", "query", "train", "query", "train"]}
+    )
+    assert often_seen(table, 1)["Id"].unique().tolist() == ["a", "b", "c"]
+    assert often_seen(table, 2)["Id"].tolist() == ["a", "a", "a"]

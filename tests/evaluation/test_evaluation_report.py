@@ -1,0 +1,310 @@
+"""The stage on a small generated project, and its page: complete, deterministic, loading nothing, safe."""
+
+import base64
+import html.parser
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bench.evaluation import generate
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import write_json
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.evaluation import words
+from flukeprint.evaluation.leaderboard import build_leaderboard
+from flukeprint.evaluation.pictures import Pictures
+from flukeprint.evaluation.results import results_text
+from flukeprint.pages.line_charts import Axis, Line, line_chart, nice_high, whisker
+from flukeprint.scoring.registry import CHOOSABLE
+
+ROOT = Path(__file__).parents[2]
+MEMBERS = ["m1", "m2"]
+OUTPUTS = ("metrics/evaluation.json", "metrics/members.json", "metrics/breakdowns.json")
+REPORT = "reports/evaluation/index.html"
+# What calibrate writes where there is nothing to calibrate with.
+UNDECIDED = {
+    "share": 0.325,
+    "scorers": {},
+    "mixtures": {},
+    "without": {},
+    "best": {"scorer": None, "map5": {}, "folds": 0},
+    "duplicates": {"photos": 0, "agreeing": 0, "probability": 0.5},
+    "verification": {"without": "no pairs"},
+}
+HOSTILE = "<script>alert('x')</script>&\".jpg"
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    generate(folder, 45, 30, MEMBERS)
+    evaluate(folder)
+    return folder
+
+
+def evaluate(folder: Path) -> None:
+    """Run the stage in a process of its own, as DVC does."""
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONHASHSEED": "random"}
+    subprocess.run([sys.executable, "-m", "stages.evaluate"], cwd=folder, env=environment, check=True)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    files = [path for part in ("metrics", "reports") for path in (folder / part).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_metrics_are_flat_with_the_members_apart(generated):
+    evaluation, members, breakdowns = (json.loads((generated / name).read_text()) for name in OUTPUTS)
+    assert evaluation["queries"] == 45
+    assert evaluation["new_queries"] == 15
+    results = {key for key, value in evaluation.items() if isinstance(value, dict)}
+    assert results == {
+        "all_new", "most_frequent", "duplicates", "pretrained_knn", *CHOOSABLE, "ensemble_class", "best",
+    }  # fmt: skip
+    assert set(members) == set(MEMBERS)
+    for row in [*(evaluation[name] for name in results), *members.values()]:
+        assert all(isinstance(value, float | int) for value in row.values())
+        assert {"map5", "map5_low", "map5_high", "map5_plain", "top1", "known_top1", "known_top5", "new_top1"} <= set(
+            row
+        )
+        assert row["map5_low"] <= row["map5"] <= row["map5_high"]
+    assert evaluation["all_new"]["map5"] == 0.325
+    assert set(breakdowns) == {"photos_per_id", "colour", "shorter_side", "near_duplicates"}
+
+
+def test_the_same_inputs_give_the_same_bytes(generated):
+    first = outputs(generated)
+    assert {REPORT, "reports/evaluation/queries.csv", "metrics/curves/cmc/ensemble.json"} <= set(first)
+    evaluate(generated)
+    assert outputs(generated) == first
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would load, run, or follow; and the texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.ids, self.texts = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        named = dict(attrs)
+        self.links += [named[key] for key in ("src", "href", "action", "data", "srcset") if key in named]
+        self.ids += [named["id"]] if "id" in named else []
+        assert not any(key.startswith("on") for key in named)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_the_page_loads_nothing(generated):
+    text = (generated / REPORT).read_text()
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
+    assert page.links
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert all(url.startswith("data:image/jpeg;base64,") for url in re.findall(r"url\(([^)]*)\)", text))
+    assert "@import" not in text
+    assert "default-src 'none'" in text
+
+
+def test_the_page_has_every_part(generated):
+    text = (generated / REPORT).read_text()
+    page = Page(text)
+    assert {
+        "leaderboard",
+        "curves",
+        "pairs",
+        "whom",
+        "examples",
+        "training",
+        "asked",
+        "lot",
+        "right",
+        "new_wrong",
+    } <= set(page.ids)
+    said = " ".join("".join(page.texts).split())
+    for title, _ in words.CURVES.values():
+        assert title in said
+    for _, title, explained in words.RANKING + words.OPEN_SET + words.CALIBRATION:
+        assert title in said
+        assert explained in said
+    for phrase in (
+        "People decide.",
+        "Of 100 photos of whales that it knows, ",
+        "full fine-tuning: loss",
+        *words.SIMILARITIES.values(),
+    ):
+        assert phrase in said
+    # Each thumbnail is on a sheet that the style sheet has.
+    sheets = set(re.findall(r'class="t t(\d+)"', text))
+    assert sheets
+    assert all(f".t{number}{{background-image" in text for number in sheets)
+
+
+def test_lists_without_a_query_are_named_at_the_end(tmp_path):
+    generate(tmp_path, 30, 20, ["m1"])
+    table = pd.read_parquet(tmp_path / "data/predictions/query.parquet")
+    table[table["truth"] == NEW_WHALE].to_parquet(tmp_path / "data/predictions/query.parquet")
+    write_json(tmp_path / "models/decision.json", UNDECIDED)
+    evaluate(tmp_path)
+    text = (tmp_path / REPORT).read_text()
+    assert "right" not in Page(text).ids
+    assert "No query to show for: Known whales: right and most sure; Known whales: most confidently wrong" in text
+    assert "no more than scores" in text
+
+
+def test_names_cannot_become_markup(tmp_path):
+    generate(tmp_path, 30, 20, ["m1"])
+    rename(tmp_path, pd.read_parquet(tmp_path / "data/predictions/query.parquet")["Image"].iloc[0], HOSTILE)
+    params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(re.sub(r"examples: \d+", "examples: 100", params))
+    evaluate(tmp_path)
+    text = (tmp_path / REPORT).read_text()
+    assert "alert(" in text
+    assert "script" not in Page(text).tags
+    assert HOSTILE in pd.read_csv(tmp_path / "reports/evaluation/queries.csv")["Image"].tolist()
+
+
+def rename(folder: Path, old: str, new: str) -> None:
+    """Give a photo another name in every table. Its file stays: a photo that cannot be read is an empty box."""
+    for name in ("data/predictions/query.parquet", "data/selected/full.parquet", "data/validated/train.parquet"):
+        table = pd.read_parquet(folder / name)
+        table.assign(Image=table["Image"].replace(old, new)).to_parquet(folder / name)
+
+
+def test_without_queries_the_page_says_so(tmp_path):
+    generate(tmp_path, 30, 20, ["m1"])
+    table = pd.read_parquet(tmp_path / "data/predictions/query.parquet").iloc[:0]
+    table.to_parquet(tmp_path / "data/predictions/query.parquet")
+    write_json(tmp_path / "models/decision.json", UNDECIDED)
+    evaluate(tmp_path)
+    assert json.loads((tmp_path / "metrics/evaluation.json").read_text()) == {
+        "queries": 0,
+        "known_queries": 0,
+        "new_queries": 0,
+        "known_individuals": 0,
+    }
+    assert "No photos were set aside" in (tmp_path / REPORT).read_text()
+    assert (tmp_path / "reports/evaluation/queries.csv").read_text().startswith("scorer,Image,Id,truth,label_1")
+
+
+def test_results_print_the_ladder_from_the_bottom_up(generated, monkeypatch):
+    monkeypatch.chdir(generated)
+    lines = results_text().splitlines()
+    assert lines[0] == "45 queries, 15 of them new whales"
+    names = [line.split()[0] for line in lines[3:16]]
+    assert names == [
+        "all_new", "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble_class", *CHOOSABLE, "best",
+    ]  # fmt: skip
+    assert lines[3].split()[1:5] == ["0.325", "0.325", "-", "0.325"]
+    assert any("reports/evaluation/index.html" in line for line in lines)
+
+
+def test_results_before_any_run_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FlukeprintError, match="evaluation.json is missing"):
+        results_text()
+
+
+# --- photos, words and charts ---
+
+
+def test_photos_outside_the_folder_are_not_opened(tmp_path):
+    for name in ("inside/1.jpg", "outside.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 20), "red").save(tmp_path / name)
+    names = ["1.jpg", "../outside.jpg"]
+    photos = pd.DataFrame({"Image": names, "width": 40, "height": 20})
+    pictures = Pictures.of(tmp_path / "inside", photos, [*names, "1.jpg"], 1)
+    assert list(pictures.sheets.places) == ["1.jpg"]
+    assert "no photo" in pictures.tag("../outside.jpg")
+    assert 'class="t t0"' in pictures.tag("1.jpg")
+
+
+def test_each_thumbnail_shows_its_own_photo(tmp_path):
+    """The place in percent is turned back into pixels, as a browser does it, and the colour there looked up."""
+    colours = [(n * 13 % 256, n * 57 % 256, n * 91 % 256) for n in range(20)]
+    names = [f"{n}.png" for n in range(20)]
+    for name, colour in zip(names, colours, strict=True):
+        Image.new("RGB", (60, 30), colour).save(tmp_path / name)
+    pictures = Pictures.of(tmp_path, pd.DataFrame({"Image": names, "width": 60, "height": 30}), names, 1)
+    [uri] = pictures.sheets.images
+    sheet = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    wide, high = (int(share) for share in re.search(r"background-size:(\d+)% (\d+)%", pictures.css()).groups())
+    for name, colour in zip(names, colours, strict=True):
+        across, down = re.search(r"background-position:([\d.]+)% ([\d.]+)%", pictures.tag(name)).groups()
+        left = float(across) / 100 * (sheet.width - sheet.width * 100 / wide)
+        top = float(down) / 100 * (sheet.height - sheet.height * 100 / high)
+        middle = (round(left + sheet.width * 50 / wide), round(top + sheet.height * 50 / high))
+        assert np.abs(np.subtract(sheet.getpixel(middle), colour)).max() < 12
+
+
+def figures(gain, low, high, p):
+    row = {"known_top1": 0.294, "known_top5": 0.4, "new_top1": 0.9, "map5": 0.5, "map5_low": 0.4, "map5_high": 0.6}
+    return {"ensemble": row | {"gain": gain, "gain_low": low, "gain_high": high, "gain_p": p}}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "says"),
+    [
+        (0.01, 0.2, 0.01, "is better than"),
+        (-0.2, -0.01, 0.01, "is worse than"),
+        (-0.1, 0.1, 0.01, "cannot be told from"),
+        (0.01, 0.2, 0.12, "cannot be told from"),
+    ],
+)
+def test_the_headline_claims_no_more_than_interval_and_test(low, high, p, says):
+    leaderboard = build_leaderboard(pd.DataFrame(ONE), {}, 0.325, [])
+    sentences = words.headline(leaderboard, figures(0.1, low, high, p))
+    assert says in sentences[-1]
+    assert "first for 29, and among its five answers for 40" in sentences[0]
+    assert "for 90." in sentences[1]
+    assert "MAP@5 is 0.500 (95 % interval 0.400 to 0.600)" in sentences[2]
+
+
+ONE = {
+    "Image": ["1.jpg"],
+    "Id": [NEW_WHALE],
+    "truth": [NEW_WHALE],
+    "scorer": ["ensemble"],
+    "candidates": [["a"]],
+    "scores": [[1.0]],
+    "new_score": [0.0],
+}
+
+
+def test_lines_are_drawn_to_scale():
+    axis = Axis("share <x>", 0.0, 1.0, [0.0, 0.5, 1.0])
+    svg = line_chart("a & b", axis, axis, [Line("line", [(0.0, 0.0), (0.5, 0.25), (1.0, 1.0)], 4)], mark=0.5)
+    assert "a &amp; b: share &lt;x&gt;" in svg
+    (start, middle, end) = [tuple(map(float, p.split(","))) for p in re.search(r'points="([^"]*)"', svg)[1].split()]
+    assert middle[0] == pytest.approx((start[0] + end[0]) / 2, abs=0.1)
+    assert start[1] - middle[1] == pytest.approx((start[1] - end[1]) / 4, abs=0.2)
+    assert end[0] > start[0]
+    assert end[1] < start[1]
+    assert f"M{middle[0]:g} " in svg  # the mark
+
+
+def test_a_whisker_ends_where_its_interval_does():
+    axis = Axis("", 0.0, 1.0, [0.0, 1.0])
+    svg = whisker(0.25, 0.5, 1.0, axis)
+    left, right = map(float, re.search(r'class="span" d="M([\d.]+) [\d.]+H([\d.]+)', svg).groups())
+    dot = float(re.search(r'cx="([\d.]+)"', svg)[1])
+    zero = float(re.search(r'cx="([\d.]+)"', whisker(0.0, 0.0, 0.0, axis))[1])
+    assert (dot - left) / (right - left) == pytest.approx(1 / 3, abs=0.01)
+    assert (left - zero) / (right - zero) == pytest.approx(1 / 4, abs=0.01)
+
+
+@pytest.mark.parametrize(("values", "high"), [([], 0.1), ([0.31], 0.4), ([0.4], 0.5), ([0.99], 1.0), ([1.0], 1.0)])
+def test_an_axis_ends_above_all_values(values, high):
+    assert nice_high(values) == pytest.approx(high)

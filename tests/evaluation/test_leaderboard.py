@@ -1,0 +1,282 @@
+"""The leaderboard and its figures on hand-made queries, against flukeprint.metrics and by arithmetic."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flukeprint import metrics
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.evaluation.breakdowns import as_metrics, break_down, figures_of
+from flukeprint.evaluation.curves import all_curves, curves_of, write_curves
+from flukeprint.evaluation.examples import choose_examples
+from flukeprint.evaluation.figures import counts, evaluate
+from flukeprint.evaluation.leaderboard import build_leaderboard
+from flukeprint.scoring.calibration import Decision
+
+# Photo, individual, right answer: four known queries of three individuals, three new ones.
+QUERIES = [
+    ("1.jpg", "a", "a"),
+    ("2.jpg", "a", "a"),
+    ("3.jpg", "b", "b"),
+    ("4.jpg", "c", "c"),
+    ("5.jpg", "held", NEW_WHALE),
+    ("6.jpg", NEW_WHALE, NEW_WHALE),
+    ("7.jpg", NEW_WHALE, NEW_WHALE),
+]
+# One scorer's candidates with scores, and its score for new_whale. Answers as an ordinary class:
+# a first; b before a; new before b; c missing; new first; d before new; d before new.
+ANSWERS = [
+    ([("a", 5.0), ("b", 1.0)], 0.0),
+    ([("b", 5.0), ("a", 4.0)], 0.0),
+    ([("b", 1.0), ("d", 0.0)], 2.0),
+    ([("a", 3.0), ("b", 2.0)], 1.0),
+    ([("d", 1.0), ("a", 0.0)], 4.0),
+    ([("d", 3.0), ("a", 0.0)], 2.0),
+    ([("d", 9.0), ("a", 0.0)], 2.0),
+]
+POINTS = [1, 1 / 2, 1 / 2, 0, 1, 1 / 2, 1 / 2]
+SHARE = 0.4
+
+
+def rows_of(scorer, answers=None, queries=None):
+    answers = ANSWERS if answers is None else answers
+    rows = []
+    for (image, label, truth), (candidates, new_score) in zip(queries or QUERIES, answers, strict=True):
+        names, scores = [name for name, _ in candidates], [score for _, score in candidates]
+        rows.append((image, label, "query", truth, scorer, names, np.array(scores, np.float32), new_score))
+    columns = ["Image", "Id", "split", "truth", "scorer", "candidates", "scores", "new_score"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def without_candidates():
+    return rows_of("duplicates", [([], np.nan)] * 7)
+
+
+@pytest.fixture
+def leaderboard():
+    knn = rows_of("pretrained_knn", [([("a", 1.0), ("b", 0.5)], np.nan)] * 7)
+    table = pd.concat([without_candidates(), knn, rows_of("m1"), rows_of("ensemble")], ignore_index=True)
+    # Always new first: its logit is far above the others'.
+    sure_of_new = Decision(1.0, -50.0, 50.0, None, 1, 1, 0.0)
+    return build_leaderboard(table, {"ensemble": sure_of_new, "duplicates": sure_of_new}, SHARE, ["m1"])
+
+
+def test_the_rungs_stand_in_the_order_of_the_ladder(leaderboard):
+    names = ["all_new", "duplicates", "pretrained_knn", "m1", "ensemble", "ensemble_class"]
+    assert list(leaderboard.results) == names
+    assert [result.name for result in leaderboard.main] == [name for name in names if name != "m1"]
+    assert (leaderboard.top.name, leaderboard.calibrated) == ("ensemble", True)
+
+
+def test_a_decision_is_used_where_there_is_one(leaderboard):
+    assert set(leaderboard.results["ensemble"].first_labels) == {NEW_WHALE}
+    assert leaderboard.results["m1"].points.tolist() == pytest.approx(POINTS)
+    assert leaderboard.results["ensemble_class"].points.tolist() == pytest.approx(POINTS)
+    assert leaderboard.results["ensemble_class"].candidates == leaderboard.results["ensemble"].candidates
+    undecided = build_leaderboard(rows_of("ensemble"), {}, SHARE, [])
+    assert list(undecided.results) == ["all_new", "ensemble"]
+    assert not undecided.calibrated
+
+
+def test_scorers_that_were_asked_other_queries_are_refused():
+    other = rows_of("m1").iloc[::-1]
+    with pytest.raises(FlukeprintError, match=r"asks m1 7 queries and ensemble 7, and they are not the same"):
+        build_leaderboard(pd.concat([other, rows_of("ensemble")]), {}, SHARE, ["m1"])
+
+
+def test_photos_of_new_whale_are_individuals_of_their_own(leaderboard):
+    assert len(set(leaderboard.queries.groups)) == 3 + 1 + 2
+    assert counts(leaderboard.queries) == {
+        "queries": 7,
+        "known_queries": 4,
+        "new_queries": 3,
+        "known_individuals": 3,
+    }
+
+
+def test_figures_by_hand(leaderboard):
+    figures = evaluate(leaderboard, resamples=200)
+    m1 = figures["m1"]
+    assert m1["map5_plain"] == pytest.approx(sum(POINTS) / 7, abs=1e-6)
+    assert m1["map5"] == pytest.approx(0.6 * sum(POINTS[:4]) / 4 + 0.4 * sum(POINTS[4:]) / 3, abs=1e-6)
+    assert m1["top1"] == pytest.approx(2 / 7, abs=1e-6)
+    assert (m1["known_top1"], m1["known_top5"]) == (0.25, 0.75)
+    assert m1["new_top1"] == pytest.approx(1 / 3, abs=1e-6)
+    # Individuals only: a first, a second, b first, c missing.
+    assert (m1["cmc1"], m1["cmc5"], m1["cmc10"]) == (0.5, 0.75, 0.75)
+    assert m1["baks"] == pytest.approx((1 / 2 + 0 + 0) / 3, abs=1e-6)
+    assert m1["baus"] == pytest.approx((1 + 0 + 0) / 3, abs=1e-6)
+
+
+def test_all_new_scores_exactly_the_declared_share(leaderboard):
+    figures = evaluate(leaderboard, resamples=200)
+    assert figures["all_new"]["map5"] == figures["all_new"]["map5_low"] == figures["all_new"]["map5_high"] == SHARE
+    assert figures["all_new"]["known_top5"] == 0
+    assert "auroc" not in figures["all_new"]
+    assert "cmc1" not in figures["all_new"]
+
+
+def test_intervals_and_gains_are_those_of_the_metrics_module(leaderboard):
+    figures = evaluate(leaderboard, resamples=300)
+    queries, setting = leaderboard.queries, {"resamples": 300}
+    result, reference = leaderboard.results["m1"], leaderboard.results["duplicates"]
+    alone = metrics.bootstrap_interval(result.points, queries.groups, queries.weights, queries.is_new, **setting)
+    assert (figures["m1"]["map5_low"], figures["m1"]["map5_high"]) == pytest.approx((alone.low, alone.high), abs=1e-6)
+    both = metrics.compare_runs(
+        result.points, reference.points, queries.groups, queries.weights, queries.is_new, **setting
+    )
+    found = [figures["m1"][key] for key in ("gain", "gain_low", "gain_high", "gain_p")]
+    assert found == pytest.approx([both.difference, both.low, both.high, both.p_value], abs=1e-6)
+    assert "gain" not in figures["duplicates"]
+    assert figures["all_new"]["gain"] == 0
+
+
+def test_open_set_figures_use_the_probability_of_new(leaderboard):
+    figures = evaluate(leaderboard, resamples=200)
+    new = leaderboard.results["m1"].answers.new_probability
+    is_new = leaderboard.queries.is_new
+    pairs = [(known, other) for known in new[~is_new] for other in new[is_new]]
+    wins = sum((known < other) + (known == other) / 2 for known, other in pairs)
+    assert figures["m1"]["auroc"] == pytest.approx(wins / len(pairs), abs=1e-6)
+    assert figures["duplicates"]["auroc"] == 0.5  # the same for every photo
+
+
+def test_one_kind_of_queries_gives_the_figures_that_it_can():
+    known = build_leaderboard(rows_of("ensemble", ANSWERS[:4], QUERIES[:4]), {}, SHARE, [])
+    figures = evaluate(known, resamples=200)["ensemble"]
+    assert {"map5_plain", "known_top1", "cmc1", "ece"} <= set(figures)
+    assert not {"map5", "new_top1", "auroc", "baks", "gain"} & set(figures)
+    assert set(curves_of(known.results["ensemble"])) == {"cmc", "precision_recall", "reliability"}
+    new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), {}, SHARE, [])
+    assert set(evaluate(new, resamples=200)["ensemble"]) == {"map5_plain", "top1", "new_top1", "ece"}
+    assert set(curves_of(new.results["ensemble"])) == {"reliability"}
+
+
+# --- curves ---
+
+
+def test_accepted_identifications_by_hand(leaderboard):
+    """Each answer's best individual, most probable first: m1 is right on queries 1 and 3 of the four known ones."""
+    result = leaderboard.results["m1"]
+    points = curves_of(result)["precision_recall"]
+    best = [max((p, x) for x, p in zip(*row, strict=True) if x != NEW_WHALE) for row in _answers(result)]
+    for point in points:
+        accepted = [
+            label == truth
+            for (value, label), truth in zip(best, leaderboard.queries.truth, strict=True)
+            if value >= point["probability"] - 1e-6
+        ]
+        assert point["precision"] == pytest.approx(np.mean(accepted), abs=1e-6)
+        assert point["recall"] == pytest.approx(sum(accepted) / 4, abs=1e-6)
+    assert points[-1]["recall"] == 0.5
+    assert points[-1]["precision"] == pytest.approx(2 / 7, abs=1e-6)
+
+
+def _answers(result):
+    return zip(result.answers.labels, result.answers.probabilities, strict=True)
+
+
+def test_curves_go_through_the_figures(leaderboard):
+    figures, curves = evaluate(leaderboard, resamples=200), all_curves(leaderboard)
+    assert "m1" not in curves
+    for name, found in curves.items():
+        at = {point["share"]: point["map5"] for point in found["new_share"]}
+        assert at[SHARE] == figures[name]["map5"]
+        assert min(at) == 0.1
+        assert max(at) == 0.6
+        assert sum(point["queries"] for point in found["reliability"]) == 7
+        assert all(found.values())
+    assert "precision_recall" not in curves["duplicates"]  # none of its answers names an individual
+    cmc = [point["identified"] for point in curves["ensemble"]["cmc"]]
+    assert (cmc[0], cmc[4], cmc[9], len(cmc)) == (*(figures["ensemble"][f"cmc{k}"] for k in (1, 5, 10)), 20)
+
+
+def test_long_curves_are_thinned_to_their_ends():
+    number = 900
+    queries = [(f"{n}.jpg", "a", "a") for n in range(number)]
+    answers = [([("a" if n % 3 else "b", 1 + n / number)], 0.0) for n in range(number)]
+    points = curves_of(build_leaderboard(rows_of("ensemble", answers, queries), {}, SHARE, []).top)["precision_recall"]
+    assert len(points) == 200
+    assert points[-1]["recall"] == pytest.approx(600 / number)
+    assert points[0]["probability"] > points[1]["probability"]
+
+
+def test_curves_of_rungs_that_are_gone_are_gone(leaderboard, tmp_path):
+    curves = all_curves(leaderboard)
+    write_curves(tmp_path / "curves", curves)
+    assert (tmp_path / "curves/cmc/ensemble_class.json").exists()
+    write_curves(tmp_path / "curves", {"ensemble": curves["ensemble"]})
+    assert [path.name for path in (tmp_path / "curves/cmc").iterdir()] == ["ensemble.json"]
+
+
+# --- breakdowns ---
+
+
+@pytest.fixture
+def breakdowns(leaderboard):
+    photos = pd.DataFrame(
+        {
+            "Image": [f"{n}.jpg" for n in range(1, 12)],
+            "width": [90, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300],
+            "height": [200, 150, 150, 150, 150, 150, 150, 150, 150, 150, 150],
+            "mode": ["L", "RGB", "RGB", "LA", "I;16", "RGBA", "P", "RGB", "RGB", "RGB", "RGB"],
+            "cluster": [1, 1, 2, 3, 4, 5, 6, 2, 7, 8, 9],
+        }
+    )
+    gallery = pd.DataFrame({"Image": ["8.jpg", "9.jpg", "10.jpg", "11.jpg"], "Id": ["a", "a", "b", NEW_WHALE]})
+    return {breakdown.key: breakdown for breakdown in break_down(leaderboard.queries, photos, gallery)}
+
+
+def rows_by_group(breakdown):
+    return {group.name: (np.flatnonzero(group.rows) + 1).tolist() for group in breakdown.groups}
+
+
+def test_queries_are_grouped_by_photo_and_individual(breakdowns):
+    assert rows_by_group(breakdowns["photos_per_id"]) == {"1": [3], "2": [1, 2]}  # c has none, new whales neither
+    assert rows_by_group(breakdowns["colour"]) == {"grey": [1, 4, 5], "colour": [2, 3, 6, 7]}
+    assert rows_by_group(breakdowns["shorter_side"]) == {"under 100 px": [1], "100-199 px": [2, 3, 4, 5, 6, 7]}
+    assert rows_by_group(breakdowns["near_duplicates"]) == {
+        "none": [4, 5, 6, 7],
+        "some, not trained on": [1, 2],
+        "some, trained on": [3],
+    }
+
+
+def test_figures_of_a_group_are_those_of_its_queries_alone(leaderboard, breakdowns):
+    result = leaderboard.results["ensemble_class"]
+    grey = breakdowns["colour"].groups[0]
+    assert figures_of(result, grey) == {
+        "known_top1": 0.5,
+        "known_top5": 0.5,
+        "new_top1": 1.0,
+        "map5": pytest.approx(0.6 * 0.5 + 0.4),
+    }
+    assert set(figures_of(result, breakdowns["photos_per_id"].groups[0])) == {"known_top1", "known_top5"}
+
+
+def test_breakdowns_name_how_many_queries_they_rest_on(leaderboard, breakdowns):
+    found = as_metrics(leaderboard, list(breakdowns.values()))
+    assert found["colour"]["grey"]["queries"] == 3
+    assert found["colour"]["grey"]["new_queries"] == 1
+    assert set(found["colour"]["grey"]) == {"queries", "new_queries", "duplicates", "pretrained_knn", "ensemble"}
+
+
+# --- examples ---
+
+
+def test_examples_are_what_their_list_says(leaderboard):
+    result = leaderboard.results["ensemble_class"]
+    lists = {chosen.key: chosen.rows for chosen in choose_examples(result, 1)}
+    lot = lists.pop("lot")
+    assert lists == {"right": [0], "wrong": [1], "found": [2], "worst": [3], "new_right": [4], "new_wrong": [6]}
+    assert len(lot) == 1
+    more = {chosen.key: chosen.rows for chosen in choose_examples(result, 4)}
+    assert more["wrong"] == [1, 2, 3]  # the surest first; none of them is shown again
+    assert more["found"] == more["worst"] == []
+    assert more["new_wrong"] == [6, 5]
+    assert len(set(more["lot"])) == 4
+
+
+def test_no_examples_are_chosen_where_none_are_wanted(leaderboard):
+    assert all(chosen.rows == [] for chosen in choose_examples(leaderboard.top, 0))

@@ -1,0 +1,154 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import write_safetensors
+from flukeprint.learning.networks import (
+    Classifier,
+    build_backbone,
+    classifier_names,
+    embedding_size,
+    for_inference,
+    freeze,
+    has_folded_batchnorm,
+    load_weights,
+    new_head,
+    read_state,
+)
+
+SIZE = (32, 32)
+REAL_WEIGHTS = Path(__file__).parents[3] / "shared/weights/mobilenet_v2_imagenet.pth"
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("resnet18", 512), ("mobilenet_v2", 1280), ("squeezenet1_1", 512), ("shufflenet_v2_x0_5", 1024), ("vgg11", 4096)],
+)
+def test_a_classifier_without_its_last_layer_is_a_backbone(name, features):
+    backbone, last_layer = build_backbone(name, SIZE, 0)
+    assert embedding_size(backbone, SIZE, name) == features
+    assert isinstance(backbone.get_submodule(last_layer), nn.Identity)
+
+
+def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    states = [build_backbone("resnet18", SIZE, seed)[0].state_dict()["conv1.weight"] for seed in (3, 3, 4)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_unknown_backbone_names_those_that_exist():
+    with pytest.raises(FlukeprintError, match=r"'resnet19'.*resnet18.*vit_b_16"):
+        build_backbone("resnet19", SIZE, 0)
+    assert "resnet18" in classifier_names()
+
+
+def test_a_size_that_the_backbone_cannot_take_is_refused():
+    backbone, _ = build_backbone("alexnet", (16, 16), 0)
+    with pytest.raises(FlukeprintError, match=r"alexnet.*16x16 px"):
+        embedding_size(backbone, (16, 16), "alexnet")
+
+
+def test_weights_file_round_trip_without_the_last_layer(tmp_path):
+    import torchvision
+
+    source = torchvision.models.resnet18(num_classes=7)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    backbone, last_layer = build_backbone("resnet18", SIZE, 0)
+    load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+    assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], source.state_dict()["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_weights_stored_in_half_precision_come_back_as_float32(tmp_path, half, name):
+    state = {"weight": torch.tensor([0.5, -2.0], dtype=half), "counter": torch.tensor(3)}
+    save = write_safetensors if name.endswith(".safetensors") else lambda path, tensors: torch.save(tensors, path)
+    save(tmp_path / name, state)
+    found = read_state(tmp_path / name)
+    assert {key: value.dtype for key, value in found.items()} == {"weight": torch.float32, "counter": torch.int64}
+    assert found["weight"].tolist() == [0.5, -2.0]
+
+
+def test_weights_of_another_network_are_refused_by_key_and_shape(tmp_path):
+    import torchvision
+
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "weights.pth")
+    backbone, last_layer = build_backbone("resnet18", SIZE, 0)
+    with pytest.raises(FlukeprintError, match=r"not those of torchvision's 'resnet18'.*layer1\.2"):
+        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+
+
+class Mischief:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_pickle_disguised_as_weights_runs_no_code(tmp_path, capsys):
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps({"conv1.weight": Mischief()}))
+    backbone, last_layer = build_backbone("resnet18", SIZE, 0)
+    with pytest.raises(FlukeprintError, match="loading them would run code"):
+        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_missing_weights_file_is_named():
+    backbone, last_layer = build_backbone("resnet18", SIZE, 0)
+    with pytest.raises(FlukeprintError, match=r"'no/such\.pth'.*no such file"):
+        load_weights(backbone, "no/such.pth", "resnet18", last_layer)
+
+
+def test_imagenet_weights_out_of_reach_name_the_ways_out(monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    backbone, last_layer = build_backbone("resnet18", SIZE, 0)
+    with pytest.raises(FlukeprintError, match=r"could not be downloaded.*resnet18-.*set profiles"):
+        load_weights(backbone, "imagenet", "resnet18", last_layer)
+
+
+def test_inference_copy_computes_the_same():
+    backbone, _ = build_backbone("resnet18", SIZE, 0)
+    with torch.no_grad():
+        for layer in backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.uniform_(-0.1, 0.1)
+                layer.running_var.uniform_(0.8, 1.2)
+    photos = torch.randn(2, 3, *SIZE)
+    backbone = freeze(backbone)
+    np.testing.assert_allclose(for_inference(backbone)(photos), backbone(photos), rtol=1e-3, atol=1e-4)
+
+
+def test_folded_batchnorm_is_recognised_and_stays_in_eval_mode():
+    backbone, _ = build_backbone("resnet18", SIZE, 0)
+    assert has_folded_batchnorm(backbone)  # freshly built: the identity too
+    model = Classifier(backbone, new_head(512, 2, 0), frozen_batchnorm=True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.train()
+    model(torch.randn(4, 3, *SIZE))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    model.frozen_batchnorm = False
+    model.train()
+    model(torch.randn(4, 3, *SIZE))
+    assert not has_folded_batchnorm(backbone)
+
+
+@pytest.mark.skipif(not REAL_WEIGHTS.exists(), reason="the real ImageNet weights are not here")
+def test_real_weights_with_folded_batchnorm_are_loaded_and_recognised():
+    backbone, last_layer = build_backbone("mobilenet_v2", SIZE, 0)
+    load_weights(backbone, str(REAL_WEIGHTS), "mobilenet_v2", last_layer)
+    assert has_folded_batchnorm(backbone)
+    photos = torch.rand(2, 3, 96, 96) * 2 - 1
+    with torch.inference_mode():
+        features = freeze(backbone)(photos)
+        np.testing.assert_allclose(for_inference(backbone)(photos), features, rtol=1e-2, atol=1e-3)
+    assert features.std() > 0

@@ -1,0 +1,420 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from finetune_params import finetune_params
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import RuntimeParams, TrainingParams
+from flukeprint.core.runtime import open_accelerator
+from flukeprint.learning import training
+from flukeprint.learning.batches import EmbeddingBatches, Labelled, PhotoScaler, epoch_order, number_of_batches
+from flukeprint.learning.embedding import embed
+from flukeprint.learning.finetuning import FinetuneData, Start, finetune
+from flukeprint.learning.heads import (
+    HeadData,
+    HeadTraining,
+    labelled_rows,
+    load_head,
+    save_head,
+    train_head,
+    train_heads,
+)
+from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
+from flukeprint.learning.optimization import Optimization, averaged, build_optimizer, build_schedule
+from flukeprint.learning.records import BackboneRecord
+from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
+
+RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
+SIZE = (32, 32)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def accelerator():
+    return open_accelerator(RUNTIME)
+
+
+def loop(**changes) -> TrainingParams:
+    values = {
+        "optimizer": "adam",
+        "lr": 0.01,
+        "weight_decay": 0.0,
+        "batch_size": 16,
+        "step_size": 2,
+        "gamma": 0.5,
+        "flip": 0.5,
+    }
+    return TrainingParams.model_validate(values | changes)
+
+
+def finetuning(**changes):
+    return finetune_params(lr=0.001, batch_size=8, step_size=2, gamma=0.5, **changes)
+
+
+def head_data(n: int = 60, classes: int = 3, features: int = 8) -> HeadData:
+    """Return embeddings in which the class shows, in two views, and a split of 3:1."""
+    generator = np.random.default_rng(0)
+    targets = np.arange(n) % classes
+    embeddings = generator.normal(size=(n, 2, features)).astype(np.float32)
+    embeddings[np.arange(n), :, targets] += 2
+    rows = np.arange(n)
+    train, valid = rows[rows % 4 > 0], rows[rows % 4 == 0]
+    return HeadData(embeddings, Labelled(train, targets[train]), Labelled(valid, targets[valid]), ["a", "b", "c"])
+
+
+def photos(n: int = 24) -> FinetuneData:
+    generator = np.random.default_rng(0)
+    targets = np.arange(n) % 2
+    pixels = (
+        generator.integers(0, 120, (n, 3, *SIZE), dtype=np.uint8)
+        + (targets * 100).astype(np.uint8)[:, None, None, None]
+    )
+    rows = np.arange(n)
+    return FinetuneData(pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]), ["a", "b"])
+
+
+def start(*, folded: bool = False) -> Start:
+    backbone, last = build_backbone("resnet18", SIZE, 0)
+    record = BackboneRecord("resnet18", "random", "", (0.5,) * 3, (0.25,) * 3, SIZE, 512, last, folded)
+    return Start(backbone, record, new_head(512, 2, 0))
+
+
+class TestEpochOrder:
+    def test_every_row_once_and_the_same_for_the_same_epoch(self):
+        first, again, other = ([*epoch_order(50, 16, 0.5, 1, epoch)] for epoch in (3, 3, 4))
+        assert sorted(np.concatenate([rows for rows, _ in first])) == list(range(50))
+        assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(first, again, strict=True))
+        assert (np.concatenate([rows for rows, _ in first]) != np.concatenate([rows for rows, _ in other])).any()
+
+    def test_flips_follow_their_probability(self):
+        def share(flip):
+            return np.concatenate([flipped for _, flipped in epoch_order(4000, 64, flip, 0, 1)]).mean()
+
+        assert share(0.0) == 0
+        assert share(1.0) == 1
+        assert share(0.5) == pytest.approx(0.5, abs=0.05)
+
+    def test_no_batch_of_a_single_photo(self):
+        assert [len(rows) for rows, _ in epoch_order(33, 16, 0, 0, 1)] == [16, 17]
+        assert [len(rows) for rows, _ in epoch_order(1, 16, 0, 0, 1)] == [1]
+
+
+def test_scaling_and_flip_are_those_of_torchvision():
+    from torchvision.transforms import v2
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 10), dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    reference = v2.Normalize(mean, std)(torch.from_numpy(pixels).float() / 255)
+    flipped = np.array([True, False, True, False])
+    reference[flipped] = reference[flipped].flip(3)
+    inputs = PhotoScaler(mean, std, torch.device("cpu"))(pixels, flipped)
+    torch.testing.assert_close(inputs, reference, rtol=1e-5, atol=1e-5)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_embedding_views_are_the_photo_and_its_mirror_image():
+    backbone, _ = build_backbone("resnet18", SIZE, 0)
+    network, scaler = for_inference(freeze(backbone)), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+    pixels = photos().pixels
+    both = embed(network, pixels, 2, 7, scaler, "")
+    assert both.shape == (24, 2, 512)
+    np.testing.assert_allclose(
+        both[:, 1], embed(network, pixels[..., ::-1], 1, 7, scaler, "")[:, 0], rtol=1e-4, atol=1e-4
+    )
+    batches = EmbeddingBatches(both, Labelled(np.arange(24), np.zeros(24, np.int64)), torch.device("cpu"))
+    [all_flipped] = batches.shuffled(24, 1.0, 0, 1)
+    np.testing.assert_array_equal(sorted(all_flipped.inputs[:, 0].tolist()), sorted(both[:, 1, 0].tolist()))
+
+
+class TestFit:
+    def training(self, accelerator, epochs=6, **changes):
+        return HeadTraining("train", loop(**changes), epochs, 0, accelerator)
+
+    def test_best_state_is_the_first_with_the_lowest_validation_loss(self, accelerator):
+        result = train_head(head_data(), "m1", self.training(accelerator, lr=0.5, epochs=8))
+        losses = [epoch.valid_loss for epoch in result.history]
+        assert result.best_epoch == losses.index(min(losses)) + 1
+        head, data = new_head(8, 3, 0), head_data()
+        head.load_state_dict(result.state)
+        logits = head(torch.from_numpy(data.embeddings[data.valid.rows, 0]))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.valid.targets))
+        assert loss.item() == pytest.approx(min(losses), rel=1e-5)
+
+    def test_learning_rate_follows_steplr(self, accelerator):
+        rates = [epoch.lr for epoch in train_head(head_data(), "m1", self.training(accelerator)).history]
+        assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025])
+
+    def test_matches_a_plain_torch_loop(self, accelerator):
+        """The loop written out as a beginner would: same data order, same optimizer, same scheduler."""
+        data, params = head_data(), loop(flip=0.0)
+        result = train_head(data, "m1", HeadTraining("train", params, 4, 0, accelerator))
+        seed = training.derived_seed(0, "train", "m1")
+        head = new_head(8, 3, training.derived_seed(seed, "init"))
+        optimizer = torch.optim.Adam(head.parameters(), lr=params.lr)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, params.step_size, params.gamma)
+        inputs, targets = data.embeddings[data.train.rows, 0], data.train.targets
+        for epoch in range(1, 5):
+            total = 0.0
+            for rows, _ in epoch_order(len(targets), params.batch_size, 0.0, seed, epoch):
+                loss = torch.nn.functional.cross_entropy(head(torch.tensor(inputs[rows])), torch.tensor(targets[rows]))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(rows)
+            scheduler.step()
+            assert result.history[epoch - 1].train_loss == pytest.approx(total / len(targets), rel=1e-4)
+
+    @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+    def test_killed_after_any_epoch_it_ends_the_same(self, accelerator, optimizer, monkeypatch, tmp_path):
+        data = head_data()
+        whole = train_head(data, "m1", self.training(accelerator, optimizer=optimizer))
+        monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
+        trained = []
+        epoch_of = training._train_epoch
+        for killed_in in (2, 4, 5, None):
+
+            def one_epoch(*arguments, killed_in=killed_in):
+                if killed_in and len(trained) + 1 >= killed_in:
+                    raise KeyboardInterrupt
+                trained.append(1)
+                return epoch_of(*arguments)
+
+            monkeypatch.setattr(training, "_train_epoch", one_epoch)
+            if killed_in:
+                with pytest.raises(KeyboardInterrupt):
+                    train_head(data, "m1", self.training(accelerator, optimizer=optimizer))
+        resumed = train_head(data, "m1", self.training(accelerator, optimizer=optimizer))
+        assert len(trained) == 6  # no finished epoch was trained again
+        assert resumed.history == whole.history
+        assert all(torch.equal(resumed.state[key], whole.state[key]) for key in whole.state)
+
+    def test_other_params_never_go_on_from_a_foreign_checkpoint(self, accelerator):
+        train_head(head_data(), "m1", self.training(accelerator, epochs=3))
+        changed = train_head(head_data(), "m1", self.training(accelerator, epochs=3, lr=0.02))
+        assert changed.history[0].lr == 0.02
+
+    def test_divergence_is_named(self, accelerator):
+        with pytest.raises(FlukeprintError, match=r"train m1: the training loss in epoch \d+ is nan.*lower it"):
+            train_head(head_data(), "m1", self.training(accelerator, lr=1e38, optimizer="sgd"))
+
+    def test_a_member_does_not_depend_on_the_other_members(self, accelerator):
+        for members in (["m1", "m2"], ["m3", "m2"]):
+            folder = Path("-".join(members))
+            train_heads(folder, Path("metrics"), lambda _: head_data(), members, self.training(accelerator))
+        assert Path("m1-m2/m2.safetensors").read_bytes() == Path("m3-m2/m2.safetensors").read_bytes()
+        assert Path("m1-m2/m1.safetensors").read_bytes() != Path("m1-m2/m2.safetensors").read_bytes()
+        assert not list(Path(".work/train").glob("*"))
+
+    def test_head_file_keeps_its_labels(self, accelerator):
+        result = train_head(head_data(), "m1", self.training(accelerator, epochs=1))
+        save_head(Path("head.safetensors"), result, ["a", "b", "c"])
+        head, labels = load_head(Path("head.safetensors"))
+        assert labels == ["a", "b", "c"]
+        assert torch.equal(head.weight, result.state["weight"])
+
+
+class TestFinetune:
+    def test_all_layers_and_batchnorm_move(self, accelerator):
+        begin = start()
+        before = {key: value.clone() for key, value in begin.backbone.state_dict().items()}
+        result = finetune(photos(), begin, "m1", 1, 0, finetuning(), accelerator)
+        moved = [key for key, value in before.items() if not torch.equal(result.state[f"backbone.{key}"], value)]
+        assert set(before) == set(moved)
+
+    def test_folded_batchnorm_keeps_its_statistics(self, accelerator):
+        result = finetune(photos(), start(folded=True), "m1", 1, 0, finetuning(), accelerator)
+        statistics = [value for key, value in result.state.items() if key.endswith("running_mean")]
+        assert statistics
+        assert not any(value.any() for value in statistics)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"objective": "arcface", "mirrored_ids": True, "schedule": {"shape": "cosine", "ema": 0.5, "keep": "last"}},
+            {"objective": "subcenter_arcface", "embedding": {"pooling": "gem", "dimension": 4, "batchnorm_neck": True}},
+            {"objective": "triplet", "pairs": {"sampler": "per_class", "miner": "semihard"}, "mirrored_ids": True},
+            {
+                "objective": "contrastive",
+                "augmentation": {"rotate": 10.0, "erase": 0.5},
+                "schedule": {"first_size": 0.5},
+            },
+        ],
+        ids=lambda changes: changes.get("objective", "cross_entropy"),
+    )
+    def test_killed_and_resumed_ends_with_the_same_bytes(self, accelerator, monkeypatch, tmp_path, changes):
+        params = finetuning(**changes)
+        whole = finetune(photos(), start(), "m1", 3, 0, params, accelerator)
+        monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
+        epoch_of, trained = training._train_epoch, []
+
+        def one_epoch(*arguments):
+            if len(trained) == 2:
+                trained.append("killed")
+                raise KeyboardInterrupt
+            trained.append("epoch")
+            return epoch_of(*arguments)
+
+        monkeypatch.setattr(training, "_train_epoch", one_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(photos(), start(), "m1", 3, 0, params, accelerator)
+        resumed = finetune(photos(), start(), "m1", 3, 0, params, accelerator)
+        assert trained == ["epoch", "epoch", "killed", "epoch"]
+        assert resumed.history == whole.history
+        assert all(torch.equal(resumed.state[key], whole.state[key]) for key in whole.state)
+
+    def test_the_last_epoch_is_kept_and_validation_photos_are_trained_on(self, accelerator):
+        params = finetuning(objective="arcface", schedule={"keep": "last"})
+        data = photos()
+        result = finetune(data, start(), "m1", 2, 0, params, accelerator)
+        assert result.best_epoch == 2
+        assert [epoch.valid_loss for epoch in result.history] == [None, None]
+        assert sorted(data.used_by(params).train.rows) == list(range(24))
+
+    def test_averaged_weights_agree_with_a_plain_recomputation(self):
+        """The first step's state is copied; every later one counts a quarter, what was before three quarters."""
+        settings = Optimization.of_finetuning(finetuning(schedule={"ema": 0.75}))
+        model = torch.nn.BatchNorm1d(3)
+        average, expected = averaged(model, settings), {}
+        generator = np.random.default_rng(0)
+        for step in range(5):
+            for key in ("weight", "running_mean"):
+                value = generator.normal(size=3)
+                model.state_dict()[key].copy_(torch.from_numpy(value))
+                expected[key] = value if step == 0 else 0.75 * expected[key] + 0.25 * value
+            average.update_parameters(model)
+        for key, value in expected.items():
+            np.testing.assert_allclose(average.module.state_dict()[key], value, rtol=1e-5)
+
+    def test_the_average_is_what_is_kept(self, accelerator):
+        kept = {}
+        for ema in (0.0, 0.75):
+            params = finetuning(objective="arcface", schedule={"keep": "last", "ema": ema})
+            kept[ema] = finetune(photos(), start(), "m1", 1, 0, params, accelerator).state
+        assert set(kept[0.0]) == set(kept[0.75])
+        key = "embedder.backbone.conv1.weight"
+        assert not torch.equal(kept[0.0][key], kept[0.75][key])
+
+    def test_separate_learning_rates_and_cosine_with_warm_up(self):
+        params = finetuning(schedule={"shape": "cosine", "warm_up": 0.2, "head_lr": 0.01})
+        model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
+        settings = Optimization.of_finetuning(params)
+        optimizer = build_optimizer(model, settings)
+        schedule = build_schedule(optimizer, settings, steps=5, epochs=4)
+        rates = []
+        for _ in range(20):
+            rates.append([group["lr"] for group in optimizer.param_groups])
+            optimizer.step()
+            schedule.step()
+        factors = np.array(rates) / [0.001, 0.01]
+        np.testing.assert_allclose(factors[:, 0], factors[:, 1])
+        done = np.arange(1, 21) / 20
+        expected = np.where(done < 0.2, done / 0.2, 0.5 * (1 + np.cos(np.pi * (done - 0.2) / 0.8)))
+        np.testing.assert_allclose(factors[:, 0], expected, atol=1e-12)
+
+    def test_too_few_individuals_for_a_batch_are_named(self, accelerator):
+        params = finetuning(objective="triplet", pairs={"sampler": "per_class", "per_class": 2})
+        with pytest.raises(FlukeprintError, match=r"a batch of 8 holds 2 photos of each of 4 individuals.*only 2"):
+            finetune(photos(), start(), "m1", 1, 0, params, accelerator)
+
+
+class TestTrainingBatches:
+    def batches(self, accelerator, **changes):
+        data, scaler = photos(), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+        params = finetuning(**changes)
+        return TrainingBatches.of(data.pixels, data.train, 2, 4, scaler, params, 0, accelerator), data
+
+    def test_mirror_images_are_classes_of_their_own(self, accelerator):
+        made, data = self.batches(accelerator, objective="arcface", mirrored_ids=True)
+        scaler = PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+        inputs = scaler(np.array(data.pixels))
+        seen = set()
+        for batch in made.epoch(1):
+            for photo, target in zip(batch.inputs, batch.targets.tolist(), strict=True):
+                plain = (inputs.flip(3) if target >= 2 else inputs) == photo
+                [row] = plain.flatten(1).all(1).nonzero().flatten().tolist()
+                assert row % 2 == target % 2
+                seen.add(target)
+        assert seen == {0, 1, 2, 3}
+
+    @pytest.mark.parametrize("mirrored", [True, False])
+    def test_per_class_sampling_fills_batches_with_whole_classes(self, accelerator, mirrored):
+        changes = {"objective": "triplet", "mirrored_ids": mirrored, "pairs": {"sampler": "per_class"}}
+        made, _ = self.batches(accelerator, **changes)
+        epochs = [[batch.targets.tolist() for batch in made.epoch(number)] for number in (1, 1, 2)]
+        assert epochs[0] == epochs[1] != epochs[2]
+        assert len(epochs[0]) == len(made) == 2
+        for targets in epochs[0]:
+            assert sorted(Counter(targets).values()) == [4, 4]
+
+    def test_photos_grow_to_their_full_size(self, accelerator):
+        schedule = {"first_size": 0.5, "full_size_at": 0.5}
+        made, data = self.batches(accelerator, objective="arcface", schedule=schedule)
+        sizes = [next(made.epoch(number)).inputs.shape[2:] for number in (1, 2, 3, 4)]
+        full = tuple(data.pixels.shape[2:])
+        assert sizes[2] == sizes[3] == full
+        assert sizes[0] == photo_size(full, made.params.schedule, 1, 4) < sizes[1] <= full
+
+
+def test_sizes_grow_evenly_in_steps():
+    schedule = finetuning(schedule={"first_size": 0.5, "full_size_at": 0.75}).schedule
+    sizes = [photo_size((128, 100), schedule, epoch, 8) for epoch in range(1, 9)]
+    assert sizes == [(64, 48), (72, 56), (88, 64), (96, 72), (104, 80), (120, 88), (128, 100), (128, 100)]
+    unchanged = finetuning().schedule
+    assert photo_size((33, 50), unchanged, 1, 8) == (33, 50)
+
+
+def test_a_first_size_that_the_network_cannot_take_is_refused(accelerator):
+    params = finetuning(objective="arcface", schedule={"first_size": 0.1})
+    begin = start()
+    begin.backbone.register_forward_pre_hook(lambda _, inputs: _refuse_narrow(inputs[0]))
+    with pytest.raises(FlukeprintError, match=r"first_size is 0.1, but backbone .* cannot take photos of 8x8 px"):
+        finetune(photos(), begin, "m1", 1, 0, params, accelerator)
+
+
+def _refuse_narrow(inputs):
+    assert min(inputs.shape[2:]) > 8, "too small"
+
+
+def test_validation_pairs_hold_each_photo_and_a_training_photo_of_its_class():
+    train = Labelled(np.array([3, 4, 5, 6]), np.array([1, 0, 1, 2]))
+    pairs = validation_pairs(train, Labelled(np.array([7, 8, 9, 10]), np.array([1, 0, 5, 1])))
+    assert pairs.rows.tolist() == [7, 10, 3, 8, 4]
+    assert pairs.targets.tolist() == [1, 1, 1, 0, 0]
+
+
+def test_batches_have_photos_for_every_process():
+    for n in (64, 65, 66, 67, 68, 3):
+        sizes = [len(positions) for positions, _ in epoch_order(n, 64, 0.0, 0, 1, least=4)]
+        assert sum(sizes) == n
+        assert len(sizes) == number_of_batches(n, 64, 4)
+        assert sizes[-1] >= min(n, 4)
+
+
+def test_where_no_epoch_is_chosen_no_photo_is_trained_on_twice():
+    table = pd.DataFrame({"Id": ["a", "b"], "split": ["train", "train"], "row": [3, 4]})
+    assert labelled_rows(table, ["a", "b"], "valid").rows.tolist() == [3, 4]
+    assert labelled_rows(table, ["a", "b"], "valid", chooses=False).rows.tolist() == []
+
+
+def test_head_training_leaves_the_backbone_bit_identical(accelerator):
+    """Parameters and BatchNorm buffers, over embedding the photos and training a head on them."""
+    backbone = freeze(build_backbone("resnet18", SIZE, 0)[0])
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    data = photos()
+    scaler = PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+    embeddings = embed(for_inference(backbone), data.pixels, 2, 8, scaler, "")
+    train_head(
+        HeadData(embeddings, data.train, data.valid, ["a", "b"]), "m1", HeadTraining("train", loop(), 3, 0, accelerator)
+    )
+    after = backbone.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    assert any(key.endswith("running_var") for key in before)

@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+
+from flukeprint.retrieval.vectors import photo_vectors, unit
+
+
+def cosine(a, b):
+    return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_inner_product_is_the_mean_cosine_over_members_and_views(views):
+    generator = np.random.default_rng(0)
+    parts = [generator.normal(size=(3, 2, features)).astype(np.float32) for features in (4, 7)]
+    vectors = photo_vectors(parts, views)
+    for i in range(3):
+        for j in range(3):
+            mean = np.mean([cosine(part[i, view], part[j, view]) for part in parts for view in range(views)])
+            assert vectors[i] @ vectors[j] == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_vector_of_zeros_stays():
+    assert not unit(np.zeros((2, 3), np.float32)).any()

@@ -1,0 +1,213 @@
+"""QueryPairs, thresholds and their calibration, and enrolment of individuals never trained on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from flukeprint import metrics
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import write_json, write_safetensors
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.evaluation.enrolment import enrol, enrolment_test, learned_individuals
+from flukeprint.evaluation.verification import verify
+from flukeprint.scoring.pair_calibration import Verification, fit_verification, logistic, read_verification
+from flukeprint.scoring.pairs import QueryPairs, pairs_of
+
+# Image, individual, cluster, split. a and b are trained; x, y and z are held out, y with one cluster only.
+PHOTOS = [
+    ("09", "a", 1, "train"),
+    ("01", "a", 2, "valid"),
+    ("02", "b", 3, "train"),
+    ("03", NEW_WHALE, 4, "train"),
+    ("04", "a", 5, "query"),
+    ("05", "b", 6, "calibration"),
+    ("08", "x", 7, "query"),
+    ("06", "x", 8, "query"),
+    ("07", "x", 8, "query"),
+    ("10", "y", 9, "query"),
+    ("11", "y", 9, "query"),
+    ("12", "z", 10, "calibration"),
+    ("13", "z", 11, "calibration"),
+    ("14", NEW_WHALE, 12, "query"),
+]
+TABLE = pd.DataFrame(PHOTOS, columns=["Image", "Id", "cluster", "split"])
+ASIDE = TABLE[TABLE["split"].isin(["query", "calibration"])].index.to_numpy()
+MATRIX = np.random.default_rng(0).normal(size=(len(ASIDE), len(TABLE))).astype(np.float32)
+
+
+def similarity_of(query: str, photo: str) -> float:
+    place = {image: row for row, image in enumerate(TABLE["Image"])}
+    return float(MATRIX[ASIDE.tolist().index(place[query]), place[photo]])
+
+
+def test_pairs_are_known_queries_with_photos_of_individuals():
+    pairs = pairs_of(MATRIX, TABLE, "query")
+    assert pairs.individuals.tolist() == ["a"]
+    assert pairs.similarity.tolist() == [[similarity_of("04", photo) for photo in ("09", "01", "02")]]
+    assert pairs.same.tolist() == [[True, True, False]]
+    assert pairs.counts() == {"queries": 1, "individuals": 1, "same_pairs": 2, "different_pairs": 1}
+    assert pairs_of(MATRIX, TABLE, "calibration").same.tolist() == [[False, False, True]]
+
+
+def drawn(seed: int = 0, queries: int = 60, photos: int = 80) -> QueryPairs:
+    generator = np.random.default_rng(seed)
+    individuals = generator.integers(20, size=queries)
+    same = individuals[:, None] == generator.integers(20, size=photos)
+    similarity = generator.normal(0.2, 0.2, size=same.shape) + 0.4 * same
+    return QueryPairs(similarity.astype(np.float32), same, individuals.astype(str))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), far=st.sampled_from([0.0, 1e-3, 1e-2, 0.3, 1.0]))
+def test_a_threshold_gives_the_rates_of_its_point(seed, far):
+    generator = np.random.default_rng(seed)
+    scores, positive = generator.integers(0, 30, 200) / 30, np.arange(200) % 4 == 0
+    curve = metrics.roc_curve(positive, scores)
+    accepted = scores >= metrics.threshold_at_far(curve, far)
+    assert accepted[~positive].mean() <= far
+    assert accepted[positive].mean() == metrics.tar_at_far(curve, far)
+    at_eer = scores >= metrics.threshold_at_eer(curve)
+    assert at_eer[~positive].mean() >= 1 - at_eer[positive].mean()
+    above = scores > metrics.threshold_at_eer(curve)
+    assert above[~positive].mean() < 1 - above[positive].mean()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), levels=st.sampled_from([3, 30, 10_000]), far=st.sampled_from([1e-2, 0.1, 0.5]))
+def test_the_curve_of_few_positives_is_the_curve(seed, levels, far):
+    generator = np.random.default_rng(seed)
+    scores = (generator.integers(0, levels, 300) / levels).astype(np.float32)
+    positive = np.arange(300) % 20 == 0
+    whole, few = metrics.roc_curve(positive, scores), metrics.roc_curve_of_few(scores[positive], scores[~positive])
+    assert metrics.auroc(few) == pytest.approx(metrics.auroc(whole))
+    assert metrics.equal_error_rate(few) == pytest.approx(metrics.equal_error_rate(whole))
+    assert metrics.tar_at_far(few, far) == metrics.tar_at_far(whole, far)
+    for curve_far, tar, threshold in zip(few.far, few.tar, few.thresholds, strict=True):
+        assert (scores[positive] >= threshold).mean() == pytest.approx(tar)
+        assert (scores[~positive] >= threshold).mean() == pytest.approx(curve_far)
+    with pytest.raises(FlukeprintError, match="0 positive and 2 negative"):
+        metrics.roc_curve_of_few([], [0.1, 0.2])
+
+
+def test_the_calibration_is_scikit_learns():
+    pairs = drawn()
+    values, same = pairs.similarity.ravel(), pairs.same.ravel()
+    slope, intercept = logistic(values, same)
+    model = LogisticRegression(C=1e8, class_weight="balanced", tol=1e-10, max_iter=1000)
+    model.fit(values[:, None].astype(float), same)
+    assert slope == pytest.approx(model.coef_[0, 0], rel=1e-3)
+    assert intercept == pytest.approx(model.intercept_[0], rel=1e-3)
+    # QueryPairs that the similarity tells apart without error give finite numbers.
+    assert np.isfinite(logistic(np.array([0.1, 0.2, 0.8], np.float32), np.array([False, False, True]))).all()
+
+
+def test_thresholds_and_probabilities_are_read_back(tmp_path):
+    pairs, path = drawn(), tmp_path / "decision.json"
+    content = fit_verification(pairs)
+    write_json(path, {"verification": content})
+    found = read_verification(path)
+    assert content["same_pairs"] + content["different_pairs"] == 60 * 80
+    for name, far in (("far_1e-2", 1e-2), ("far_1e-3", 1e-3)):
+        wrong = (pairs.similarity[~pairs.same] >= found.thresholds[name]).mean()
+        assert 0.5 * far <= wrong <= far + 1e-3
+    even = -found.intercept / found.slope
+    assert found.probability(even) == pytest.approx(0.5)
+    assert found.probability(even, prior=0.1) == pytest.approx(0.1)
+    assert found.probability(1.0) > 0.9
+    assert found.probability(-1.0) < 0.1
+    assert (found.probability(0.3, prior=0.0), Verification({}, 1e6, 0.0).probability(-1.0)) == (0.0, pytest.approx(0))
+
+
+def test_without_pairs_the_reason_is_said(tmp_path):
+    none = QueryPairs(np.zeros((0, 3), np.float32), np.zeros((0, 3), bool), np.array([], str))
+    write_json(tmp_path / "decision.json", {"verification": fit_verification(none)})
+    with pytest.raises(FlukeprintError, match="no thresholds for verification: there are no calibration pairs"):
+        read_verification(tmp_path / "decision.json")
+    assert verify({"ensemble": none}, {}, 100) == ({**none.counts()}, {})
+
+
+def test_figures_of_verification():
+    pairs, other = drawn(1), drawn(2)
+    other = QueryPairs(other.similarity, pairs.same, pairs.individuals)
+    found, curves = verify({"ensemble": pairs, "pretrained": other}, {"eer": 0.4}, 200)
+    genuine, impostors = pairs.similarity[pairs.same], pairs.similarity[~pairs.same]
+    wins = (genuine[:, None] > impostors).mean() + (genuine[:, None] == impostors).mean() / 2
+    row = found["ensemble"]
+    assert row["auroc"] == pytest.approx(wins, abs=1e-5)
+    cut = np.sort(impostors)[::-1][int(1e-2 * len(impostors))]
+    assert row["tar_at_1e-2_far"] == pytest.approx((genuine > cut).mean(), abs=1e-6)
+    assert row["tar_at_1e-2_far_low"] < row["tar_at_1e-2_far"] < row["tar_at_1e-2_far_high"]
+    assert found["at_thresholds"]["eer"] == {
+        "threshold": 0.4,
+        "far": pytest.approx((impostors >= 0.4).mean(), abs=1e-6),
+        "tar": pytest.approx((genuine >= 0.4).mean(), abs=1e-6),
+    }
+    assert list(curves) == ["ensemble", "pretrained"]
+    at = {point["far"]: point["tar"] for point in curves["ensemble"]}
+    assert at[0.01] == row["tar_at_1e-2_far"]
+    assert at[0.001] == row["tar_at_1e-3_far"]
+    assert at[1.0] == 1.0
+    assert found["pretrained"]["auroc"] < row["auroc"]
+
+
+# --- enrolment ---
+
+
+def test_who_is_enrolled_and_who_is_asked():
+    test = enrolment_test(TABLE, {"a"})
+    names = TABLE["Image"].to_numpy()
+    # The first by name of a, b, x and z; y has one cluster only.
+    assert sorted(names[test.enrolled]) == ["01", "02", "06", "12"]
+    # 07 is nearly the same picture as 06, which is enrolled.
+    assert names[test.asked["held_out"]].tolist() == ["08", "13"]
+    assert names[test.asked["trained"]].tolist() == ["04"]
+    assert names[test.asked["left_out"]].tolist() == []
+    assert test.held_out == 3
+
+
+def test_who_was_left_out_of_fine_tuning_is_asked_apart():
+    test = enrolment_test(TABLE, {"b"})
+    assert TABLE["Image"].to_numpy()[test.asked["left_out"]].tolist() == ["04"]
+    assert len(test.asked["trained"]) == 0
+    # Who was trained on changes neither the gallery nor who was held out.
+    np.testing.assert_array_equal(test.enrolled, enrolment_test(TABLE, {"a", "b"}).enrolled)
+    np.testing.assert_array_equal(test.asked["held_out"], enrolment_test(TABLE, {"a", "b"}).asked["held_out"])
+
+
+def test_the_networks_say_who_they_were_trained_on(tmp_path):
+    for name, labels in (("m1", ["a", NEW_WHALE]), ("m2", ["a", "b"])):
+        write_safetensors(tmp_path / name, {"weight": torch.zeros(1)}, {"labels": labels})
+    assert learned_individuals([tmp_path / "m1", tmp_path / "m2"]) == {"a", "b"}
+    (tmp_path / "m3").write_bytes(b"not tensors")
+    with pytest.raises(FlukeprintError, match="m3 is not a readable safetensors file"):
+        learned_individuals([tmp_path / "m3"])
+    with pytest.raises(FlukeprintError, match="m4 is missing"):
+        learned_individuals([tmp_path / "m4"])
+
+
+def test_enrolment_ranks_one_photo_of_each():
+    found = enrol(TABLE, {"a"}, {"ensemble": MATRIX}, 200)
+    assert found["gallery_photos"] == 4
+    ranks = []
+    for query, right in (("08", "06"), ("13", "12")):
+        scores = {photo: similarity_of(query, photo) for photo in ("01", "02", "06", "12")}
+        ranks.append(sorted(scores, key=scores.__getitem__, reverse=True).index(right) + 1)
+    row = found["held_out"]["ensemble"]
+    assert row["top1"] == np.mean(np.array(ranks) <= 1)
+    assert row["top5"] == 1.0
+    assert (found["held_out"]["queries"], found["held_out"]["individuals"]) == (2, 2)
+    perfect = np.where(TABLE["Id"].to_numpy()[ASIDE][:, None] == TABLE["Id"].to_numpy(), 1.0, 0.0).astype(np.float32)
+    assert enrol(TABLE, {"a"}, {"ensemble": perfect}, 200)["held_out"]["ensemble"]["top1"] == 1.0
+    # An embedding that says the same of all photos finds nobody.
+    assert enrol(TABLE, {"a"}, {"ensemble": np.zeros_like(perfect)}, 200)["trained"]["ensemble"]["top1"] == 0.0
+
+
+def test_without_anybody_held_out_the_counts_are_given():
+    known = TABLE[TABLE["Id"].isin(["a", "b"])].reset_index(drop=True)
+    found = enrol(known, {"a"}, {"ensemble": np.zeros((2, 5), np.float32)}, 200)
+    assert found["held_out"] == {"queries": 0, "individuals": 0}
+    assert found["trained"]["queries"] == 1

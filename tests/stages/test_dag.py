@@ -1,0 +1,135 @@
+"""dvc.yaml against the code: every module that a stage imports, every key that it reads, and nothing else."""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from imports import ROOT, closure, code_deps, module_names
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
+# Files of ours that a stage opens by a name in params.yaml.
+OTHER_FILES = {"backbone": {PARAMS["profiles"]["sample"]["backbone"]["weights"]}}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_list_every_module_that_the_stage_imports(stage):
+    listed = [dep for dep in DVC[stage]["deps"] if dep.startswith(("flukeprint", "stages"))]
+    assert sorted(listed) == sorted({*code_deps(stage), *OTHER_FILES.get(stage, ())}), "run `python tests/imports.py`"
+
+
+def test_a_missing_module_would_be_noticed(tmp_path):
+    """The recogniser itself: it sees direct, indirect, late and aliased imports, and no type-only ones."""
+    seen = closure(ROOT / "stages" / "select.py")
+    assert {"flukeprint/data/splits.py", "flukeprint/core/params.py", "flukeprint/core/paths.py"} <= seen
+    assert "flukeprint/core/runtime.py" in seen  # only flukeprint/data/splits.py imports it
+    assert "flukeprint/data/sample.py" in closure(ROOT / "stages" / "fetch.py")  # imported inside a function
+    assert "flukeprint/learning/training.py" not in closure(ROOT / "stages" / "embed.py")  # type-only in backbones.py
+
+
+def test_stages_modules_and_dvc_yaml_have_the_same_names():
+    assert set(STAGES) == set(DVC)
+    for stage, node in DVC.items():
+        assert node["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+    assert set(PARAMS) - {"profile", "profiles", "recipe", "recipes", "seed", "runtime"} <= set(DVC)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_in_dvc_yaml_are_the_keys_that_the_stage_declares(stage):
+    keys = importlib.import_module(f"stages.{stage}").KEYS
+    listed = [key.replace("${profile}", "*").replace("${recipe}", "*") for key in DVC[stage].get("params", [])]
+    assert sorted(listed) == sorted(keys)
+
+
+def leaves(section: dict, prefix: str = "") -> Iterator[str]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+# Which stages must go stale, of themselves, when a key changes: the first prefix that fits.
+STALE = {
+    "runtime": set(),
+    "profiles.folder.path": {"fetch"},  # watched as a folder, whatever the profile
+    "profiles.folder": set(),
+    "profiles.kaggle": set(),
+    "profiles.sample.source": {"fetch"},
+    "profiles.sample.path": {"fetch"},
+    "profiles.sample.image_size": {"pixels", "backbone"},
+    "profiles.sample.backbone": {"backbone"},
+    "profiles.sample.epochs.train": {"train"},
+    "profiles.sample.epochs.finetune": {"finetune"},
+    "profiles.sample.epochs.full_head": {"full_head"},
+    "recipes.metric": set(),
+    "recipes.reference.finetune": {"finetune"},
+    "recipes.reference.embed": {"embed", "ensemble", "gallery", "calibrate"},
+    "recipes.reference.full_head": {"full_head"},
+    "recipes.reference.submit": {"submit"},
+    "seed": {"select", "backbone", "train", "finetune", "full_head"},
+    "fetch": {"fetch"},
+    "validate": {"validate"},
+    "select.threshold": {"validate", "select"},
+    "select": {"select"},
+    "train": {"train"},
+    "finetune": {"finetune"},
+    "embed": {"embed", "ensemble", "gallery", "calibrate"},
+    "gallery": {"gallery"},
+    "full_head": {"full_head"},
+    "evaluate": {"evaluate"},
+    "evaluate.new_share": {"select", "calibrate", "evaluate"},
+    "submit": {"submit"},
+}
+# Changing these changes the graph itself: tests/test_pipeline.py looks at them.
+OF_THE_GRAPH = {"profile", "recipe", "ensemble.members"}
+
+
+def expected_stale(key: str) -> set[str]:
+    prefixes = [prefix for prefix in STALE if key == prefix or key.startswith(f"{prefix}.")]
+    assert prefixes, f"{key}: name the stages that it makes stale in STALE"
+    return STALE[max(prefixes, key=len)]
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    for placeholder, value in values.items():
+        text = text.replace(placeholder, value)
+    return text
+
+
+def stale_stages(key: str) -> set[str]:
+    """Return the stages of dvc.yaml whose params cover a key, with the committed profile."""
+    covering = {key.rsplit(".", cut)[0] for cut in range(key.count(".") + 1)}
+    chosen = {"${profile}": PARAMS["profile"], "${recipe}": PARAMS["recipe"]}
+    return {
+        stage
+        for stage, node in DVC.items()
+        if covering & {filled(listed, chosen) for listed in node.get("params", [])}
+        or any(dep == f"${{{key}}}" for dep in node["deps"])
+    }
+
+
+# The reference recipe changes nothing; these stand for values that somebody adds to it.
+ADDED = ["recipes.reference.finetune.lr", "recipes.reference.embed.flip_test", "recipes.reference.full_head.lr"]
+
+
+@pytest.mark.parametrize("key", [key for key in [*leaves(PARAMS), *ADDED] if key not in OF_THE_GRAPH])
+def test_a_changed_key_makes_exactly_its_stages_stale(key):
+    assert stale_stages(key) == expected_stale(key)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_great_expectations_slows_no_stage_but_validate(stage):
+    modules = closure(ROOT / "stages" / f"{stage}.py")
+    imported = {name.split(".")[0] for module in modules for name in module_names(ROOT / module)}
+    assert ("great_expectations" in imported) == (stage == "validate")
+
+
+@pytest.mark.parametrize("stage", ["fetch", "select", "pixels", "gallery", "calibrate", "submit", "evaluate"])
+def test_stages_without_a_network_do_not_import_torch(stage):
+    code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules or 'great_expectations' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

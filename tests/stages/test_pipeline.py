@@ -1,0 +1,268 @@
+"""The pipeline as its users run it: dvc commands in a temporary git and DVC repository, on a tiny data set."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from flukeprint.data.sample import SampleSpec, draw_sample
+
+ROOT = Path(__file__).parents[2]
+TRACKED = (
+    "flukeprint",
+    "stages",
+    "data/incoming",
+    "data/exclusions.csv",
+    "data/.gitignore",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+)
+MEMBERS = ["m1", "m2"]
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def run(folder: Path, *command: str, ok: bool = True) -> str:
+    """Run a command in a project and return what it printed."""
+    result = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    output = result.stdout + result.stderr
+    assert (result.returncode == 0) == ok, output
+    return output
+
+
+def stages_run(output: str) -> set[str]:
+    """Return the stages that DVC says it ran (not restored from its cache of runs)."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def set_params(folder: Path, **changes) -> None:
+    """Change dotted keys (written with __) in a project's params.yaml."""
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = content
+        for part in path:
+            section = section[part]
+        section[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def new_project(folder: Path, photos: Path) -> Path:
+    """Make a git and DVC repository with the project's code and params for tiny data."""
+    folder.mkdir()
+    for name in TRACKED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(ROOT / name, target)
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    set_params(
+        folder,
+        profile="folder",
+        profiles__folder__path=str(photos),
+        profiles__folder__image_size=32,
+        profiles__folder__backbone={
+            "name": "shufflenet_v2_x0_5", "weights": "random", "mean": [0.5] * 3, "std": [0.25] * 3,
+        },
+        profiles__folder__epochs={"train": 3, "finetune": 2, "full_head": 3},
+        select__threshold=4,
+        select__new_whale=3,
+        ensemble__members=MEMBERS,
+    )  # fmt: skip
+    run(folder, "git", "init", "--quiet", "--initial-branch=main")
+    run(folder, "dvc", "init", "--quiet")
+    shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
+    commit(folder, "start")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    spec = SampleSpec(
+        photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1), new_whales=8, test_known=8, test_new=4, duplicates=2
+    )
+    draw_sample(folder, 0, spec)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, photos) -> Path:
+    """A project after `dvc repro`, committed. Not to be changed: `project` gives a copy."""
+    folder = new_project(tmp_path_factory.mktemp("finished") / "project", photos)
+    output = run(folder, "dvc", "repro")
+    assert len(stages_run(output)) == 13 + 2 * len(MEMBERS), output
+    commit(folder, "results")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, finished) -> Path:
+    shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    return tmp_path / "project"
+
+
+def test_the_submission_is_complete_and_in_the_samples_order(finished):
+    submission = pd.read_csv(finished / "data/submission.csv")
+    sample = pd.read_csv(finished / "data/raw/sample_submission.csv")
+    assert list(submission.columns) == ["Image", "Id"]
+    assert submission["Image"].tolist() == sample["Image"].tolist()
+    assert all(len(set(labels.split(" "))) == 5 for labels in submission["Id"])
+
+
+def test_metrics_and_curves_are_in_git(finished):
+    tracked = run(finished, "git", "ls-files", "metrics").split()
+    assert {"metrics/selection.json", "metrics/evaluation.json", "metrics/data_quality.json"} <= set(tracked)
+    for stage in ("train", "finetune", "full_head"):
+        for member in MEMBERS:
+            assert f"metrics/{stage}/{member}.json" in tracked
+    evaluation = json.loads((finished / "metrics/evaluation.json").read_text())
+    assert evaluation["queries"] == evaluation["known_queries"] + evaluation["new_queries"] > 0
+    assert evaluation["all_new"]["map5"] == pytest.approx(0.325)
+    members = json.loads((finished / "metrics/members.json").read_text())
+    assert "ensemble" in evaluation
+    assert set(MEMBERS) <= set(members)
+
+
+def test_a_second_repro_runs_nothing(finished):
+    output = run(finished, "dvc", "repro")
+    assert not stages_run(output)
+    assert "up to date" in output
+
+
+def test_the_same_params_give_the_same_bytes_even_when_killed_on_the_way(tmp_path, photos, finished):
+    """A second project, killed in the middle of each training, ends with the same dvc.lock."""
+    folder = new_project(tmp_path / "project", photos)
+    for stage in ("train", "finetune@m1", "full_head"):
+        kill_in_stage(folder, stage)
+    run(folder, "dvc", "repro")
+    assert (folder / "dvc.lock").read_text() == (finished / "dvc.lock").read_text()
+
+
+def kill_in_stage(folder: Path, stage: str) -> None:
+    """Start `dvc repro`, wait for the stage's first checkpoint, kill every process of it."""
+    with subprocess.Popen(["dvc", "repro", "--quiet"], cwd=folder, env=ENVIRONMENT, start_new_session=True) as process:
+        checkpoints = folder / ".work" / stage.partition("@")[0]
+        while process.poll() is None and not list(checkpoints.glob("*/last.safetensors")):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_metrics_diff_works_in_a_fresh_clone_without_cache(project, tmp_path):
+    run(project, "git", "checkout", "--quiet", "-b", "other")
+    path = project / "metrics/evaluation.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["ensemble"]["map5"] += 0.125
+    path.write_text(json.dumps(evaluation))
+    commit(project, "better")
+    run(tmp_path, "git", "clone", "--quiet", str(project), "clone")
+    run(tmp_path / "clone", "git", "branch", "--quiet", "main", "origin/main")
+    difference = json.loads(run(tmp_path / "clone", "dvc", "metrics", "diff", "main", "--json"))
+    assert difference["metrics/evaluation.json"]["ensemble.map5"]["diff"] == pytest.approx(0.125)
+
+
+def test_an_experiment_reruns_the_training_and_nothing_upstream(project):
+    output = run(project, "dvc", "exp", "run", "--name", "slow", "-S", "train.lr=0.001")
+    ran = stages_run(output)
+    assert "train" in ran
+    assert not ran & {"fetch", "validate", "select", "pixels", "backbone"}
+    assert "slow" in run(project, "dvc", "exp", "show", "--csv")
+    assert "train.lr" in run(project, "dvc", "params", "diff")
+
+
+def test_a_new_member_finetunes_and_embeds_only_itself(project):
+    set_params(project, ensemble__members=[*MEMBERS, "m3"])
+    ran = stages_run(run(project, "dvc", "repro"))
+    assert ran == {
+        "train", "finetune@m3", "embed@m3", "full_head", "ensemble", "gallery", "calibrate", "evaluate", "submit",
+    }  # fmt: skip
+
+
+def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(project, photos):
+    # So few queries calibrate nothing, and so few steps without the single photos leave all embeddings alike.
+    set_params(
+        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
+        recipes__metric__submit={"decision": "class"}, ensemble__members=["m1"],
+    )  # fmt: skip
+    ran = stages_run(run(project, "dvc", "repro"))
+    assert not ran & {"fetch", "validate", "select", "pixels", "backbone", "baseline"}
+    assert {"finetune@m1", "embed@m1", "gallery", "evaluate", "submit"} <= ran
+    page = (project / "reports/evaluation/index.html").read_text()
+    assert "full fine-tuning: loss" in page
+    command = (sys.executable, "-m", "flukeprint.cli")
+    run(project, *command, "export", "bundle")
+    asked = str(next((photos / "test").iterdir()))
+    answers = [
+        json.loads(run(project, *command, "identify", asked, "--format", "json", *options))["photos"][0]
+        for options in ((), ("--bundle", "bundle"))
+    ]
+    own, bundled = (answer["candidates"] for answer in answers)
+    assert len(own) == 5
+    assert [one["id"] for one in own] == [one["id"] for one in bundled]
+    for one, other in zip(own, bundled, strict=True):
+        assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.lr=abc", "train.lr: is 'abc', expected a number"),
+        ("profiles.folder.epochs.train=-1", "profiles.folder.epochs.train: is -1, expected greater than"),
+        ("+train.lrr=1", "train.lrr: there is no such key"),
+    ],
+)
+def test_a_bad_value_is_refused_before_any_work(project, change, message):
+    output = run(project, "dvc", "exp", "run", "-S", change, ok=False)
+    assert message in output
+    assert not list((project / ".work").glob("*/*"))
+    run(project, "git", "checkout", "--quiet", "params.yaml")
+
+
+def test_new_photos_in_the_folder_are_noticed(project, tmp_path, photos):
+    other = tmp_path / "photos"
+    shutil.copytree(photos, other)
+    set_params(project, profiles__folder__path=str(other))
+    assert "fetch" in run(project, "dvc", "status")
+    run(project, "dvc", "repro", "--single-item", "fetch")
+    assert "fetch" not in run(project, "dvc", "status")
+    (other / "test" / "00000000.jpg").write_bytes(b"")
+    assert "fetch" in run(project, "dvc", "status")
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ({"seed": 7}, {"select", "backbone", "train", "full_head", *(f"finetune@{member}" for member in MEMBERS)}),
+        ({"full_head__gamma": 0.2}, {"full_head"}),
+        ({"runtime__workers": 1}, set()),
+        ({"profiles__sample__image_size": 48}, set()),
+    ],
+)
+def test_dvc_agrees_on_what_a_key_makes_stale(project, change, stale):
+    set_params(project, **change)
+    status = json.loads(run(project, "dvc", "status", "--json"))
+    assert set(status) == stale

@@ -1,0 +1,248 @@
+"""Bad input to single stages: one clear message, a non-zero exit, no output."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from flukeprint.core.console import exit_cleanly
+from flukeprint.core.files import write_npy, write_safetensors
+from flukeprint.scoring.calibration import calibrated, decision_of
+from flukeprint.scoring.fusion import mixed, read_mixtures
+from flukeprint.scoring.registry import CHOOSABLE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty project folder with the committed params."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return tmp_path
+
+
+def change(folder: Path, **changes) -> None:
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = content
+        for part in path:
+            section = section[part]
+        section[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+def message_of(stage: str, monkeypatch, *arguments: str) -> str:
+    """Run a stage that must fail and return what it says."""
+    monkeypatch.setattr("sys.argv", [stage, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        exit_cleanly(importlib.import_module(f"stages.{stage}").main)
+    assert str(stop.value).startswith("error: ")
+    return str(stop.value)
+
+
+def write_table(folder: Path, ids: list[str]) -> None:
+    (folder / "data/validated").mkdir(parents=True)
+    table = pd.DataFrame({"Image": [f"{n}.jpg" for n in range(len(ids))], "Id": ids, "cluster": range(len(ids))})
+    table.to_parquet(folder / "data/validated/train.parquet")
+
+
+def test_backbone_that_does_not_exist(project, monkeypatch):
+    change(project, profiles__sample__backbone__name="resnet19")
+    assert "torchvision's classifiers are alexnet" in message_of("backbone", monkeypatch)
+    assert not (project / "models").exists()
+
+
+def test_weights_of_another_network(project, monkeypatch):
+    import torchvision
+
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), project / "weights.pth")
+    change(project, profiles__sample__backbone__weights="weights.pth", profiles__sample__backbone__name="resnet18")
+    assert "not those of torchvision's 'resnet18'" in message_of("backbone", monkeypatch)
+    assert not (project / "models").exists()
+
+
+def test_a_gpu_that_is_not_there(project, monkeypatch):
+    change(project, runtime__device="cuda:7")
+    assert "runtime.device in params.yaml is 'cuda:7'" in message_of("embed", monkeypatch, "m1")
+
+
+def test_too_few_classes(project, monkeypatch):
+    write_table(project, ["a"] * 20 + ["b"] * 3)
+    assert "the small set has 1 class(es), at least 2 are needed" in message_of("select", monkeypatch)
+    assert not (project / "data/selected").exists()
+
+
+def test_a_folder_that_is_not_there(project, monkeypatch):
+    change(project, profile="folder", profiles__folder__path="nowhere")
+    assert "'nowhere', but there is no such folder" in message_of("fetch", monkeypatch)
+    assert not (project / "data").exists()
+
+
+def test_a_stage_before_its_inputs(project, monkeypatch):
+    assert "full.parquet is missing" in message_of("full_head", monkeypatch)
+
+
+def test_a_photo_that_vanished_after_validation(project, monkeypatch):
+    from PIL import Image
+
+    write_table(project, ["a", "b"])
+    (project / "data/raw/train").mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(project / "data/raw/train/0.jpg")
+    assert "1.jpg" in message_of("pixels", monkeypatch)
+    assert not list((project / "data/pixels").glob("*"))
+
+
+@pytest.fixture
+def scored(project) -> Path:
+    """A project folder with what stage ensemble reads: two members, 12 individuals, of which one is new."""
+    write_scored_inputs(project)
+    change(project, ensemble__members=["m1", "m2"])
+    return project
+
+
+def write_scored_inputs(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    ids = np.repeat(["new_whale", *(f"w_{n:02}" for n in range(11))], 6)
+    splits = np.tile(["train", "train", "train", "valid", "query", "calibration"], 12)
+    splits[-6:] = ["query"] * 3 + ["calibration"] * 3
+    table = pd.DataFrame({"Image": [f"{n}.jpg" for n in range(72)], "Id": ids, "cluster": range(72), "row": range(72)})
+    for name in ("data/selected", "data/validated", "data/raw"):
+        (folder / name).mkdir(parents=True)
+    table.assign(split=splits).to_parquet(folder / "data/selected/full.parquet")
+    # The first two test photos are nearly the same as labelled ones: one trained on, one set aside.
+    test = pd.DataFrame({"Image": [f"t{n}.jpg" for n in range(9)], "cluster": [7, 10, *range(100, 107)]})
+    test.to_parquet(folder / "data/validated/test.parquet")
+    test[["Image"]][::-1].assign(Id="new_whale").to_csv(folder / "data/raw/sample_submission.csv", index=False)
+    labels = sorted(set(ids) - {"w_10"})
+    for member in ("m1", "m2", "pretrained"):
+        for part, number in (("train", 72), ("test", 9)):
+            write_npy(
+                folder / f"data/embeddings/{member}/{part}.npy",
+                generator.normal(size=(number, 1, 8)).astype(np.float32),
+            )
+        weight = torch.from_numpy(generator.normal(size=(len(labels), 8)).astype(np.float32))
+        state = {"weight": weight, "bias": torch.zeros(len(labels))}
+        write_safetensors(folder / f"models/full_head/{member}.safetensors", state, {"labels": labels})
+        made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}
+        write_safetensors(folder / f"models/finetuned/{member}.safetensors", {"weight": weight}, made_for)
+
+
+def run_stages(*names: str) -> None:
+    for name in names:
+        importlib.import_module(f"stages.{name}").main()
+
+
+def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scored):
+    run_stages("ensemble", "calibrate")
+    rows = pd.read_parquet(scored / "data/predictions/query.parquet")
+    assert list(rows.columns) == [
+        "Image", "Id", "split", "truth", "scorer", "candidates", "scores", "new_score", "features", "new_features"
+    ]  # fmt: skip
+    assert rows["scorer"].unique().tolist() == [
+        "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", *CHOOSABLE
+    ]  # fmt: skip
+    assert (rows.groupby("scorer")["Image"].agg(list).map(tuple).nunique(), len(rows)) == (1, 10 * 28)
+    assert rows.loc[rows["Id"] == "w_10", "truth"].unique().tolist() == ["new_whale"]
+    assert not rows["candidates"].map(lambda labels: bool({"new_whale", "w_10"} & set(labels))).any()
+    test = pd.read_parquet(scored / "data/predictions/test.parquet")
+    assert list(test.columns) == [
+        "Image", "scorer", "candidates", "scores", "new_score", "features", "new_features"
+    ]  # fmt: skip
+    assert test["Image"].tolist() == [f"t{n}.jpg" for n in range(9)] * 6
+    assert test["scorer"].unique().tolist() == ["duplicates", *CHOOSABLE]
+    decisions = json.loads((scored / "models/decision.json").read_text())
+    assert sorted(decisions["scorers"]) == sorted(["m1", "m2", "most_frequent", "pretrained_knn", *CHOOSABLE])
+    assert sorted(decisions["mixtures"]) == ["blend", "gallery"]
+    assert sorted(decisions["best"]["map5"]) == sorted(CHOOSABLE)
+    assert decisions["scorers"]["ensemble"]["known_queries"] == 10
+    assert decisions["without"] == {"duplicates": "no calibration query has a candidate"}
+    assert [member["name"] for member in decisions["provenance"]["members"]] == ["m1", "m2"]
+
+
+@pytest.mark.parametrize("kind", ["class", "calibrated"])
+def test_the_submission_ranks_new_whale_as_declared(scored, kind):
+    change(scored, submit__decision=kind)
+    run_stages("ensemble", "calibrate", "submit")
+    submission = pd.read_csv(scored / "data/submission.csv").set_index("Image")["Id"]
+    assert submission.index.tolist() == [f"t{n}.jpg" for n in range(8, -1, -1)]
+    rows = pd.read_parquet(scored / "data/predictions/test.parquet").set_index("Image")
+    rows = rows[rows["scorer"] == "ensemble"]
+    decision = json.loads((scored / "models/decision.json").read_text())["scorers"]["ensemble"]
+    for image, row in rows.iterrows():
+        key = dict(zip(row["candidates"], row["scores"], strict=True))
+        new = row["new_score"]
+        if kind == "calibrated":
+            key = {label: decision["inverse_temperature"] * score for label, score in key.items()}
+            new = decision["new"] + decision["new_score_weight"] * new
+        expected = sorted({**key, "new_whale": new}.items(), key=lambda item: -item[1])
+        assert submission[image].split(" ") == [label for label, _ in expected[:5]]
+
+
+def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored):
+    change(scored, submit__decision="best")
+    run_stages("ensemble", "calibrate", "submit")
+    submission = pd.read_csv(scored / "data/submission.csv").set_index("Image")["Id"].str.split(" ")
+    decisions = json.loads((scored / "models/decision.json").read_text())
+    best = decisions["best"]
+    assert best["map5"][best["scorer"]] == max(best["map5"].values())
+    # No two photos here are near-duplicates: the rule of succession says one half.
+    assert decisions["duplicates"] == {"agreeing": 0, "photos": 0, "probability": 0.5}
+    assert submission["t0.jpg"][0] == "w_00"  # photo 7 is trained on, and is of the second label
+    rows = mixed(pd.read_parquet(scored / "data/predictions/test.parquet"), read_mixtures("models/decision.json"))
+    own = rows[rows["scorer"] == best["scorer"]]
+    answers = calibrated(own, decision_of(best["scorer"], "models/decision.json"), 5)
+    expected = dict(zip(own["Image"], answers.labels, strict=True))
+    assert {image: labels for image, labels in expected.items() if image != "t0.jpg"} == {
+        image: labels for image, labels in submission.items() if image != "t0.jpg"
+    }
+
+
+def test_similarities_are_of_the_photos_set_aside_to_all(scored):
+    run_stages("ensemble")
+    table = pd.read_parquet(scored / "data/selected/full.parquet")
+    aside = table.loc[table["split"].isin(["query", "calibration"]), "row"].to_numpy()
+    for name, members in (("ensemble", ("m1", "m2")), ("pretrained", ("pretrained",))):
+        parts = [np.load(scored / f"data/embeddings/{member}/train.npy")[:, 0].astype(float) for member in members]
+        scaled = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+        expected = np.mean([part[aside] @ part.T for part in scaled], axis=0)
+        found = np.load(scored / f"data/predictions/similarity/{name}.npy")
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_without_calibration_queries_only_the_class_can_be_submitted(scored, monkeypatch):
+    path = scored / "data/selected/full.parquet"
+    table = pd.read_parquet(path)
+    table[~table["split"].isin(["query", "calibration"])].to_parquet(path)
+    change(scored, submit__decision="calibrated")
+    run_stages("ensemble", "calibrate")
+    assert len(pd.read_parquet(scored / "data/predictions/query.parquet")) == 0
+    assert "has no decision for ensemble: there are no calibration queries" in message_of("submit", monkeypatch)
+    change(scored, submit__decision="best")
+    assert "names no best scorer: too few calibration queries" in message_of("submit", monkeypatch)
+    assert not (scored / "data/submission.csv").exists()
+    change(scored, submit__decision="class")
+    run_stages("submit")
+    assert len(pd.read_csv(scored / "data/submission.csv")) == 9
+
+
+def test_baseline_embeds_every_labelled_photo_once_in_one_view(project):
+    change(
+        project,
+        profiles__sample__backbone={
+            "name": "shufflenet_v2_x0_5", "weights": "random", "mean": [0.5] * 3, "std": [0.25] * 3,
+        },
+        profiles__sample__image_size=32,
+    )  # fmt: skip
+    write_npy(project / "data/pixels/train.npy", np.zeros((3, 3, 32, 32), np.uint8))
+    run_stages("backbone", "baseline")
+    embeddings = np.load(project / "data/embeddings/pretrained/train.npy")
+    assert embeddings.shape == (3, 1, 1024)
+    assert embeddings.dtype == np.float32
