@@ -27,7 +27,7 @@ def main() -> None:
     write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
     asked = table["split"].isin([QUERY, CALIBRATION]).to_numpy()
     for name, parts, used in ((ENSEMBLE, _embeddings(members), views), (PRETRAINED, [pretrained], 1)):
-        write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["row"].to_numpy(), asked, used))
+        write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), asked, used))
     write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
 
 

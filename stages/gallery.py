@@ -21,7 +21,7 @@ def main() -> None:
     params = load_params(KEYS)
     members, views = params.ensemble.members, 2 if params.embed.flip_test else 1
     table = labelled_photos(trained_only=params.gallery.photos == "trained")
-    rows = table["row"].to_numpy()
+    rows = table["pixel"].to_numpy()
     gallery = build_gallery(
         photo_vectors([read_npy(EMBEDDINGS / member / "train.npy")[rows] for member in members], views),
         table["Image"].tolist(),
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def labelled_photos(*, trained_only: bool) -> pd.DataFrame:
-    """Return the photos of named individuals (Image, Id, row, sha256), with or without those set aside."""
+    """Return the photos of named individuals (Image, Id, pixel, sha256), with or without those set aside."""
     table = read_selected(SELECTED / "full.parquet")
     table = table[table["Id"] != NEW_WHALE]
     if trained_only:

@@ -15,7 +15,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     table = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "Id", "cluster"]).astype({"Id": str})
-    table = table.assign(row=range(len(table)))
+    table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
     small, full = assign_splits(table, params.select, params.evaluate.new_share, params.seed)
     splits = {

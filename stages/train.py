@@ -26,7 +26,7 @@ def main() -> None:
     network = for_inference(freeze(backbone)).to(accelerator.device)
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     table = read_selected(SELECTED / "small.parquet")
-    photos = read_npy(PIXELS / "train.npy")[table["row"].to_numpy()]
+    photos = read_npy(PIXELS / "train.npy")[table["pixel"].to_numpy()]
     embeddings = embed(network, photos, 2, params.runtime.batch_size, scaler, "embed the small set")
     labels = read_json(SELECTED / "labels.json")["small"]
     data = head_data(embeddings, table.assign(position=range(len(table))), labels, "position")

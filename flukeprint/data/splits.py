@@ -90,7 +90,7 @@ def assign_splits(
     on the same queries, and nothing is trained on them. Its small set is chosen among its training photos.
 
     Args:
-        table: every labelled photo, in the order of train.csv (Image, Id, cluster, row).
+        table: every labelled photo, in the order of train.csv (Image, Id, cluster, pixel).
         params: protocol, holdout, drop, threshold, ...
         new_share: share of new whales among the grouped protocol's queries, and the calibration queries, to aim at.
         seed: of everything random but MLE-bench's own split.

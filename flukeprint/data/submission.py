@@ -74,8 +74,8 @@ def _refuse_empty_and_repeated_photos(frame: pd.DataFrame) -> None:
     for index in repeated[:1]:
         first = int(np.flatnonzero((images == images.iloc[index]).to_numpy())[0])
         raise FlukeprintError(
-            f"{_place(frame, index)}: {images.iloc[index]} stands in row {frame['row'].iloc[first]} already, expected "
-            f"one row per photo. Remove one of the two{_more(repeated)}."
+            f"{_place(frame, index)}: {images.iloc[index]} stands in row {frame['csv_line'].iloc[first]} already, "
+            f"expected one row per photo. Remove one of the two{_more(repeated)}."
         )
 
 
@@ -101,9 +101,9 @@ def _fault_of_truth(text: str) -> str | None:
 
 def _place(frame: pd.DataFrame, index: int) -> str:
     """Name a row for a message: by file and line, where the table was read from a file."""
-    if "file" not in frame or "row" not in frame:
+    if "file" not in frame or "csv_line" not in frame:
         return f"the table's row {index}"
-    return f"{frame['file'].iloc[index]} row {frame['row'].iloc[index]}"
+    return f"{frame['file'].iloc[index]} row {frame['csv_line'].iloc[index]}"
 
 
 def _file(frame: pd.DataFrame, otherwise: str) -> str:

@@ -201,7 +201,9 @@ def _chunk(table: Table, columns: Sequence[str], rows: list[int], cells: list[li
         good = [index for index, fault in enumerate(faults) if fault is None]
         rows, cells = [rows[index] for index in good], [cells[index] for index in good]
     values = {name: [record[place] or None for record in cells] for place, name in enumerate(columns)}
-    return pa.table({"row": pa.array(rows, pa.int64()), **{key: pa.array(v, pa.string()) for key, v in values.items()}})
+    return pa.table(
+        {"csv_line": pa.array(rows, pa.int64()), **{key: pa.array(v, pa.string()) for key, v in values.items()}}
+    )
 
 
 def _fault_of_text(text: str) -> str | None:
@@ -232,7 +234,7 @@ def _frame(file: str, columns: Sequence[str], chunks: list[pa.Table]) -> pd.Data
     import pandas as pd
     import pyarrow as pa
 
-    schema = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in columns)])
+    schema = pa.schema([("csv_line", pa.int64()), *((name, pa.string()) for name in columns)])
     table = pa.concat_tables(chunks) if chunks else schema.empty_table()
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
     frame.insert(0, "file", pd.Series(file, index=frame.index, dtype="category"))

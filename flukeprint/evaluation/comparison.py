@@ -116,7 +116,7 @@ def _read(path: Path, scorer: str) -> pd.DataFrame:
         )
     rows = table[(table["scorer"] == scorer).fillna(False).astype(bool)]
     for column in ("Image", "Id", "truth"):
-        for row in rows.loc[rows[column].isna(), "row"].head(1):
+        for row in rows.loc[rows[column].isna(), "csv_line"].head(1):
             raise FlukeprintError(f"{path} row {row}: the cell {column} is empty. Run `dvc repro evaluate` again.")
     numbers = {column: _numbers(path, rows, column) for column in ("points", "weight")}
     found = rows[["Image", "Id", "truth"]].astype(object).assign(**numbers).set_index("Image")
@@ -132,8 +132,8 @@ def _numbers(path: Path, rows: pd.DataFrame, column: str) -> NDArray[np.float64]
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     for index in bad[:1]:
         raise FlukeprintError(
-            f"{path} row {rows['row'].iloc[index]}: {column} is {rows[column].iloc[index]!r}, expected a number >= 0. "
-            "Run `dvc repro evaluate` to write the file again."
+            f"{path} row {rows['csv_line'].iloc[index]}: {column} is {rows[column].iloc[index]!r}, expected a number "
+            ">= 0. Run `dvc repro evaluate` to write the file again."
         )
     return values
 

@@ -41,7 +41,7 @@ class HeadData:
 
 
 def labelled_rows(
-    table: pd.DataFrame, labels: list[str], split: str, column: str = "row", *, chooses: bool = True
+    table: pd.DataFrame, labels: list[str], split: str, column: str = "pixel", *, chooses: bool = True
 ) -> Labelled:
     """Return the rows of one split of a selected table with class indices into `labels`.
 
@@ -57,7 +57,9 @@ def labelled_rows(
     return Labelled(np.array(rows, np.int64), np.array(targets, np.int64))
 
 
-def head_data(embeddings: NDArray[np.float32], table: pd.DataFrame, labels: list[str], column: str = "row") -> HeadData:
+def head_data(
+    embeddings: NDArray[np.float32], table: pd.DataFrame, labels: list[str], column: str = "pixel"
+) -> HeadData:
     """Pair embeddings with the train and valid rows of a selected table; `column` holds the embeddings' rows."""
     train, valid = (labelled_rows(table, labels, split, column) for split in (TRAIN, VALID))
     return HeadData(embeddings, train, valid, labels)

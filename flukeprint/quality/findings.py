@@ -73,7 +73,7 @@ def _finding(outcome: Outcome, frames: Mapping[str, pd.DataFrame], params: Valid
 
 
 def _case(says: str, row: Mapping[Any, Any]) -> Case:
-    where = row["file"] if row.get("row") is None else f"{row['file']} row {int(row['row'])}"
+    where = row["file"] if row.get("csv_line") is None else f"{row['file']} row {int(row['csv_line'])}"
     images = (
         [f"train/{image}" for image in row["images"]] if "images" in row else [row["path"]] if "path" in row else []
     )

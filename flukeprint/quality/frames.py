@@ -101,7 +101,7 @@ def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     malformed = [(table.file, row, fault) for table in inputs.tables.values() for row, fault in table.faults]
     return {
         "files": pd.DataFrame(files).astype(object),
-        "malformed": pd.DataFrame(malformed, columns=["file", "row", "fault"]).astype(object),
+        "malformed": pd.DataFrame(malformed, columns=["file", "csv_line", "fault"]).astype(object),
     }
 
 
@@ -184,14 +184,14 @@ def _train_rows(table: pd.DataFrame, listed: set[str], threshold: int) -> pd.Dat
 
 def _with_rows_of_image(table: pd.DataFrame) -> pd.DataFrame:
     """Return a copy in which each row holds its line, and the rows in which its photo is listed, if in several."""
-    frame = table.astype(dict.fromkeys(table.columns.drop("row"), object))
+    frame = table.astype(dict.fromkeys(table.columns.drop("csv_line"), object))
     frame = frame.where(frame.notna(), None)
     again = frame[frame["Image"].notna() & frame["Image"].duplicated(keep=False)]
     rows: dict[str, list[str]] = {}
-    for image, row in zip(again["Image"], again["row"], strict=True):
+    for image, row in zip(again["Image"], again["csv_line"], strict=True):
         rows.setdefault(image, []).append(str(row))
     frame["rows_of_image"] = [_some(rows.get(image, ()), 5) for image in frame["Image"]]
-    cells = [frame[column].fillna("") for column in table.columns.drop(["file", "row", "known"], errors="ignore")]
+    cells = [frame[column].fillna("") for column in table.columns.drop(["file", "csv_line", "known"], errors="ignore")]
     frame["cells"] = [",".join(row) for row in zip(*cells, strict=True)]
     return frame
 
@@ -218,11 +218,11 @@ def _folded(label: str) -> str:
 def _test_rows(submission: pd.DataFrame, listed: set[str]) -> pd.DataFrame:
     """Return one row per test photo, by name: those in test/ and those in sample_submission.csv."""
     submitted = submission[submission["Image"].notna()]
-    rows = dict(zip(submitted["Image"], submitted["row"], strict=True))
+    rows = dict(zip(submitted["Image"], submitted["csv_line"], strict=True))
     names = sorted({*listed, *rows})
     frame = pd.DataFrame({"Image": pd.Series(names, dtype=object)})
     frame["file"] = ["sample_submission.csv" if name in rows else "test/" for name in names]
-    frame["row"] = pd.Series([rows.get(name) for name in names], dtype=object)
+    frame["csv_line"] = pd.Series([rows.get(name) for name in names], dtype=object)
     frame["present"] = pd.Series([name in listed for name in names], dtype=object)
     frame["path"] = [f"test/{name}" for name in names]
     frame["mismatch"] = pd.Series([_mismatch(name in listed, name in rows) for name in names], dtype=object)
@@ -242,7 +242,7 @@ def _escaped(name: str) -> str:
 
 def _unlisted(names: Sequence[str]) -> pd.DataFrame:
     paths = [f"train/{name}" for name in names]
-    columns = {"file": ["train/"] * len(names), "row": None, "path": paths, "listed": False}
+    columns = {"file": ["train/"] * len(names), "csv_line": None, "path": paths, "listed": False}
     return pd.DataFrame(columns, index=range(len(names)), dtype=object)
 
 
@@ -299,7 +299,7 @@ def _cluster_rows(train: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cluster that holds several training photos."""
     shared = train[train["cluster"].notna() & train["Id"].notna() & train["cluster"].duplicated(keep=False)]
     clusters: dict[int, list[tuple[str, int, str]]] = {}
-    for cluster, *member in zip(*(shared[name] for name in ("cluster", "Image", "row", "Id")), strict=True):
+    for cluster, *member in zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True):
         clusters.setdefault(int(cluster), []).append((member[0], member[1], member[2]))
     rows = [_cluster_row(cluster, members) for cluster, members in sorted(clusters.items())]
     return pd.DataFrame(rows, columns=["cluster", "photos", "labels", "members", "images"]).assign(file="train.csv")

@@ -39,7 +39,7 @@ def write_report(folder: Path, checked: Checked, params: ValidateParams, workers
 
 def render(checked: Checked, params: ValidateParams, workers: int = 1) -> str:
     """Return the page."""
-    pictures = _Pictures.of(checked, params, workers)
+    pictures = _Thumbnails.of(checked, params, workers)
     failed = _failed(checked.findings)
     return template(__file__, "quality_report.html.j2").render(
         checked=checked,
@@ -66,7 +66,7 @@ def _failed(findings: Iterable[Finding]) -> list[Finding]:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _Thumbnails:
     """The thumbnails of all flagged photos, in two sizes."""
 
     large: Sheets
@@ -74,7 +74,7 @@ class _Pictures:
     left_out: int  # flagged photos beyond validate.thumbnails
 
     @classmethod
-    def of(cls, checked: Checked, params: ValidateParams, workers: int) -> _Pictures:
+    def of(cls, checked: Checked, params: ValidateParams, workers: int) -> _Thumbnails:
         failed = _failed(checked.findings)
         photos = _photos(checked.frames, {path for f in failed for case in f.cases for path in case.images})
         large = _decoded(_flagged((f for f in failed if f.rule in _COMPARED), photos))[: params.thumbnails]
@@ -200,7 +200,7 @@ def _conflicts(frames: dict[str, pd.DataFrame]) -> list[_Cluster]:
     train = frames["train"]
     rows = train[train["cluster"].isin(numbers) & train["Id"].notna()]
     return [
-        _Cluster(number, sorted(map(_Member, group["path"], group["row"], group["Id"]), key=_by_label))
+        _Cluster(number, sorted(map(_Member, group["path"], group["csv_line"], group["Id"]), key=_by_label))
         for number, group in rows.groupby(rows["cluster"].astype(int))
     ]
 

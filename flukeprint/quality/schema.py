@@ -22,7 +22,7 @@ _FIELDS: tuple[tuple[str, pa.DataType, str, str], ...] = (
     ("sha256", pa.string(), "hex", "SHA-256 of the file"),
     ("phash", pa.uint64(), "64 bits", "perceptual hash (imagehash.phash, hash_size 8), first bit highest"),
     ("cluster", pa.int64(), "", "cluster of near-duplicates, numbered over train and test together"),
-    ("row", pa.int64(), "line", "line of the table that names the photo; the header is line 1"),
+    ("csv_line", pa.int64(), "line", "line of the table that names the photo; the header is line 1"),
     ("format", _NAMES, "", "Pillow's format of the file"),
     ("orientation", pa.int8(), "EXIF code", "1 to 8; 1: upright"),
     ("frames", pa.int32(), "pictures", "in the file; only the first is used"),

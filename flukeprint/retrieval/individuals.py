@@ -60,19 +60,19 @@ class Individuals:
         """Make the gallery of photos.
 
         Args:
-            table: the photos that were trained on: Id, row (of the embeddings).
+            table: the photos that were trained on: Id, pixel (row of the embeddings).
             parts: the members' embeddings, each N x views x D.
             views: how many of the views to use.
 
         """
-        table = table.sort_values(["Id", "row"])
+        table = table.sort_values(["Id", "pixel"])
         is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
         known = table[~is_new]
         labels, starts = np.unique(known["Id"].to_numpy(dtype=str), return_index=True)
-        photos = vectors_of(parts, known["row"].to_numpy(), views)
+        photos = vectors_of(parts, known["pixel"].to_numpy(), views)
         # reduceat takes an empty list of starts for one group.
         sums = np.add.reduceat(photos, starts, axis=0) if len(starts) else photos
-        new = vectors_of(parts, table["row"].to_numpy()[is_new], views)
+        new = vectors_of(parts, table["pixel"].to_numpy()[is_new], views)
         return cls(labels.tolist(), photos, starts, unit(sums), new)
 
     def nearest(self, queries: Vectors) -> Vectors:

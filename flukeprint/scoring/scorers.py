@@ -74,13 +74,13 @@ def nearest_photo(embeddings: NDArray[np.float32], gallery: pd.DataFrame, rows: 
 
     Args:
         embeddings: N x D.
-        gallery: columns Id, row (of `embeddings`).
+        gallery: columns Id, pixel (row of `embeddings`).
         rows: rows of the photos in question.
 
     """
-    gallery = gallery.sort_values(["Id", "row"])
+    gallery = gallery.sort_values(["Id", "pixel"])
     labels, starts = np.unique(gallery["Id"].to_numpy(dtype=str), return_index=True)
-    references = torch.from_numpy(unit(embeddings[gallery["row"].to_numpy()])).T
+    references = torch.from_numpy(unit(embeddings[gallery["pixel"].to_numpy()])).T
 
     def score(chunk: NDArray[np.int64]) -> Scored:
         # By torch: numpy's product depends in its last bits on the number of threads.
@@ -205,14 +205,14 @@ def score_queries(
     """Let every scorer of the leaderboard answer the same photos.
 
     Args:
-        asked: columns cluster, row (of all embeddings).
-        gallery: the photos that were trained on: Id, cluster, row.
+        asked: columns cluster, pixel (row of all embeddings).
+        gallery: the photos that were trained on: Id, cluster, pixel.
         pretrained: the pretrained backbone's embeddings, N x 1 x D.
         members: with their embeddings of the same N photos.
         views: as in `classify`.
 
     """
-    rows = asked["row"].to_numpy()
+    rows = asked["pixel"].to_numpy()
     searched = Individuals.of(gallery, [member.embeddings for member in members], views)
     return {
         MOST_FREQUENT: most_frequent(gallery, len(asked)),

@@ -40,7 +40,7 @@ def select_params(**changes) -> SelectParams:
 def table_of(labels: list[str], clusters: list[int] | None = None) -> pd.DataFrame:
     images = [f"{number:08x}.jpg" for number in range(len(labels))]
     return pd.DataFrame(
-        {"Image": images, "Id": labels, "cluster": clusters or range(len(labels)), "row": range(len(labels))}
+        {"Image": images, "Id": labels, "cluster": clusters or range(len(labels)), "pixel": range(len(labels))}
     )
 
 
@@ -60,7 +60,7 @@ def long_tail(seed: int = 0) -> pd.DataFrame:
 @pytest.mark.skipif(not LABEL_FILE.exists(), reason="the competition's label file is not here")
 def test_counts_of_the_report_on_the_real_label_file():
     table = pd.read_csv(LABEL_FILE)
-    table = table.assign(cluster=range(len(table)), row=range(len(table)))
+    table = table.assign(cluster=range(len(table)), pixel=range(len(table)))
     counts = selection_counts(table, select_params())
     expected = {
         "rows": 9850, "labels": 4251, "new_whale_rows": 810, "labels_with_1": 2220, "labels_with_2": 1034,
@@ -170,7 +170,7 @@ def test_mlebench_tests_on_what_its_recipe_says(seed):
 @pytest.mark.parametrize("holdout", [0.0, 0.25])
 def test_mlebench_has_its_published_sizes_on_the_real_label_file(holdout):
     table = pd.read_csv(LABEL_FILE)
-    table = table.assign(cluster=range(len(table)), row=range(len(table)))
+    table = table.assign(cluster=range(len(table)), pixel=range(len(table)))
     is_test = mlebench_test(table)
     assert ((~is_test).sum(), is_test.sum()) == (7240, 2610)
     small, full = assign_splits(table, select_params(protocol="mlebench", holdout=holdout), 0.325, 0)

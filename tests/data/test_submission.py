@@ -48,7 +48,7 @@ def test_a_good_file_is_read(tmp_path: Path, text: str) -> None:
     frame = read_submission(_file(tmp_path, text))
     assert frame["Image"].tolist() == ["1.jpg", "2.jpg"]
     assert frame["Id"].tolist() == ["new_whale w_1 w_2 w_3 w_4", "w_2"]
-    assert frame["row"].tolist() == [2, 3]
+    assert frame["csv_line"].tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_what_spreadsheets_write_is_read(table, content):
 
 def test_rows_are_numbered_as_in_a_text_editor(table):
     read = table('Image,Id\n\na.jpg,"w\n1"\nb.jpg,w_2\n')
-    assert read.frame["row"].tolist() == [3, 5]
+    assert read.frame["csv_line"].tolist() == [3, 5]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_faulty_row_is_named_and_the_others_are_read(table, content, row, faul
     assert read.readable
     assert [number for number, _ in read.faults] == [row]
     assert fault in read.faults[0][1]
-    assert row not in read.frame["row"].tolist()
+    assert row not in read.frame["csv_line"].tolist()
 
 
 @pytest.mark.parametrize(

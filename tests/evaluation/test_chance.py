@@ -32,7 +32,7 @@ def table() -> pd.DataFrame:
     """One query, one validation photo and three training photos of each individual; the last is new_whale."""
     labels = np.repeat([*(f"w_{number:02}" for number in range(INDIVIDUALS - 1)), NEW_WHALE], PHOTOS)
     splits = [QUERY, VALID, TRAIN, TRAIN, TRAIN] * INDIVIDUALS
-    return pd.DataFrame({"Id": labels, "split": splits, "row": range(len(labels))})
+    return pd.DataFrame({"Id": labels, "split": splits, "pixel": range(len(labels))})
 
 
 def permuted(table: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def head(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Score
 def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, asked: pd.DataFrame) -> bool:
     """Tell whether MAP@5 of known queries is outside what 2,000 permutations of their right answers give."""
     known = asked[(asked["split"] == QUERY) & (asked["Id"] != NEW_WHALE)]
-    scored = scorer(embeddings, trained, known["row"].to_numpy())
+    scored = scorer(embeddings, trained, known["pixel"].to_numpy())
     answers = as_ordinary_class(candidate_rows(known, "scorer", scored), 5).labels
     truth = known["Id"].to_numpy(dtype=str)
     points = np.array([reciprocal_ranks(np.roll(truth, shift), answers) for shift in range(len(truth))])

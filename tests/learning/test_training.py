@@ -400,7 +400,7 @@ def test_batches_have_photos_for_every_process():
 
 
 def test_where_no_epoch_is_chosen_no_photo_is_trained_on_twice():
-    table = pd.DataFrame({"Id": ["a", "b"], "split": ["train", "train"], "row": [3, 4]})
+    table = pd.DataFrame({"Id": ["a", "b"], "split": ["train", "train"], "pixel": [3, 4]})
     assert labelled_rows(table, ["a", "b"], "valid").rows.tolist() == [3, 4]
     assert labelled_rows(table, ["a", "b"], "valid", chooses=False).rows.tolist() == []
 

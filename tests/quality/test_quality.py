@@ -162,7 +162,7 @@ def test_a_folder_in_order_passes_and_gives_the_declared_table(tmp_path, check):
     assert test["Image"].to_pylist() == ["q0.jpg", "q1.jpg", "q2.jpg"]
     assert train["cluster"].to_pylist() + test["cluster"].to_pylist() == list(range(15))
     assert train.schema.field("width").metadata[b"unit"] == b"px"
-    assert train["row"].to_pylist() == list(range(2, 14))
+    assert train["csv_line"].to_pylist() == list(range(2, 14))
 
 
 def test_labels_that_leave_nothing_to_tell_apart(tmp_path, check):

@@ -26,7 +26,7 @@ def embeddings(seed: int, n: int = 40) -> list[np.ndarray]:
 def photos(seed: int, n: int = 30) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     labels = [*LABELS, *generator.choice([*LABELS, NEW_WHALE], n - len(LABELS))]
-    return pd.DataFrame({"Id": labels, "row": generator.permutation(n)})
+    return pd.DataFrame({"Id": labels, "pixel": generator.permutation(n)})
 
 
 def mean_cosine(parts: list[np.ndarray], one: int, other: int, views: int) -> float:
@@ -52,13 +52,13 @@ def test_nearest_and_centre_are_those_of_the_definition(seed, views):
     nearest, centre, new = gallery.nearest(queries), gallery.centre(queries), gallery.nearest_new(queries)
     for number, row in enumerate(range(30, 40)):
         for column, label in enumerate(LABELS):
-            own = table.loc[table["Id"] == label, "row"]
+            own = table.loc[table["Id"] == label, "pixel"]
             expected = max(mean_cosine(parts, row, other, views) for other in own)
             assert nearest[number, column] == pytest.approx(expected, abs=1e-6)
             mean = np.mean([joined_vector(parts, other, views) for other in own], axis=0)
             expected = joined_vector(parts, row, views) @ mean / np.linalg.norm(mean)
             assert centre[number, column] == pytest.approx(expected, abs=1e-6)
-        whales = table.loc[table["Id"] == NEW_WHALE, "row"]
+        whales = table.loc[table["Id"] == NEW_WHALE, "pixel"]
         expected = max((mean_cosine(parts, row, other, views) for other in whales), default=np.nan)
         assert new[number] == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
@@ -66,9 +66,9 @@ def test_nearest_and_centre_are_those_of_the_definition(seed, views):
 def test_a_gallery_without_new_whale_or_without_photos():
     parts = embeddings(0)
     queries = vectors_of(parts, np.arange(3), 1)
-    known = Individuals.of(pd.DataFrame({"Id": ["a", "b"], "row": [5, 6]}), parts, 1)
+    known = Individuals.of(pd.DataFrame({"Id": ["a", "b"], "pixel": [5, 6]}), parts, 1)
     assert np.isnan(known.nearest_new(queries)).all()
-    empty = Individuals.of(pd.DataFrame({"Id": [NEW_WHALE], "row": [5]}), parts, 1)
+    empty = Individuals.of(pd.DataFrame({"Id": [NEW_WHALE], "pixel": [5]}), parts, 1)
     assert empty.labels == []
     assert empty.nearest(queries).shape == empty.centre(queries).shape == (3, 0)
 

@@ -31,7 +31,7 @@ def logits(one: Member, row: int, views: int) -> np.ndarray:
 
 
 def gallery(labels: list[str], clusters: list[int] | None = None) -> pd.DataFrame:
-    return pd.DataFrame({"Id": labels, "cluster": clusters or range(len(labels)), "row": range(len(labels))})
+    return pd.DataFrame({"Id": labels, "cluster": clusters or range(len(labels)), "pixel": range(len(labels))})
 
 
 @given(
@@ -140,7 +140,7 @@ def test_an_embedding_of_zeros_is_similar_to_nothing():
 def test_every_scorer_of_the_ladder_answers(tmp_path):
     members = [member("m1", 1), member("m2", 2)]
     photos = gallery([*LABELS[:3], "w_1"], [1, 2, 3, 3])
-    asked = pd.DataFrame({"Image": ["x", "y"], "cluster": [3, 5], "row": [4, 5]})
+    asked = pd.DataFrame({"Image": ["x", "y"], "cluster": [3, 5], "pixel": [4, 5]})
     pretrained = np.random.default_rng(0).normal(size=(9, 1, 4)).astype(np.float32)
     scored = score_queries(asked, photos, pretrained, members, 1)
     assert list(scored) == scorer_names(["m1", "m2"])

@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch) -> Path:
     for seed, name in enumerate(("m2", "m1")):
         write_member(name, BACKBONE, seed)
     names = [f"{n}.jpg" for n in range(7)]
-    full = pd.DataFrame({"Image": names[1:], "Id": IDS, "split": SPLITS, "row": range(1, 7), "cluster": range(1, 7)})
+    full = pd.DataFrame({"Image": names[1:], "Id": IDS, "split": SPLITS, "pixel": range(1, 7), "cluster": range(1, 7)})
     full.to_parquet("data/selected/full.parquet")
     pd.DataFrame({"Image": names, "sha256": [f"{n:064x}" for n in range(7)]}).to_parquet("data/validated/train.parquet")
     return tmp_path

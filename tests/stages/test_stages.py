@@ -112,7 +112,9 @@ def write_scored_inputs(folder: Path) -> None:
     ids = np.repeat(["new_whale", *(f"w_{n:02}" for n in range(11))], 6)
     splits = np.tile(["train", "train", "train", "valid", "query", "calibration"], 12)
     splits[-6:] = ["query"] * 3 + ["calibration"] * 3
-    table = pd.DataFrame({"Image": [f"{n}.jpg" for n in range(72)], "Id": ids, "cluster": range(72), "row": range(72)})
+    table = pd.DataFrame(
+        {"Image": [f"{n}.jpg" for n in range(72)], "Id": ids, "cluster": range(72), "pixel": range(72)}
+    )
     for name in ("data/selected", "data/validated", "data/raw"):
         (folder / name).mkdir(parents=True)
     table.assign(split=splits).to_parquet(folder / "data/selected/full.parquet")
@@ -207,7 +209,7 @@ def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored
 def test_similarities_are_of_the_photos_set_aside_to_all(scored):
     run_stages("ensemble")
     table = pd.read_parquet(scored / "data/selected/full.parquet")
-    aside = table.loc[table["split"].isin(["query", "calibration"]), "row"].to_numpy()
+    aside = table.loc[table["split"].isin(["query", "calibration"]), "pixel"].to_numpy()
     for name, members in (("ensemble", ("m1", "m2")), ("pretrained", ("pretrained",))):
         parts = [np.load(scored / f"data/embeddings/{member}/train.npy")[:, 0].astype(float) for member in members]
         scaled = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
