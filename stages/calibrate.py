@@ -4,7 +4,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
-from flukeprint.data.splits import CALIBRATION, TRAIN, VALID, read_selected
+from flukeprint.data.splits import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.scoring.calibration import fit_decisions
 from flukeprint.scoring.candidates import read_candidates
@@ -29,9 +29,9 @@ def main() -> None:
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
     content = fit_decisions(rows, share, scorer_names(members)) | {
         # What the scores were made with: of other weights they would mean something else.
-        "provenance": provenance_of(weights, 2 if params.embed.flip_test else 1).as_json(),
+        "provenance": provenance_of(weights, params.embed.views).as_json(),
         "best": choose(rows, share, CHOOSABLE),
-        "duplicates": agreement(table[table["split"].isin([TRAIN, VALID])]),
+        "duplicates": agreement(table[is_trained(table)]),
         "verification": fit_verification(pairs),
     }
     write_json(DECISION, content)

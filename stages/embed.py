@@ -22,7 +22,7 @@ def main() -> None:
     accelerator = open_accelerator(params.runtime)
     job = embedding_job(*load_finetuned(FINETUNED / f"{member}.safetensors"), params.runtime, accelerator)
     # Training flips photos at random, so train photos need both views.
-    views = {"train": 2, "test": 2 if params.embed.flip_test else 1}
+    views = {"train": 2, "test": params.embed.views}
     for part, number in views.items():
         embed_to_file(EMBEDDINGS / member / f"{part}.npy", read_npy(PIXELS / f"{part}.npy"), number, job)
 

@@ -7,7 +7,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy, write_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
-from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID, class_labels, read_selected, true_labels
+from flukeprint.data.splits import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.heads import load_head
 from flukeprint.retrieval.individuals import Individuals, similarities
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
@@ -20,12 +20,12 @@ KEYS = ("ensemble", "embed", "recipes.*.embed")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    views = 2 if params.embed.flip_test else 1
+    views = params.embed.views
     members = load_members(params.ensemble.members, "train")
     table = read_selected(SELECTED / "full.parquet")
     pretrained = read_npy(EMBEDDINGS / PRETRAINED / "train.npy")
     write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
-    asked = table["split"].isin([QUERY, CALIBRATION]).to_numpy()
+    asked = ~is_trained(table)
     for name, parts, used in ((ENSEMBLE, _embeddings(members), views), (PRETRAINED, [pretrained], 1)):
         write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), asked, used))
     write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
@@ -33,7 +33,7 @@ def main() -> None:
 
 def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
     """Return the candidates of every scorer, in the leaderboard's order, for the photos that were set aside."""
-    asked = table[table["split"].isin([QUERY, CALIBRATION])]
+    asked = table[~is_trained(table)]
     photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))
     scored = score_queries(asked, _trained(table), pretrained, members, views)
     names = [member.name for member in members]
@@ -58,7 +58,7 @@ def load_members(names: list[str], part: str) -> list[Member]:
 
 
 def _trained(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["split"].isin([TRAIN, VALID])]
+    return table[is_trained(table)]
 
 
 def _embeddings(members: list[Member]) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from flukeprint.core.paths import (
     SIMILARITY,
     VALIDATED,
 )
-from flukeprint.data.splits import QUERY, TRAIN, VALID, read_selected
+from flukeprint.data.splits import QUERY, is_trained, read_selected
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
 from flukeprint.evaluation.enrolment import enrol, learned_individuals
@@ -48,7 +48,7 @@ def main() -> None:
     leaderboard = _leaderboard(asked, decided["best"]["scorer"], params.evaluate.new_share, members)
     photos = pd.read_parquet(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
-    gallery = table[table["split"].isin([TRAIN, VALID])]
+    gallery = table[is_trained(table)]
     figures = evaluate(leaderboard, params.evaluate.resamples)
     similarity = {name: read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, PRETRAINED)}
     pairs = {name: pairs_of(matrix, table, QUERY) for name, matrix in similarity.items()}

@@ -7,7 +7,7 @@ from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import TRAIN, VALID, read_selected
+from flukeprint.data.splits import is_trained, read_selected
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.retrieval.provenance import provenance_of
@@ -19,7 +19,7 @@ KEYS = ("ensemble.members", "embed", "recipes.*.embed", "gallery")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    members, views = params.ensemble.members, 2 if params.embed.flip_test else 1
+    members, views = params.ensemble.members, params.embed.views
     table = labelled_photos(trained_only=params.gallery.photos == "trained")
     rows = table["pixel"].to_numpy()
     gallery = build_gallery(
@@ -38,7 +38,7 @@ def labelled_photos(*, trained_only: bool) -> pd.DataFrame:
     table = read_selected(SELECTED / "full.parquet")
     table = table[table["Id"] != NEW_WHALE]
     if trained_only:
-        table = table[table["split"].isin([TRAIN, VALID])]
+        table = table[is_trained(table)]
     hashes = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "sha256"])
     return table.merge(hashes, on="Image", validate="one_to_one")
 

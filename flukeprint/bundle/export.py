@@ -52,7 +52,7 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
     params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
     refuse_other_folder(folder)
-    views = 2 if params.embed.flip_test else 1
+    views = params.embed.views
     weights = {member: paths.FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
     provenance = provenance_of(weights, views)
     source = gallery or paths.GALLERY

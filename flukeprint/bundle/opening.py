@@ -66,7 +66,7 @@ def _open_project(gallery: Path | None) -> Model:
             "bundle (--bundle DIR)."
         )
     params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
-    views = 2 if params.embed.flip_test else 1
+    views = params.embed.views
     files = {member: FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
     provenance = provenance_of(files, views)  # first: it says what is wrong with a file
     return Model(

@@ -189,6 +189,11 @@ class EmbedParams(Section):
 
     flip_test: bool
 
+    @property
+    def views(self) -> int:
+        """TTA views of a test photo: the photo alone, or also its mirror image."""
+        return 2 if self.flip_test else 1
+
 
 class EnsembleParams(Section):
     """`ensemble`: the members, by name. A member's seed follows from `seed` and its name."""

@@ -1,4 +1,17 @@
-"""The label that is no individual's."""
+"""The label that is no individual's, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 # The competition's label for a whale without a known identity. Two photos with it usually show two whales.
 NEW_WHALE = "new_whale"
+
+
+def individuals_of(ids: Iterable[str], images: Iterable[str]) -> NDArray[np.str_]:
+    """Name the individual of each photo: its id, or a name of its own for each photo of new_whale."""
+    pairs = zip(ids, images, strict=True)
+    return np.array([f"{NEW_WHALE} {image}" if label == NEW_WHALE else label for label, image in pairs], dtype=str)

@@ -276,14 +276,19 @@ def _take_new(pool: tuple[list[list[str]], list[list[str]]], quota: int) -> list
     return [*taken[0], *taken[1]]
 
 
+def is_trained(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell which rows of a selected table are trained on: those of the splits train and valid."""
+    return table["split"].isin([TRAIN, VALID]).to_numpy(dtype=bool)
+
+
 def class_labels(table: pd.DataFrame) -> list[str]:
     """Return the sorted labels that have a training photo: the classes of a head, in order of their index."""
-    return sorted(set(table.loc[table["split"].isin([TRAIN, VALID]), "Id"]))
+    return sorted(set(table.loc[is_trained(table), "Id"]))
 
 
 def often_seen(table: pd.DataFrame, photos: int) -> pd.DataFrame:
     """Return the rows of the individuals that have at least so many photos to train on (splits train and valid)."""
-    counts = table[table["split"].isin([TRAIN, VALID])]["Id"].value_counts()
+    counts = table[is_trained(table)]["Id"].value_counts()
     return table[table["Id"].isin(counts.index[counts >= photos])]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.tables import require_table
 from flukeprint.evaluation.figures import LEVEL
 from flukeprint.evaluation.query_table import COLUMNS
@@ -57,7 +57,9 @@ def compare_files(first: Path, second: Path, scorer: str, resamples: int = 2000)
             "Set evaluate.new_share to the same value in both and run `dvc repro evaluate`."
         )
     is_new = (a["truth"] == NEW_WHALE).to_numpy(dtype=bool)
-    found = metrics.compare_runs(points_b, points_a, _groups(a), weights, is_new, resamples=resamples)
+    found = metrics.compare_runs(
+        points_b, points_a, individuals_of(a["Id"], a.index), weights, is_new, resamples=resamples
+    )
     return RunComparison(
         first=first,
         second=second,
@@ -99,11 +101,6 @@ def as_text(found: RunComparison) -> str:
             f"{verdict}, by more than chance." if verdict else chance,
         ]
     )
-
-
-def _groups(table: pd.DataFrame) -> NDArray[Any]:
-    """Return the individual of each query; a photo of new_whale is one of its own, as in `Queries.groups`."""
-    return np.array([f"{NEW_WHALE} {image}" if label == NEW_WHALE else label for image, label in table["Id"].items()])
 
 
 def _read(path: Path, scorer: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import numpy as np
 from flukeprint import metrics
 from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID
+from flukeprint.data.splits import QUERY, is_trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,9 +53,9 @@ def enrolment_test(table: pd.DataFrame, learned: AbstractSet[str]) -> EnrolmentT
     """Choose the photos of the test from data/selected/full.parquet; `learned`: see `learned_individuals`."""
     rows = table.reset_index(drop=True)
     named = rows[rows["Id"] != NEW_WHALE]
-    gallery = named[named["split"].isin([TRAIN, VALID])]
+    gallery = named[is_trained(named)]
     known = set(gallery["Id"])
-    held_out = named[named["split"].isin([QUERY, CALIBRATION]) & ~named["Id"].isin(known)].sort_values("Image")
+    held_out = named[~is_trained(named) & ~named["Id"].isin(known)].sort_values("Image")
     several = held_out[held_out.groupby("Id")["cluster"].transform("nunique") >= 2]
     enrolled = several.drop_duplicates("Id")
     cluster = enrolled.set_index("Id")["cluster"]
@@ -90,7 +90,7 @@ def enrol(
 
     """
     test = enrolment_test(table, learned)
-    aside = np.flatnonzero(table["split"].isin([QUERY, CALIBRATION]))
+    aside = np.flatnonzero(~is_trained(table))
     found: dict[str, Any] = {"gallery_photos": len(test.enrolled), "held_out_individuals": test.held_out}
     for kind, rows in test.asked.items():
         individuals = test.labels[rows]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.metrics import first_ranks, new_share_weights, reciprocal_ranks
 from flukeprint.scoring.calibration import Answers, as_ordinary_class, calibrated
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
@@ -42,8 +42,7 @@ class Queries:
     @cached_property
     def groups(self) -> NDArray[Any]:
         """The individual of each query (N). A photo of new_whale is one of its own: it usually shows another whale."""
-        pairs = zip(self.ids, self.images, strict=True)
-        return np.array([f"{NEW_WHALE} {image}" if label == NEW_WHALE else label for label, image in pairs], dtype=str)
+        return individuals_of(self.ids, self.images)
 
     @property
     def both_kinds(self) -> bool:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.core.text import printable
+from flukeprint.core.text import printable, spreadsheet_cell
 
 if TYPE_CHECKING:
     from flukeprint.identify.answers import Identification, PhotoAnswer
@@ -25,8 +25,6 @@ COLUMNS = (
 )  # fmt: skip
 _NONE = "none of the gallery"
 _DIGITS = 6
-# What a spreadsheet takes for the start of a formula.
-_FORMULA = ("=", "+", "-", "@")
 
 
 def as_table(answers: Identification) -> str:
@@ -148,5 +146,4 @@ def _cell(value: Any) -> Any:
     """Return what to write: text that a spreadsheet would run gets an apostrophe, which it shows as nothing."""
     if not isinstance(value, str):
         return "" if value is None else value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return spreadsheet_cell(value)

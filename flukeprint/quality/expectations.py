@@ -25,6 +25,7 @@ from great_expectations.expectations.metrics.map_metric_provider.column_map_metr
     ColumnMapMetricProvider,
 )
 
+from flukeprint.core.text import FORMULA
 from flukeprint.data.photos import plain_file_name
 
 Holds = Callable[..., "pd.Series[bool]"]
@@ -70,7 +71,7 @@ class ExpectPlainFileNames(ColumnMapExpectation):
 class ExpectCellsNotToBeFormulas(ColumnMapExpectation):
     """Expect cells that no spreadsheet takes for a formula."""
 
-    map_metric = _metric("no_formula", lambda column: ~column.str.startswith(("=", "+", "-", "@", "\t", "\r")))
+    map_metric = _metric("no_formula", lambda column: ~column.str.startswith(FORMULA))
 
 
 class ExpectPrintableLabels(ColumnMapExpectation):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.core.text import printable
+from flukeprint.core.text import printable, spreadsheet_cell
 from flukeprint.data.labels import NEW_WHALE
 
 if TYPE_CHECKING:
@@ -154,5 +154,4 @@ def _csv_rows(found: Iterable[Finding]) -> Iterator[list[str]]:
     for finding in found:
         for case in finding.cases:
             cells = [finding.rule, finding.level, case.where, " ".join(map(printable, case.images)), case.says]
-            # A spreadsheet shows a leading apostrophe as nothing, and does not run what follows it.
-            yield [f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell for cell in cells]
+            yield [spreadsheet_cell(cell) for cell in cells]

@@ -10,7 +10,7 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
-from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.metrics import new_share_weights, reciprocal_ranks, weighted_mean
 from flukeprint.scoring.calibration import Answers, calibrated, decision_of, fit_scorer, nothing_to_fit
 from flukeprint.scoring.copies import copied
@@ -40,7 +40,7 @@ def folds_of(rows: pd.DataFrame, most: int = FOLDS, seed: int = 0) -> NDArray[np
 
     """
     is_new = (rows["truth"] == NEW_WHALE).to_numpy(dtype=bool)
-    groups = np.where(rows["Id"] == NEW_WHALE, NEW_WHALE + " " + rows["Image"], rows["Id"]).astype(str)
+    groups = individuals_of(rows["Id"], rows["Image"])
     kinds = [np.unique(groups[is_new == kind]) for kind in (False, True)]
     number = min(most, *(len(names) for names in kinds))
     if number < 2:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID
+from flukeprint.data.splits import is_trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +54,8 @@ def pairs_of(similarity: NDArray[np.float32], table: pd.DataFrame, split: str) -
         split: query or calibration.
 
     """
-    in_gallery = (table["split"].isin([TRAIN, VALID]) & (table["Id"] != NEW_WHALE)).to_numpy(dtype=bool)
-    asked = table[table["split"].isin([QUERY, CALIBRATION])]
+    in_gallery = is_trained(table) & (table["Id"] != NEW_WHALE).to_numpy(dtype=bool)
+    asked = table[~is_trained(table)]
     known = set(table.loc[in_gallery, "Id"])
     rows = ((asked["split"] == split) & asked["Id"].isin(known)).to_numpy(dtype=bool)
     individuals = asked["Id"].to_numpy(dtype=str)[rows]
