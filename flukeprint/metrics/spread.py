@@ -62,7 +62,7 @@ def spread_of(vectors: ArrayLike, individuals: ArrayLike) -> Spread | None:
 
 def _some(table: Floats) -> Floats:
     """Return at most _MOST rows, evenly spread."""
-    return table[np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOST)).round().astype(int))]
+    return np.asarray(table[np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOST)).round().astype(int))])
 
 
 def _effective_rank(table: Floats) -> float:
