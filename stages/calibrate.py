@@ -4,6 +4,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
+from flukeprint.core.receipts import require_members
 from flukeprint.data.splits import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.scoring.calibration import fit_decisions
@@ -26,6 +27,7 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     pairs = pairs_of(read_npy(SIMILARITY / f"{ENSEMBLE}.npy"), table, CALIBRATION)
     members = params.ensemble.members
+    require_members(members, FINETUNED)
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
     content = fit_decisions(rows, share, scorer_names(members)) | {
         # What the scores were made with: of other weights they would mean something else.

@@ -6,9 +6,9 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
-from flukeprint.data.splits import assign_splits, class_labels, selection_counts
+from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID, assign_splits, class_labels, selection_counts
 
-KEYS = ("seed", "select", "evaluate.new_share")
+KEYS = ("seed", "select")
 
 
 def main() -> None:
@@ -17,10 +17,8 @@ def main() -> None:
     table = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "Id", "cluster"]).astype({"Id": str})
     table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
-    small, full = assign_splits(table, params.select, params.evaluate.new_share, params.seed)
-    splits = {
-        f"full_{split}": int((full["split"] == split).sum()) for split in ("train", "valid", "query", "calibration")
-    }
+    small, full = assign_splits(table, params.select, params.select.new_share, params.seed)
+    splits = {f"full_{split}": int((full["split"] == split).sum()) for split in (TRAIN, VALID, QUERY, CALIBRATION)}
     write_frame(SELECTED / "small.parquet", small)
     write_frame(SELECTED / "full.parquet", full)
     write_json(SELECTED / "labels.json", {"small": class_labels(small), "full": class_labels(full)})

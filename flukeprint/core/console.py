@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from flukeprint.core.effective import with_effective_keys
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable_lines
 
@@ -39,7 +40,7 @@ def exit_cleanly(command: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except FlukeprintError as error:
-        sys.exit(f"error: {printable_lines(str(error))}")
+        sys.exit(f"error: {printable_lines(_message(error))}")
     except PermissionError as error:
         place = printable_lines(str(error.filename or "a file"))
         sys.exit(f"error: no permission to write or read {place}. Change its permissions, or choose another place.")
@@ -56,3 +57,15 @@ def exit_cleanly(command: Callable[[], None]) -> None:
             f"error: no space left on the disk{where}. Nothing half-written was kept: "
             "free some space (dvc gc --workspace drops cached outputs of old runs) and run again."
         )
+
+
+def _message(error: FlukeprintError) -> str:
+    """Return what an error says, with the keys of params.yaml that count where a recipe's value hides a section's."""
+    from flukeprint.core.params import ParamsError, read_params
+
+    if isinstance(error, ParamsError):
+        return str(error)
+    try:
+        return with_effective_keys(str(error), read_params())
+    except FlukeprintError:
+        return str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from dvc.utils.serialize import modify_yaml
 
 from flukeprint.data.sample import SampleSpec, draw_sample
 
@@ -22,6 +22,8 @@ TRACKED = (
     "data/incoming",
     "data/exclusions.csv",
     "data/.gitignore",
+    "models/.gitignore",
+    "reports/.gitignore",
     "dvc.yaml",
     ".dvcignore",
     ".gitignore",
@@ -53,14 +55,13 @@ def stages_run(output: str) -> set[str]:
 
 def set_params(folder: Path, **changes) -> None:
     """Change dotted keys (written with __) in a project's params.yaml."""
-    content = yaml.safe_load((folder / "params.yaml").read_text())
-    for key, value in changes.items():
-        *path, last = key.split("__")
-        section = content
-        for part in path:
-            section = section[part]
-        section[last] = value
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with modify_yaml(folder / "params.yaml") as content:
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            section = content
+            for part in path:
+                section = section[part]
+            section[last] = value
 
 
 def new_project(folder: Path, photos: Path) -> Path:
@@ -90,6 +91,7 @@ def new_project(folder: Path, photos: Path) -> Path:
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     run(folder, "dvc", "init", "--quiet")
     shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     commit(folder, "start")
     return folder
 

@@ -12,6 +12,7 @@ import yaml
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_npy, write_safetensors
+from flukeprint.core.receipts import write_receipt
 from flukeprint.scoring.calibration import calibrated, decision_of
 from flukeprint.scoring.fusion import mixed, read_mixtures
 from flukeprint.scoring.registry import CHOOSABLE
@@ -134,6 +135,9 @@ def write_scored_inputs(folder: Path) -> None:
         write_safetensors(folder / f"models/full_head/{member}.safetensors", state, {"labels": labels})
         made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}
         write_safetensors(folder / f"models/finetuned/{member}.safetensors", {"weight": weight}, made_for)
+    for member in ("m1", "m2", "m3"):  # m3 is no member any more
+        write_receipt(member, [Path("models/finetuned/m1.safetensors"), Path("data/embeddings/m1")])
+    write_receipt("m2", [Path("models/finetuned/m2.safetensors"), Path("data/embeddings/m2")])
 
 
 def run_stages(*names: str) -> None:
