@@ -116,18 +116,14 @@ class FinetuneParams(TrainingParams):
         embedding = self.embedding
         head = embedding.pooling == "gem" or embedding.dimension or embedding.batchnorm_neck or embedding.l2
         if not self.metric and (head or self.mirrored_ids):
-            message = (
-                "finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids"
-            )
+            message = "finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids"
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
     def _both_kinds_are_seen(self) -> FinetuneParams:
         if self.mirrored_ids and self.pairs.sampler == "shuffle" and not 0 < self.flip < 1:
-            message = (
-                f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1"
-            )
+            message = f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1"
             raise ValueError(message)
         return self
 

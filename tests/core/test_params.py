@@ -235,9 +235,7 @@ def test_a_hidden_change_is_refused_in_git_and_cannot_be_told_without(tmp_path):
     for command in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "--message", "start"]):
         subprocess.run([*git, *command], cwd=tmp_path, check=True)
     apply_overrides(path, ["recipe=metric", "finetune.lr=0.1"])
-    with pytest.raises(
-        FlukeprintError, match=r"finetune\.lr: is 0\.1 .*recipes\.metric\.finetune\.lr \(0\.0003\)"
-    ):
+    with pytest.raises(FlukeprintError, match=r"finetune\.lr: is 0\.1 .*recipes\.metric\.finetune\.lr \(0\.0003\)"):
         load_params(["seed"], path)
     apply_overrides(path, ["finetune.lr=0.0001", "recipes.metric.finetune.lr=0.1"])
     assert load_params(["finetune", "recipes.*.finetune"], path).finetune.lr == 0.1

@@ -87,7 +87,7 @@ def test_a_folder_that_is_not_there(project, monkeypatch):
 
 
 def test_a_stage_before_its_inputs(project, monkeypatch):
-    assert "full.parquet is missing" in message_of("full_head", monkeypatch)
+    assert "metrics/embed/m1.json is missing" in message_of("full_head", monkeypatch)
 
 
 def test_a_photo_that_vanished_after_validation(project, monkeypatch):
