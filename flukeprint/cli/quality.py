@@ -40,9 +40,9 @@ def _check_and_report(arguments: argparse.Namespace) -> None:
     from flukeprint.quality.check import check_folder
     from flukeprint.quality.quality_report import write_report
 
-    params = load_params(("validate", "select.threshold"), arguments.params)
+    params = load_params(("validate",), arguments.params)
     workers = arguments.workers or params.runtime.workers
-    checked = check_folder(arguments.folder, params.validate, params.select.threshold, workers, arguments.exclusions)
+    checked = check_folder(arguments.folder, params.validate, workers, arguments.exclusions)
     if arguments.json:
         write_json(arguments.json, checked.metrics)
     if arguments.report:

@@ -65,6 +65,11 @@ class PhotoRecord:
     thumbnail: builtins.bytes = b""  # THUMBNAIL_SIDE squared grey values, row by row; b"" where there is a fault
     fault: str | None = None  # one line that says why the photo cannot be used
 
+    @property
+    def short_side(self) -> int:
+        """The shorter side, px."""
+        return min(self.width, self.height)
+
 
 def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> PhotoRecord:
     """Read and fully decode one photo; bad content gives a record with a `fault`, never an exception.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.inspection import PhotoRecord, read_photos
-from flukeprint.data.photos import MAX_PIXELS
+from flukeprint.data.photos import MAX_PIXELS, SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How photos are called. Files of other names in a folder are counted, not opened.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
 # Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
 _AHEAD = 2
 # Photos that a thread reads at a time: threads that change too often wait for one another.
@@ -49,6 +47,8 @@ class Listing:
 
 def list_photos(given: Path) -> Listing:
     """Return the photo `given`, or those of the folder `given`, by name; subfolders are not entered.
+
+    Files of a folder that are not called like photos are counted, not opened.
 
     Raises:
         FlukeprintError: there is no such file or folder, it cannot be listed, or holds no photo.
