@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
+from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.near_duplicates import conflicting_labels, near_duplicate_clusters
+from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photos import plain_file_name
 from flukeprint.data.tables import Table, read_table
 
@@ -247,17 +247,9 @@ def _add_clusters(
 
     `photos` are the readable ones, those of train first.
     """
-    thumbnails = np.frombuffer(b"".join(photo.thumbnail for photo in photos), np.uint8)
-    clusters = near_duplicate_clusters(
-        np.array([photo.phash for photo in photos], np.uint64),
-        np.array([photo.width for photo in photos], np.int64),
-        np.array([photo.height for photo in photos], np.int64),
-        np.array([photo.mode for photo in photos], np.str_),
-        thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
-        params.duplicates.bits,
-        params.duplicates.mse,
-        params.duplicates.same_size,
-    ).tolist()
+    rule = params.duplicates
+    columns = columns_of(photos, same_size=rule.same_size)
+    clusters = near_duplicate_clusters(**columns, max_bits=rule.bits, max_mse=rule.mse).tolist()
     read = int((train["Image"].drop_duplicates().isin(train.loc[train["phash"].notna(), "Image"])).sum())
     names = [photo.name for photo in photos]
     train["cluster"] = train["Image"].map(dict(zip(names[:read], clusters[:read], strict=True)))
