@@ -48,7 +48,7 @@ _HASH_BITS = 64
 _SMALL = 2048
 _SAMPLE = 2048
 _CHUNK_PAIRS = 1 << 20
-_BLOCK_PAIRS = 1 << 12
+_BLOCK_PAIRS = 1 << 7  # whose thumbnails fit a processor's cache
 
 
 class Pairs(NamedTuple):
@@ -143,19 +143,20 @@ def conflicting_labels(cluster: Int, labels: Labels) -> list[tuple[str, str, int
 
 
 def _differences(thumbnails: NDArray[np.uint8], i: Int, j: Int) -> NDArray[np.float64]:
-    """Return the mean squared difference of the standardised thumbnails of each pair, from exact whole numbers.
+    """Return the mean squared difference of the standardised thumbnails of each pair.
 
-    That is 2 - 2 r, r being their correlation. A flat thumbnail standardises to zeros: 0 from another
-    flat one, 1 from any other.
+    That is 2 - 2 r, r being their correlation, from sums that are whole numbers, hence exact. A flat thumbnail
+    standardises to zeros: 0 from another flat one, 1 from any other.
     """
     found = np.zeros(len(i), np.float64)
     for start in range(0, len(i), _BLOCK_PAIRS):
         block = slice(start, start + _BLOCK_PAIRS)
-        a, b = (thumbnails[rows[block]].reshape(len(rows[block]), -1).astype(np.int64) for rows in (i, j))
-        size = a.shape[1]
-        # The number of pixels squared times the two variances and the covariance.
-        (aa, bb, ab) = (size * np.einsum("np,np->n", x, y) - x.sum(1) * y.sum(1) for x, y in ((a, a), (b, b), (a, b)))
-        scale = np.sqrt(aa.astype(np.float64)) * np.sqrt(bb.astype(np.float64))
+        a, b = (thumbnails[rows[block]].reshape(len(rows[block]), -1).astype(np.float64) for rows in (i, j))
+        # A covariance times the number of pixels squared.
+        a_sum, b_sum = a.sum(axis=1), b.sum(axis=1)
+        pairs = ((a, a, a_sum**2), (b, b, b_sum**2), (a, b, a_sum * b_sum))
+        aa, bb, ab = (a.shape[1] * np.einsum("np,np->n", x, y) - product for x, y, product in pairs)
+        scale = np.sqrt(aa) * np.sqrt(bb)
         correlation = np.divide(ab, scale, out=np.zeros_like(scale), where=scale > 0)
         # Not below 0, where rounding would put equal thumbnails.
         found[block] = np.maximum((aa > 0) * 1.0 + (bb > 0) - 2 * correlation, 0.0)
