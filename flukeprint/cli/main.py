@@ -82,10 +82,12 @@ def _check_output(path: Path, inputs: Sequence[Path]) -> None:
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     from flukeprint.core.files import replacing
+    from flukeprint.core.text import spreadsheet_cell
 
+    safe = table.assign(**{name: table[name].map(spreadsheet_cell) for name in ("Image", "truth")})
     try:
         with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+            safe.to_csv(temporary, index=False, lineterminator="\n")
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise FlukeprintError(f"{path} cannot be written ({error.strerror}). Choose another name.") from None
 

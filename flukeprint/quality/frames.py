@@ -17,7 +17,7 @@ from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photos import plain_file_name
-from flukeprint.data.tables import Table, read_table
+from flukeprint.data.tables import Table, escaped, read_table
 
 if TYPE_CHECKING:
     from flukeprint.core.params import ValidateParams
@@ -63,7 +63,7 @@ def _listed(folder: Path) -> list[str] | None:
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(_escaped(entry.name) for entry in entries if not entry.name.startswith("."))
+            return sorted(escaped(entry.name) for entry in entries if not entry.name.startswith("."))
     except OSError:
         return None
 
@@ -206,11 +206,6 @@ def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
     frame["csv_line"] = pd.Series([rows.get(name) for name in frame["Image"]], dtype=object)
     frame["path"] = "test/" + frame["Image"]
     return frame
-
-
-def _escaped(name: str) -> str:
-    """Return a file name with escapes for bytes that are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _train_files(names: Sequence[str], known: set[str]) -> pd.DataFrame:
