@@ -206,7 +206,7 @@ def test_json_and_csv_say_the_same(project, capsys):
     assert sum(one["probability"] for one in photo["candidates"]) + photo["new_probability"] <= 1 + 1e-5
 
 
-def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1(project, capsys):
+def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1(project, capsys, caplog):
     folder = Path("new")
     folder.mkdir()
     shutil.copy(RAW / "train" / NAMES[0], folder / "a.jpg")
@@ -214,12 +214,11 @@ def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1
     (folder / "notes.txt").write_text("x")
     with pytest.raises(SystemExit) as stopped:
         main(["identify", "new", "--format", "json", "--html", "page.html"])
-    printed = capsys.readouterr()
-    content = json.loads(printed.out)
+    content = json.loads(capsys.readouterr().out)
     assert stopped.value.code == 1
     assert [photo["photo"] for photo in content["photos"]] == ["new/a.jpg"]
     assert [photo["photo"] for photo in content["failed"]] == ["new/b.jpg"]
-    assert "1 other file(s)" in printed.err
+    assert "1 other file(s)" in caplog.text
     assert "b.jpg" in Path("page.html").read_text()
     assert not Path("pwned").exists()
 
