@@ -69,7 +69,7 @@ def _refuse_empty_and_repeated_photos(frame: pd.DataFrame) -> None:
         raise FlukeprintError(f"{_place(frame, index)}: the cell Image is empty, expected a photo's name. Write it.")
     repeated = np.flatnonzero(images.duplicated())
     for index in repeated[:1]:
-        first = frame["csv_line"][images.eq(images[index]).idxmax()]
+        first = frame["csv_line"].iloc[int(images.eq(images[index]).to_numpy().argmax())]
         raise FlukeprintError(
             f"{_place(frame, index)}: {images[index]} stands in row {first} already, "
             f"expected one row per photo. Remove one of the two{_more(repeated)}."
@@ -230,3 +230,12 @@ def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
             "top5": top_k_accuracy(ranks, MAX_LABELS),
         }
     return summary
+
+
+def as_text(summary: dict[str, dict[str, float]]) -> str:
+    """Return a summary as a table for people."""
+    lines = [f"{'':8}{'photos':>8}{'MAP@5':>10}{'top-1':>10}{'top-5':>10}"]
+    for name, row in summary.items():
+        figures = "".join(f"{row[key]:10.5f}" for key in ("map5", "top1", "top5"))
+        lines.append(f"{name:8}{row['photos']:8,.0f}{figures}")
+    return "\n".join(lines)
