@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from flukeprint.data.photos import plain_file_name
 from flukeprint.data.tables import Table, escaped, read_table
 
 if TYPE_CHECKING:
-    from flukeprint.core.params import ValidateParams
+    from flukeprint.core.params import DuplicateParams, ValidateParams
 
 Frames = dict[str, pd.DataFrame]
 
@@ -134,11 +136,10 @@ def photo_frames(
         "submission": _with_rows_of_image(inputs.tables["submission"].frame),
     }
     names = {inputs.folder / part: _present(frames[part]) for part in ("train", "test")}
-    photos: list[PhotoRecord] = []
-    for folder, records in inspect_photos(names, workers, params.max_pixels, meanwhile).items():
-        frames[folder.name] = frames[folder.name].join(_as_frame(records), on="Image")
-        photos += [record for record in records if record.fault is None]
-    _add_clusters(frames["train"], frames["test"], photos, params)
+    records = inspect_photos(names, workers, params.max_pixels, meanwhile)
+    for folder, found in records.items():
+        frames[folder.name] = frames[folder.name].join(_as_frame(found), on="Image")
+    _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
     known = {*frames["train"]["Image"], *(image for image, _, _ in inputs.excluded)}
     frames["train_files"] = _train_files(listed["train"], known)
@@ -170,10 +171,8 @@ def _with_rows_of_image(table: pd.DataFrame) -> pd.DataFrame:
     frame = table.astype(dict.fromkeys(table.columns.drop("csv_line"), object))
     frame = frame.where(frame.notna(), None)
     again = frame[frame["Image"].notna() & frame["Image"].duplicated(keep=False)]
-    rows: dict[str, list[str]] = {}
-    for image, row in zip(again["Image"], again["csv_line"], strict=True):
-        rows.setdefault(image, []).append(str(row))
-    frame["rows_of_image"] = [_some(rows.get(image, ()), 5) for image in frame["Image"]]
+    lines = again["csv_line"].astype(str).groupby(again["Image"]).agg(lambda lines: _some(list(lines), 5))
+    frame["rows_of_image"] = frame["Image"].map(lines)
     cells = [frame[column].fillna("") for column in table.columns.drop(["file", "csv_line", "known"], errors="ignore")]
     frame["cells"] = [",".join(row) for row in zip(*cells, strict=True)]
     return frame
@@ -235,42 +234,36 @@ def _suffix_and_format(name: str, found: str | None) -> str | None:
 # --- near-duplicates --------------------------------------------------------------------------------------
 
 
-def _add_clusters(
-    train: pd.DataFrame, test: pd.DataFrame, photos: Sequence[PhotoRecord], params: ValidateParams
-) -> None:
+def _add_clusters(frames: Frames, records: Mapping[str, Sequence[PhotoRecord]], rule: DuplicateParams) -> None:
     """Add the columns `cluster` (numbered over train and test together; null if unread) and, to test, `same_in_train`.
 
-    `photos` are the readable ones, those of train first.
+    `records` are those of train, then those of test.
     """
-    rule = params.duplicates
-    columns = columns_of(photos, same_size=rule.same_size)
-    clusters = near_duplicate_clusters(**columns, max_bits=rule.bits, max_mse=rule.mse).tolist()
-    read = int((train["Image"].drop_duplicates().isin(train.loc[train["phash"].notna(), "Image"])).sum())
-    names = [photo.name for photo in photos]
-    train["cluster"] = train["Image"].map(dict(zip(names[:read], clusters[:read], strict=True)))
-    test["cluster"] = test["Image"].map(dict(zip(names[read:], clusters[read:], strict=True)))
-    first = train.dropna(subset="cluster").drop_duplicates("cluster").set_index("cluster")["Image"]
-    test["same_in_train"] = test["cluster"].map(first)
+    readable = {part: [record for record in found if record.fault is None] for part, found in records.items()}
+    columns = columns_of([*chain(*readable.values())], same_size=rule.same_size)
+    clusters = iter(near_duplicate_clusters(**columns, max_bits=rule.bits, max_mse=rule.mse).tolist())
+    for part, found in readable.items():
+        frames[part]["cluster"] = frames[part]["Image"].map({record.name: next(clusters) for record in found})
+    first = frames["train"].dropna(subset="cluster").drop_duplicates("cluster").set_index("cluster")["Image"]
+    frames["test"]["same_in_train"] = frames["test"]["cluster"].map(first)
 
 
 def _cluster_rows(train: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cluster that holds several training photos."""
     shared = train[train["cluster"].notna() & train["Id"].notna() & train["cluster"].duplicated(keep=False)]
-    clusters: dict[int, list[tuple[str, int, str]]] = {}
-    for cluster, *member in zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True):
-        clusters.setdefault(int(cluster), []).append((member[0], member[1], member[2]))
-    rows = [_cluster_row(cluster, members) for cluster, members in sorted(clusters.items())]
+    shared = shared.sort_values("cluster", kind="stable")
+    members = zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True)
+    rows = [_cluster_row(int(cluster), list(some)) for cluster, some in groupby(members, itemgetter(0))]
     return pd.DataFrame(rows, columns=["cluster", "photos", "labels", "members", "images"]).assign(file="train.csv")
 
 
-def _cluster_row(cluster: int, members: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
-    images = [image for image, _, _ in members]
-    said = [f"{image} (row {row}, {label})" for image, row, label in members]
+def _cluster_row(cluster: int, members: Sequence[tuple[int, str, int, str]]) -> dict[str, Any]:
+    images = [image for _, image, _, _ in members]
     return {
         "cluster": cluster,
         "photos": len(set(images)),
-        "labels": len({label for _, _, label in members}),
-        "members": _some(said, 6),
+        "labels": len({label for *_, label in members}),
+        "members": _some([f"{image} (row {line}, {label})" for _, image, line, label in members], 6),
         "images": images,
     }
 
