@@ -25,6 +25,7 @@ class LimitsRecord(Record):
     max_pixels: Annotated[int, Field(ge=1, le=100_000_000)]
     bits: Annotated[int, Field(ge=0, le=16)]
     mse: Annotated[Float, Field(ge=0, le=2)]
+    modes: list[str] = Field(default_factory=lambda: ["L", "RGB"])  # what bundles without the key compare with
 
 
 class Preprocessing(Record):

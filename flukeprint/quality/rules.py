@@ -19,7 +19,7 @@ follows from the same rules (flukeprint/quality/flags.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -56,6 +56,10 @@ class Rule:
     level: Level = "warning"
     required: bool = False  # later stages rely on it: params.yaml cannot lower it
     flag: str = ""  # of a photo's record and of `p`: what identification says of it; empty: nothing
+
+
+def _range(bounds: Sequence[float]) -> Mapping[str, Any]:
+    return dict(zip(("min_value", "max_value"), bounds, strict=True))
 
 
 _error = partial(Rule, level="error")
@@ -199,9 +203,7 @@ RULES: tuple[Rule, ...] = (
         reason="One label teaches nothing; very many are a wrong column.",
         repair="Check the column Id, or change the bounds validate.labels in params.yaml.",
         on=("train.Id",),
-        check=Check(
-            "ExpectColumnUniqueValueCountToBeBetween", lambda p: {"min_value": p.labels[0], "max_value": p.labels[1]}
-        ),
+        check=Check("ExpectColumnUniqueValueCountToBeBetween", lambda p: _range(p.labels)),
         says="{observed} distinct labels",
     ),
     Rule(
@@ -210,10 +212,7 @@ RULES: tuple[Rule, ...] = (
         reason="With hardly anything else there is nobody to tell apart.",
         repair="Check the labels, or change the bounds validate.new_whale_share in params.yaml.",
         on=("train.is_new",),
-        check=Check(
-            "ExpectColumnMeanToBeBetween",
-            lambda p: {"min_value": p.new_whale_share[0], "max_value": p.new_whale_share[1]},
-        ),
+        check=Check("ExpectColumnMeanToBeBetween", lambda p: _range(p.new_whale_share)),
         says="the share is {observed:.3f}",
     ),
     # --- photos -----------------------------------------------------------------------------------------
@@ -366,5 +365,7 @@ def levels(overrides: Mapping[str, str]) -> dict[str, str]:
     ]
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
-        raise FlukeprintError(f"levels of rules cannot be used; nothing was checked.\n{listed}\nRemove the keys.")
+        raise FlukeprintError(
+            f"params.yaml has levels of rules that cannot be used; nothing was checked.\n{listed}\nRemove the keys."
+        )
     return {name: rule.level for name, rule in rules.items()} | dict(overrides)
