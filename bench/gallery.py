@@ -95,14 +95,15 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from flukeprint.retrieval.gallery import build_gallery
     from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
-    from flukeprint.retrieval.provenance import Provenance
+    from flukeprint.retrieval.provenance import MemberRecord, Provenance
     from flukeprint.retrieval.search import Searcher
 
     faiss.omp_set_num_threads(arguments.threads)
     vectors, individual, queries = _inputs(arguments)
     figures: dict[str, Any] = {"inputs_mib": round(_peak_mib())}
     limit = arguments.exact_up_to
-    provenance = Provenance({"bench": "0" * 64}, {"views": 1})
+    member = MemberRecord(name="bench", sha256="0" * 64)
+    provenance = Provenance(members=[member], size=[64, 64], mean=[0.5] * 3, std=[0.25] * 3, resize="none", views=1)
     names, ids = [f"{n}.jpg" for n in range(len(vectors))], [f"w_{n}" for n in individual]
     figures["build_s"], gallery = _timed(partial(build_gallery, vectors, names, ids, provenance, None, limit))
     figures["build_peak_mib"] = round(_peak_mib())

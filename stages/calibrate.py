@@ -29,7 +29,7 @@ def main() -> None:
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
     content = fit_decisions(rows, share, scorer_names(members)) | {
         # What the scores were made with: of other weights they would mean something else.
-        "provenance": provenance_of(weights, params.embed.views).as_json(),
+        "provenance": provenance_of(weights, params.embed.views).model_dump(),
         "best": choose(rows, share, CHOOSABLE),
         "duplicates": agreement(table[is_trained(table)]),
         "verification": fit_verification(pairs),

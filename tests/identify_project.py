@@ -54,7 +54,7 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
         columns["sha256"],
     )  # fmt: skip
     save_gallery(gallery, folder / GALLERY)
-    write_json(folder / DECISION, decision() | {"provenance": gallery.provenance.as_json()})
+    write_json(folder / DECISION, decision() | {"provenance": gallery.provenance.model_dump()})
 
 
 def write_member(path: Path, seed: int) -> None:

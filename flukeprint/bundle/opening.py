@@ -138,10 +138,9 @@ def _fingerprint(folder: Path, described: Preprocessing) -> Provenance:
         _check_weights(path)
     provenance = provenance_of(weights, described.views)
     said = described.model_dump(include={"size", "mean", "std", "resize", "views"})
-    if dict(provenance.preprocessing) != said:
-        raise FlukeprintError(
-            f"{folder / NAME} says {said}, but the weights were made for {dict(provenance.preprocessing)}. {_REPAIR}"
-        )
+    wanted = provenance.model_dump(exclude={"members"})
+    if wanted != said:
+        raise FlukeprintError(f"{folder / NAME} says {said}, but the weights were made for {wanted}. {_REPAIR}")
     return provenance
 
 

@@ -72,8 +72,8 @@ def described(gallery: Gallery) -> dict[str, Any]:
         "index": "exact"
         if gallery.cells is None
         else f"{gallery.cells.probes} of {len(gallery.cells.centroids)} cells",
-        "members": dict(gallery.provenance.members),
-        "preprocessing": dict(gallery.provenance.preprocessing),
+        "members": gallery.provenance.weights,
+        "preprocessing": gallery.provenance.model_dump(exclude={"members"}),
     }
 
 

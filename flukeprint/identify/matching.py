@@ -61,7 +61,7 @@ def why_uncalibrated(decision: Path, provenance: Provenance) -> str | None:
 
 def fitted_to(decision: Mapping[str, Any], provenance: Provenance) -> bool:
     """Tell whether the content of models/decision.json was fitted to what these weights and preprocessing give."""
-    return bool(decision.get("provenance") == provenance.as_json())
+    return bool(decision.get("provenance") == provenance.model_dump())
 
 
 def find(searcher: Searcher, vectors: NDArray[np.float32]) -> list[list[Found]]:
