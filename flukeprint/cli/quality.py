@@ -31,9 +31,9 @@ def quality(
 
     _check_arguments(folder, json, report, exclusions)
     with without_collection():
-        values = load_params(("validate", "select.threshold"), params)
+        values = load_params(("validate",), params)
         workers = workers or values.runtime.workers
-        checked = check_folder(folder, values.validate, values.select.threshold, workers, exclusions)
+        checked = check_folder(folder, values.validate, workers, exclusions)
         if json:
             write_json(json, checked.metrics)
         if report:

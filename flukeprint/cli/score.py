@@ -21,12 +21,14 @@ def score(
     by row.
     """
     from flukeprint.core.files import replacing
+    from flukeprint.core.text import spreadsheet_cell
     from flukeprint.data import submission as library
 
     check_output("--per-photo", per_photo, (submission, truth))
     scored = library.score_submission(library.read_submission(submission), library.read_truth(truth))
     if per_photo:
+        safe = scored.assign(**{name: scored[name].map(spreadsheet_cell) for name in ("Image", "truth")})
         with replacing(per_photo) as temporary:
-            scored.to_csv(temporary, index=False, lineterminator="\n")
+            safe.to_csv(temporary, index=False, lineterminator="\n")
     summary = library.summarise(scored)
     echo(json.dumps(summary, indent=2) if as_json else library.as_text(summary))

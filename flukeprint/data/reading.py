@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable
 from flukeprint.data.inspection import PhotoRecord, read_photos
-from flukeprint.data.photos import MAX_PIXELS
+from flukeprint.data.photos import MAX_PIXELS, SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,6 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
-# How photos are called. Files of other names in a folder are counted, not opened.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
 # Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
 _AHEAD = 2
 # Photos that a thread reads at a time: threads that change too often wait for one another.
@@ -46,7 +44,7 @@ class ReadPhoto:
 def list_photos(given: Iterable[Path]) -> list[Path]:
     """Return the photos and those of the folders in `given`, each once; a folder's by name, without its subfolders.
 
-    What else a folder holds is counted in a log message.
+    What else a folder holds is counted in a log message, not opened.
 
     Raises:
         FlukeprintError: there is no such file or folder, it cannot be listed, or holds no photo.

@@ -12,8 +12,7 @@ import numpy as np
 
 from flukeprint.bundle.encoder import encode_photos
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.inspection import THUMBNAIL_SIDE
-from flukeprint.data.near_duplicates import duplicate_pairs
+from flukeprint.data.near_duplicates import columns_of, duplicate_pairs
 from flukeprint.identify.formats import percent, shown
 from flukeprint.identify.matching import other_weights
 from flukeprint.retrieval.vectors import cosines
@@ -91,12 +90,7 @@ def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tu
 
 
 def _same_picture(records: list[PhotoRecord], limits: Limits) -> bool:
-    nothing = np.zeros(2, np.int64)
-    thumbnails = np.frombuffer(b"".join(record.thumbnail for record in records), np.uint8)
-    pairs = duplicate_pairs(
-        np.array([record.phash for record in records], np.uint64), nothing, nothing, ["", ""],
-        thumbnails.reshape(2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), limits.bits, limits.mse,
-    )  # fmt: skip
+    pairs = duplicate_pairs(**columns_of(records), max_bits=limits.bits, max_mse=limits.mse)
     return len(pairs.i) > 0
 
 

@@ -55,6 +55,13 @@ def test_scores_per_photo(files: tuple[str, str], tmp_path: Path, capsys: pytest
     assert f"{MAP5:.5f}" in capsys.readouterr().out
 
 
+def test_no_spreadsheet_runs_a_cell_of_the_scores_per_photo(tmp_path: Path) -> None:
+    table = tmp_path / "hostile.csv"
+    table.write_text("Image,Id\n=1+1.jpg,@w\n")
+    main(["score", str(table), str(table), "--per-photo", str(tmp_path / "photos.csv")])
+    assert (tmp_path / "photos.csv").read_text().splitlines()[1] == "'=1+1.jpg,'@w,1,1.0"
+
+
 def _error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as caught:
         main(["score", *arguments])

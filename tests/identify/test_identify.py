@@ -24,7 +24,7 @@ from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, write_json
 from flukeprint.core.paths import DECISION, GALLERY, RAW, VALIDATED
-from flukeprint.data.inspection import inspect_photo, read_photo
+from flukeprint.data.inspection import inspect_photo, read_photos
 from flukeprint.data.photos import read_rgb
 from flukeprint.identify.answers import identify
 from flukeprint.identify.formats import COLUMNS, as_csv, as_json, as_table
@@ -76,7 +76,7 @@ def test_a_photo_is_read_once_with_the_record_and_the_pixels_of_the_two_readers(
     exif[0x0112] = 6
     texture(9).save(tmp_path / "turned.jpg", exif=exif)
     for name in [*kinds, "turned.jpg"]:
-        record, pixels = read_photo(tmp_path, name, SIZE)
+        ((record, pixels),) = read_photos([tmp_path / name], SIZE)
         assert record == inspect_photo(tmp_path, name)
         assert np.array_equal(pixels, read_rgb(tmp_path, name, SIZE))
 
