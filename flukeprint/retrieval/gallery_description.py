@@ -24,8 +24,8 @@ def describe(gallery: Gallery) -> dict[str, Any]:
         "most_photos": int(per_individual.max(initial=0)),
         "dimension": gallery.vectors.shape[1],
         "index": "exact" if cells is None else f"{cells.probes} of {len(cells.centroids)} cells",
-        "members": dict(gallery.provenance.members),
-        "preprocessing": dict(gallery.provenance.preprocessing),
+        "members": gallery.provenance.weights,
+        "preprocessing": gallery.provenance.model_dump(exclude={"members"}),
     }
 
 
