@@ -1,38 +1,21 @@
-"""gallery.json: what a gallery is, which files hold it, and their checksums."""
+"""gallery.json: what a gallery is, and the sizes and checksums of the files that hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
-from pydantic import StringConstraints, model_validator
+from pydantic import model_validator
 
-from flukeprint.core import manifests
-from flukeprint.core.manifests import Record, Sha256
+from flukeprint.core.manifests import FileRecord, Manifest, Record
 from flukeprint.core.sections import Count
 from flukeprint.retrieval.cells import Cells
 from flukeprint.retrieval.provenance import Provenance
 
-NAME = "gallery.json"
-VERSION = 2
-_WORDS = manifests.Words(
-    kind="gallery",
-    missing="Run `dvc repro gallery`, or name another.",
-    other_version="Use the program that made the gallery, or make it anew (`dvc repro`).",
-    repair="Copy the gallery again from where it came, or make it anew (`dvc repro`).",
-)
-
-# A name in a manifest opens a file: it can only be one of ours, in the same folder.
-DataFile = Annotated[str, StringConstraints(pattern=r"^(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)$")]
-
-
-class FileRecord(Record):
-    """A data file."""
-
-    name: DataFile
-    bytes: Count
-    sha256: Sha256
+Part = Literal["vectors", "photos", "centroids", "cells"]
+# What data files are called: a part, the start of its SHA-256, and the suffix of its format.
+DATA_FILE = re.compile(r"(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)")
 
 
 class Index(Record):
@@ -53,63 +36,40 @@ class Index(Record):
         return cls(kind="ivf", exact_up_to=exact_up_to, **counts)
 
 
-class GalleryManifest(Record):
+class GalleryManifest(Manifest):
     """gallery.json, but for its own checksum."""
 
-    version: Literal[2]
+    NAME: ClassVar = "gallery.json"
+    KIND: ClassVar = "gallery"
+    VERSION: ClassVar = 2
+    MISSING: ClassVar = "Run `dvc repro gallery`, or name another."
+    REPAIR: ClassVar = "Copy the gallery again from where it came, or make it anew (`dvc repro`)."
+
     provenance: Provenance
     photos: Count
     individuals: Count
     dimension: Count
     index: Index
-    files: dict[str, FileRecord]
+    files: dict[Part, FileRecord]
 
-    @classmethod
-    def of(
-        cls,
-        provenance: Provenance,
-        photos: int,
-        individuals: int,
-        dimension: int,
-        files: Mapping[str, FileRecord],
-        index: Index,
-    ) -> GalleryManifest:
-        """Describe a gallery."""
-        return cls(
-            version=2,
-            provenance=provenance,
-            photos=photos,
-            individuals=individuals,
-            dimension=dimension,
-            index=index,
-            files=dict(files),
-        )
+    def path(self, folder: Path, part: Part) -> Path:
+        """Return the data file of a part."""
+        return folder / data_file_name(part, self.files[part])
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> GalleryManifest:
-        wanted = {"vectors", "photos"} | ({"centroids", "cells"} if self.index.kind == "ivf" else set())
+        index, wanted = self.index, {"vectors", "photos"}
+        if index.kind == "ivf":
+            wanted |= {"centroids", "cells"}
+            if not (1 <= index.probes <= index.cells and self.photos >= 1):
+                message = f"{index.probes} of {index.cells} cells cannot be searched for {self.photos} photos"
+                raise ValueError(message)
         if set(self.files) != wanted:
             message = f"files are {sorted(self.files)}, expected {sorted(wanted)}"
-            raise ValueError(message)
-        if any(not record.name.startswith(f"{key}-{record.sha256[:16]}.") for key, record in self.files.items()):
-            message = "a file is not named after its contents"
-            raise ValueError(message)
-        if self.index.kind == "ivf" and not (1 <= self.index.probes <= self.index.cells and self.photos >= 1):
-            message = f"{self.index.probes} of {self.index.cells} cells cannot be searched for {self.photos} photos"
             raise ValueError(message)
         return self
 
 
-def write_manifest(folder: Path, manifest: GalleryManifest) -> None:
-    """Put gallery.json in place, by one rename."""
-    manifests.write_manifest(folder / NAME, manifest)
-
-
-def read_manifest(folder: Path) -> GalleryManifest:
-    """Read and check gallery.json.
-
-    Raises:
-        FlukeprintError: there is none, it was changed, or a newer program made it.
-
-    """
-    return manifests.read_manifest(folder / NAME, GalleryManifest, VERSION, _WORDS)
+def data_file_name(part: Part, record: FileRecord) -> str:
+    """Return the name that a data file's contents give it."""
+    return f"{part}-{record.sha256[:16]}.{'parquet' if part == 'photos' else 'npy'}"

@@ -14,8 +14,10 @@ from gallery_folder import PROVENANCE, add_photos, read_on, small_gallery, vecto
 
 from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.manifests import FileRecord
 from flukeprint.retrieval import gallery_files
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery
+from flukeprint.retrieval.gallery_manifest import GalleryManifest, data_file_name
 from flukeprint.retrieval.search import Searcher
 
 
@@ -74,7 +76,7 @@ def test_a_write_that_breaks_off_leaves_the_old_gallery(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     old = load_gallery(folder)
-    monkeypatch.setattr(gallery_files, "write_manifest", full)
+    monkeypatch.setattr(GalleryManifest, "write", full)
     with pytest.raises(OSError, match="No space"):
         update_gallery(folder, lambda gallery: gallery.remove(ids=["w_1"]))
     monkeypatch.undo()
@@ -112,7 +114,7 @@ def test_two_writers_lose_nothing_and_readers_see_whole_galleries(tmp_path):
 
 def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
     """The writer replaces the files after the reader has read gallery.json."""
-    read = gallery_files.read_manifest
+    read = GalleryManifest.read
     calls = []
 
     def slow(path):
@@ -122,7 +124,7 @@ def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
             update_gallery(folder, lambda gallery: gallery.remove(ids=["w_1"]))
         return manifest
 
-    monkeypatch.setattr(gallery_files, "read_manifest", slow)
+    monkeypatch.setattr(GalleryManifest, "read", slow)
     assert len(load_gallery(folder)) == 57
 
 
@@ -179,10 +181,8 @@ def forge(folder: Path, **changes) -> None:
 def replace_file(folder: Path, key: str, data: bytes) -> None:
     """Replace a data file by another one, with name and checksums to match."""
     records = json.loads((folder / "gallery.json").read_text())["files"]
-    old = Path(records[key]["name"])
-    digest = hashlib.sha256(data).hexdigest()
-    records[key] = {"name": f"{key}-{digest[:16]}{old.suffix}", "bytes": len(data), "sha256": digest}
-    (folder / records[key]["name"]).write_bytes(data)
+    records[key] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / data_file_name(key, FileRecord(**records[key]))).write_bytes(data)
     forge(folder, files=records)
 
 
@@ -281,16 +281,16 @@ def test_other_manifests_are_refused(folder):
     whole = path.read_text()
     content = json.loads(whole)
     records = content["files"]
-    outside = {**records, "photos": {**records["photos"], "name": "../../etc/passwd"}}
-    other = {**records, "photos": {**records["photos"], "name": records["vectors"]["name"]}}
+    outside = {**records, "../../etc/passwd": records["photos"]}
+    named = {**records, "photos": {**records["photos"], "name": "../../etc/passwd"}}
     provenance = {**content["provenance"], "views": 3}
     for changes in (
-        {"files": outside}, {"files": other}, {"files": {}}, {"version": 1}, {"version": "2"}, {"photos": -1},
+        {"files": outside}, {"files": named}, {"files": {}}, {"version": 1}, {"version": "2"}, {"photos": -1},
         {"photos": 10**12}, {"dimension": 4}, {"individuals": 3}, {"more": 1}, {"provenance": provenance},
         {"index": {**content["index"], "kind": "faiss"}},
     ):  # fmt: skip
         forge(folder, **changes)
-        with pytest.raises(FlukeprintError, match="expected|is not a gallery's|has version|must list"):
+        with pytest.raises(FlukeprintError, match="expected|is not what it should be|has version|must list"):
             load_gallery(folder)
         path.write_text(whole)
     for text in ("[]", "[" * 100_000, '{"version": NaN', "\x00"):
