@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,8 +44,9 @@ class Entry(NamedTuple):
 class Album(Protocol):
     """Where to look a gallery's photos up."""
 
-    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
-        """Return the perceptual hashes that are known, by SHA-256."""
+    @property
+    def hashes(self) -> Mapping[str, int]:
+        """The perceptual hashes that are known, by SHA-256."""
 
     def entry(self, photo: Photo) -> Entry | None:
         """Return what is known of a photo."""
@@ -58,13 +59,13 @@ class FileAlbum:
     table: pa.Table
 
     @cached_property
-    def _row(self) -> dict[str, int]:
-        return {sha256: row for row, sha256 in enumerate(self.table["sha256"].to_pylist())}
+    def hashes(self) -> dict[str, int]:
+        """The perceptual hashes, by SHA-256, in the order of the table."""
+        return dict(zip(self.table["sha256"].to_pylist(), self.table["phash"].to_pylist(), strict=True))
 
-    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
-        """Return the perceptual hashes that are known, by SHA-256."""
-        known: dict[str | None, int] = dict(zip(self._row, self.table["phash"].to_pylist(), strict=True))
-        return {photo.sha256: known[photo.sha256] for photo in photos if photo.sha256 and photo.sha256 in known}
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {sha256: row for row, sha256 in enumerate(self.hashes)}
 
     def entry(self, photo: Photo) -> Entry | None:
         """Return what is known of a photo."""
@@ -81,29 +82,22 @@ class FolderAlbum:
     """The album of a project: the photos themselves, and the hashes that `validate` found."""
 
     folder: Path  # data/raw/train
-    phash: dict[tuple[str, str | None], int]  # by (name, SHA-256)
+    hashes: dict[str, int]
 
     @classmethod
     def of(cls, folder: Path, validated: Path) -> FolderAlbum:
         """Read data/validated/train.parquet (`validated`), if it is there."""
         try:
-            table = read_parquet(validated, columns=["Image", "sha256", "phash"])
+            table = read_parquet(validated, columns=["sha256", "phash"])
         except MissingFileError:
             return cls(folder, {})
-        images, sha256, phash = (table[name].to_pylist() for name in ("Image", "sha256", "phash"))
-        return cls(folder, dict(zip(zip(images, sha256, strict=True), phash, strict=True)))
-
-    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
-        """Return the perceptual hashes that are known, by SHA-256."""
-        known = ((photo.sha256, self.phash.get((photo.image, photo.sha256))) for photo in photos)
-        return {sha256: phash for sha256, phash in known if sha256 and phash is not None}
+        known = zip(table["sha256"].to_pylist(), table["phash"].to_pylist(), strict=True)
+        return cls(folder, {sha256: phash for sha256, phash in known if sha256 and phash is not None})
 
     def entry(self, photo: Photo) -> Entry | None:
         """Read the photo; another file of that name, or none, has no entry."""
         record = inspect_photo(self.folder, photo.image)
-        if record.fault or record.sha256 != photo.sha256:
-            return None
-        return entry_of(self.folder, record)
+        return None if record.fault or record.sha256 != photo.sha256 else entry_of(self.folder, record)
 
 
 @dataclass
@@ -112,9 +106,10 @@ class Albums:
 
     albums: Sequence[Album] = ()
 
-    def hashes(self, photos: Sequence[Photo]) -> dict[str, int]:
-        """Return the perceptual hashes that are known, by SHA-256."""
-        return {key: phash for album in reversed(self.albums) for key, phash in album.hashes(photos).items()}
+    @property
+    def hashes(self) -> Mapping[str, int]:
+        """The perceptual hashes that are known, by SHA-256."""
+        return {key: phash for album in reversed(self.albums) for key, phash in album.hashes.items()}
 
     def entry(self, photo: Photo) -> Entry | None:
         """Return what the first album that knows it says of a photo."""

@@ -97,10 +97,12 @@ def encode_photos(
 
 def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
     pixels = [photo.pixels for photo in batch if photo.pixels is not None]
-    found: tuple[list[ReadPhoto], list[ReadPhoto]] = ([], [])
-    for photo in batch:
-        found[photo.pixels is None].append(ReadPhoto(photo.path, photo.record))
-    return Encoded(found[0], encoder(np.stack(pixels)) if pixels else _NO_VECTORS, found[1])
+    photos = [ReadPhoto(photo.path, photo.record) for photo in batch]  # pixels are not kept
+    return Encoded(
+        [photo for photo in photos if photo.record.fault is None],
+        encoder(np.stack(pixels)) if pixels else _NO_VECTORS,
+        [photo for photo in photos if photo.record.fault is not None],
+    )
 
 
 def torch_encoder(weights: Sequence[Path], provenance: Provenance, runtime: RuntimeParams) -> Encoder:

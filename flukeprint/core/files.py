@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 REPAIR = "Run `dvc repro` to make it; remove it first if it is there."
 _MOST_JSON = 1 << 28  # bytes
 _LONGEST_REASON = 300  # characters
+# By which readers refuse what they cannot read.
+_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RecursionError)
 
 
 @contextmanager
@@ -94,7 +96,7 @@ def reading(path: Path | str, kind: str, repair: str = REPAIR, *faults: type[Exc
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{path} is missing. {repair}") from None
-    except (OSError, ValueError, EOFError, RecursionError, *faults) as error:
+    except (*_FAULTS, *faults) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise FlukeprintError(f"{path} is not {kind} ({reason}). {repair}") from None
 
@@ -150,7 +152,7 @@ def write_frame(path: Path | str, frame: pd.DataFrame) -> None:
 
 
 def read_npy(
-    path: Path | str, dtype: DTypeLike = None, shape: tuple[int, ...] | None = None, repair: str = REPAIR
+    path: Path | str, dtype: DTypeLike | None = None, shape: tuple[int, ...] | None = None, repair: str = REPAIR
 ) -> np.ndarray:
     """Open an .npy file as a read-only memory map; objects are never unpickled.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import draw_picture
 from flukeprint.core.files import replacing
-from flukeprint.identify.formats import PEOPLE_DECIDE, percent, shown
+from flukeprint.core.text import printable
+from flukeprint.identify.formats import PEOPLE_DECIDE, percent
 from flukeprint.pages.templates import template
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def write_page(path: Path, answers: Identification) -> None:
         "pictures": _PhotoPictures(answers),
         "people_decide": PEOPLE_DECIDE,
         "percent": percent,
-        "shown": shown,
+        "shown": printable,
     }
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(template(__file__, "identification_page.html.j2").generate(context))

@@ -391,7 +391,7 @@ def test_a_damaged_table_of_photos_is_refused(project):
     texture(90, (96, 64)).save("n.jpg")
     VALIDATED.mkdir(exist_ok=True)
     (VALIDATED / "train.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(SystemExit, match=r"train.parquet is not a table of photos"):
+    with pytest.raises(SystemExit, match=r"train.parquet is not a readable Parquet file"):
         main(["identify", "n.jpg"])
 
 
