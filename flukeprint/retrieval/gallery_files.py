@@ -20,7 +20,7 @@ from flukeprint.core.files import read_npy, read_parquet, write_npy, write_parqu
 from flukeprint.core.manifests import FileRecord
 from flukeprint.retrieval.cells import Cells
 from flukeprint.retrieval.gallery import Gallery, Photo, too_long
-from flukeprint.retrieval.gallery_manifest import DATA_FILE, GalleryManifest, Index, Part, data_file_name
+from flukeprint.retrieval.gallery_manifest import DATA_FILE, CellsRecord, GalleryManifest, Part, data_file_name
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 
 if TYPE_CHECKING:
@@ -110,20 +110,24 @@ def locked(folder: Path) -> Iterator[None]:
 def _write(gallery: Gallery, folder: Path) -> None:
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
+    cells = gallery.cells
     writers: dict[Part, Callable[[Path], None]] = {
         "vectors": partial(write_npy, array=gallery.vectors),
         "photos": partial(write_parquet, table=_table(gallery.photos)),
     }
-    if gallery.cells is not None:
-        writers["centroids"] = partial(write_npy, array=gallery.cells.centroids)
-        writers["cells"] = partial(write_npy, array=gallery.cells.cell)
+    record = None
+    if cells:
+        writers["centroids"] = partial(write_npy, array=cells.centroids)
+        writers["cells"] = partial(write_npy, array=cells.cell)
+        record = CellsRecord(number=len(cells.centroids), probes=cells.probes, trained_on=cells.trained_on)
     manifest = GalleryManifest(
         version=GalleryManifest.VERSION,
         provenance=gallery.provenance,
         photos=len(gallery),
         individuals=len(gallery.individuals),
         dimension=gallery.vectors.shape[1],
-        index=Index.of(gallery.exact_up_to, gallery.cells),
+        exact_up_to=gallery.exact_up_to,
+        cells=record,
         files={part: _put(folder, part, write) for part, write in writers.items()},
     )
     manifest.write(folder)
@@ -168,7 +172,7 @@ def _read(folder: Path, manifest: GalleryManifest) -> Gallery:
         manifest.check_file(manifest.path(folder, part), record)
     photos, vectors = _read_photos(folder, manifest), _read_vectors(folder, manifest)
     cells = _read_cells(folder, manifest)
-    return Gallery(vectors, photos, manifest.provenance, manifest.index.exact_up_to, cells)
+    return Gallery(vectors, photos, manifest.provenance, manifest.exact_up_to, cells)
 
 
 def _read_vectors(folder: Path, manifest: GalleryManifest) -> NDArray[np.float32]:
@@ -201,14 +205,14 @@ def _read_photos(folder: Path, manifest: GalleryManifest) -> list[Photo]:
 
 
 def _read_cells(folder: Path, manifest: GalleryManifest) -> Cells | None:
-    index = manifest.index
-    if index.kind == "exact":
+    cells = manifest.cells
+    if cells is None:
         return None
-    centroids = read_npy(manifest.path(folder, "centroids"), np.float32, (index.cells, manifest.dimension), _REPAIR)
+    centroids = read_npy(manifest.path(folder, "centroids"), np.float32, (cells.number, manifest.dimension), _REPAIR)
     path = manifest.path(folder, "cells")
-    cell = np.asarray(read_npy(path, np.int32, (manifest.photos,), _REPAIR))
-    if not np.isfinite(centroids).all() or cell.min() < 0 or cell.max() >= index.cells:
+    cell = read_npy(path, np.int32, (manifest.photos,), _REPAIR)
+    if not np.isfinite(centroids).all() or cell.min() < 0 or cell.max() >= cells.number:
         raise FlukeprintError(
-            f"{path} names cells outside 0..{index.cells - 1}, or their centres are no numbers. {_REPAIR}"
+            f"{path} names cells outside 0..{cells.number - 1}, or their centres are no numbers. {_REPAIR}"
         )
-    return Cells(np.asarray(centroids), cell, index.probes, index.trained_on)
+    return Cells(np.asarray(centroids), np.asarray(cell), cells.probes, cells.trained_on)

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from flukeprint.core.manifests import FileRecord, Manifest, Record
-from flukeprint.core.sections import Count
-from flukeprint.retrieval.cells import Cells
+from flukeprint.core.sections import AtLeastOne, Count
 from flukeprint.retrieval.provenance import Provenance
 
 Part = Literal["vectors", "photos", "centroids", "cells"]
@@ -18,22 +17,12 @@ Part = Literal["vectors", "photos", "centroids", "cells"]
 DATA_FILE = re.compile(r"(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)")
 
 
-class Index(Record):
-    """How the gallery is searched: all of it, or through cells (the last three are 0 if there are none)."""
+class CellsRecord(Record):
+    """The cells through which a large gallery is searched."""
 
-    kind: Literal["exact", "ivf"]
-    exact_up_to: Count
-    cells: Count
-    probes: Count
-    trained_on: Count
-
-    @classmethod
-    def of(cls, exact_up_to: int, cells: Cells | None) -> Index:
-        """Describe a gallery's cells."""
-        if cells is None:
-            return cls(kind="exact", exact_up_to=exact_up_to, cells=0, probes=0, trained_on=0)
-        counts = {"cells": len(cells.centroids), "probes": cells.probes, "trained_on": cells.trained_on}
-        return cls(kind="ivf", exact_up_to=exact_up_to, **counts)
+    number: AtLeastOne
+    probes: AtLeastOne  # cells that a query looks into
+    trained_on: Count  # photos that there were when the cells were made
 
 
 class GalleryManifest(Manifest):
@@ -49,7 +38,8 @@ class GalleryManifest(Manifest):
     photos: Count
     individuals: Count
     dimension: Count
-    index: Index
+    exact_up_to: Count  # photos; more are searched through `cells`
+    cells: CellsRecord | None
     files: dict[Part, FileRecord]
 
     def path(self, folder: Path, part: Part) -> Path:
@@ -58,14 +48,12 @@ class GalleryManifest(Manifest):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> GalleryManifest:
-        index, wanted = self.index, {"vectors", "photos"}
-        if index.kind == "ivf":
-            wanted |= {"centroids", "cells"}
-            if not (1 <= index.probes <= index.cells and self.photos >= 1):
-                message = f"{index.probes} of {index.cells} cells cannot be searched for {self.photos} photos"
-                raise ValueError(message)
+        wanted = {"vectors", "photos"} | ({"centroids", "cells"} if self.cells else set())
         if set(self.files) != wanted:
             message = f"files are {sorted(self.files)}, expected {sorted(wanted)}"
+            raise ValueError(message)
+        if self.cells and (self.cells.probes > self.cells.number or not self.photos):
+            message = f"{self.cells.probes} of {self.cells.number} cells cannot be searched for {self.photos} photos"
             raise ValueError(message)
         return self
 

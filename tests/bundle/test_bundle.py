@@ -138,6 +138,7 @@ def test_the_card_says_what_it_is_for_how_good_it_is_and_who_decides(bundle):
     assert "0.500 (0.400 to 0.600)" in card
     assert "12 photos of 5 individuals" in card
     assert "Not meant for" in card
+    assert "the reference procedure" in card  # the members are classifiers
     assert "{" not in card
 
 

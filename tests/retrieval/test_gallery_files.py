@@ -287,7 +287,7 @@ def test_other_manifests_are_refused(folder):
     for changes in (
         {"files": outside}, {"files": named}, {"files": {}}, {"version": 1}, {"version": "2"}, {"photos": -1},
         {"photos": 10**12}, {"dimension": 4}, {"individuals": 3}, {"more": 1}, {"provenance": provenance},
-        {"index": {**content["index"], "kind": "faiss"}},
+        {"cells": {"number": 2, "probes": 1, "trained_on": 60, "kind": "faiss"}}, {"exact_up_to": "10"},
     ):  # fmt: skip
         forge(folder, **changes)
         with pytest.raises(FlukeprintError, match="expected|is not what it should be|has version|must list"):
@@ -312,8 +312,8 @@ def test_a_search_of_no_or_too_many_cells_is_refused(tmp_path, probes):
     folder = tmp_path / "gallery"
     save_gallery(small_gallery(60, exact_up_to=10), folder)
     content = json.loads((folder / "gallery.json").read_text())
-    forge(folder, index={**content["index"], "probes": probes})
-    with pytest.raises(FlukeprintError, match="cells cannot be searched"):
+    forge(folder, cells={**content["cells"], "probes": probes})
+    with pytest.raises(FlukeprintError, match="cells cannot be searched|cells.probes"):
         load_gallery(folder)
 
 
