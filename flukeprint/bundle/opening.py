@@ -114,8 +114,8 @@ def _check_weights(folder: Path, said: Provenance) -> None:
     """Refuse a preprocessing that is not that of the weights themselves."""
     weights = {member: folder / "members" / f"{member}.safetensors" for member in said.weights}
     found = provenance_of(weights, said.views, f"{REPAIR} Weights in another form, such as a pickle, are never loaded.")
-    if found != said:
-        raise FlukeprintError(f"{folder / NAME} says {said}, but the weights were made for {found}. {REPAIR}")
+    if wrong := {field: value for field, value in found if value != getattr(said, field)}:
+        raise FlukeprintError(f"{folder / NAME} does not say what the weights were made for: {wrong}. {REPAIR}")
 
 
 def _onnx_encoder(folder: Path, provenance: Provenance) -> Encoder:
