@@ -55,6 +55,7 @@ def run(capsys, *arguments: object) -> str:
 # --- vectors ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("workers", [1, 3])
 def test_vectors_are_those_of_the_pipeline(project, workers):
     model = open_model(None, None)
@@ -113,6 +114,7 @@ def test_batches_run_side_by_side_come_back_in_order(tmp_path):
 # --- candidates -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_candidates_and_probabilities_are_those_of_a_plain_recomputation(project):
     texture(50, (96, 64)).save("q.jpg", quality=95)
     model = open_model(None, None)
@@ -279,6 +281,7 @@ def test_outside_a_project_the_error_says_what_to_do(tmp_path, monkeypatch):
 # --- verification -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_verification_compares_similarity_with_the_thresholds(project, capsys):
     first, second = (RAW / "train" / name for name in NAMES[:2])
     content = json.loads(run(capsys, "verify", first, second, "--json"))
@@ -311,6 +314,7 @@ def test_verification_without_thresholds_gives_the_similarity_and_says_why(proje
 # --- enrolment --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_an_enrolled_individual_is_known_from_then_on(project, capsys):
     texture(90, (96, 64)).save("new1.jpg", quality=95)
     Image.open("new1.jpg").crop((3, 2, 93, 62)).save("again.jpg", quality=90)
