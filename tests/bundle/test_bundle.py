@@ -286,6 +286,14 @@ def test_a_link_is_refused_even_to_the_right_content(bundle, tmp_path):
         open_bundle(bundle)
 
 
+@pytest.mark.parametrize("name", ["README.md", "manifest.json", "gallery.album", "members/m1.onnx"])
+def test_a_fifo_is_refused_and_not_waited_for(bundle, name):
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    with pytest.raises(FlukeprintError, match="no regular file"):
+        open_bundle(bundle)
+
+
 class Pwned:
     """A pickle of this makes a file where it is loaded."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -164,6 +165,23 @@ def test_any_truncated_or_missing_file_is_noticed(folder):
             load_gallery(folder)
         path.write_bytes(whole)
     load_gallery(folder)
+
+
+def test_a_fifo_is_refused_and_not_waited_for(folder):
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(FlukeprintError, match=rf"{path.name} .*no regular file"):
+            load_gallery(folder)
+        path.unlink()
+        path.write_bytes(whole)
+
+
+def test_a_manifest_that_is_far_too_long_is_not_read_whole(folder):
+    (folder / "gallery.json").write_text(" " * (1 << 21))
+    with pytest.raises(FlukeprintError, match=r"gallery\.json is not valid JSON \(more than"):
+        load_gallery(folder)
 
 
 def signed(content: dict) -> dict:
