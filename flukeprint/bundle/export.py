@@ -20,6 +20,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.text import printable
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
+from flukeprint.scoring.calibration import write_calibration
 
 if TYPE_CHECKING:
     from flukeprint.bundle.model import Model
@@ -65,8 +66,8 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     _write_members(folder / "members", finetuned_files(model.provenance.weights))
     described = Preprocessing(provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits)
     write_json(folder / PREPROCESSING, described.model_dump())
-    if model.decision.is_file():
-        shutil.copyfile(model.decision, folder / "decision.json")
+    if model.calibration:
+        write_calibration(folder / "decision.json", model.calibration)
     save_gallery(gallery, folder / GALLERY)
     shown = _write_pictures(folder / ALBUM, model, gallery.photos) if pictures else 0
     (folder / "README.md").write_text(model_card(model.provenance, gallery, shown), encoding="utf-8")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flukeprint.bundle.album import Albums, FolderAlbum, read_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, REPAIR, check_files
@@ -17,23 +14,16 @@ from flukeprint.bundle.onnx_members import onnx_member
 from flukeprint.bundle.preprocessing import NAME, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
+from flukeprint.core.files import REPAIR as DVC_REPAIR
 from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
-from flukeprint.core.text import printable
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance, provenance_of
+from flukeprint.scoring.calibration import Calibration, read_calibration
 
 # Threads that decode photos.
 _WORKERS = 2
 # Most batches that run at once, a core for each: every one of them takes memory.
 _MOST_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class _NoPairs:
-    """`verification` where there were no pairs to calibrate with."""
-
-    without: str
 
 
 def open_model(bundle: Path | None, gallery: Path | None) -> Model:
@@ -67,7 +57,7 @@ def open_project(gallery: Path | None = None) -> Model:
         lambda: torch_encoder(list(weights.values()), provenance, params.runtime),
         provenance,
         gallery or paths.GALLERY,
-        DECISION,
+        _calibration(DECISION, DVC_REPAIR),
         Limits.of(params.validate),
         params.runtime.workers,
         FolderAlbum.of(RAW / "train", VALIDATED / "train.parquet"),
@@ -93,7 +83,6 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     check_files(folder)
     described = read_preprocessing(folder / NAME)
     _check_weights(folder, described.provenance)
-    _check_decision(folder / "decision.json")
     if described.pictures and not (folder / ALBUM).is_file():
         raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {REPAIR}")
     encoder = _onnx_encoder(folder / "members", described.provenance)
@@ -102,7 +91,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
         lambda: encoder,
         described.provenance,
         gallery or folder / GALLERY,
-        folder / "decision.json",
+        _calibration(folder / "decision.json", REPAIR),
         described.limits,
         _WORKERS,
         # With the bundle's own gallery its album is the one beside the gallery, which is read for every request.
@@ -131,26 +120,6 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _check_decision(path: Path) -> None:
-    """Refuse a decision that could not be used; a bundle without one ranks and gives no probabilities."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from flukeprint.scoring.calibration import Decision
-    from flukeprint.scoring.fusion import Mixture
-    from flukeprint.scoring.pair_calibration import Verification
-
-    if not path.is_file():
-        return
-    content = read_json(path)
-    try:
-        kinds: tuple[tuple[Any, Any], ...] = (
-            (dict[str, Decision], content["scorers"]),
-            (dict[str, Mixture], content["mixtures"]),
-            (dict[str, str], content["without"]),
-            (Verification | _NoPairs, content["verification"]),
-        )
-        for kind, part in kinds:
-            TypeAdapter(kind).validate_json(json.dumps(part, allow_nan=False), strict=True)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FlukeprintError(f"{path} is no decision of ours ({printable(reason)}). {REPAIR}") from None
+def _calibration(path: Path, repair: str) -> Calibration | None:
+    """Read decision.json; without one a model ranks and gives no probabilities."""
+    return read_calibration(path, repair) if path.is_file() else None

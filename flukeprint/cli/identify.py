@@ -76,7 +76,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _top(text: str) -> int:
-    from flukeprint.scoring.candidates import DEPTH
+    from flukeprint.retrieval.search import DEPTH
 
     value = int(text)
     if not 1 <= value <= DEPTH:

@@ -18,6 +18,7 @@ from flukeprint.core.sections import Count
 
 # Bytes; no manifest of ours comes near.
 _LARGEST = 1 << 20
+_LONGEST_REASON = 300  # characters
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -112,8 +113,8 @@ def validated(path: Path, model: type[Content], content: Any, repair: str) -> Co
         return model.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise FlukeprintError(f"{path} is not what it should be: {key}: {fault['msg']}. {repair}") from None
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"[:_LONGEST_REASON]
+        raise FlukeprintError(f"{path} is not what it should be: {reason}. {repair}") from None
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
 from flukeprint.core.text import printable
 from flukeprint.identify.formats import percent
-from flukeprint.identify.matching import fitted_to
+from flukeprint.identify.matching import other_weights
 from flukeprint.identify.neighbours import same_pictures
+from flukeprint.retrieval.vectors import cosines
+from flukeprint.scoring.calibration import Verification
 
 if TYPE_CHECKING:
     from flukeprint.bundle.model import Model
     from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.scoring.pair_calibration import Verification
+    from flukeprint.scoring.calibration import Calibration
 
 # Operating points of models/decision.json in words, the most careful first.
 _POINTS = {
@@ -61,30 +61,27 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
     """
     encoded = model.encode([first, second])
     encoded.refuse_failed("nothing was compared")
-    one, other = encoded.vectors.astype(np.float64)
-    verification, without = read_thresholds(model.decision, model.provenance)
+    [similarity] = cosines(encoded.vectors, np.array([0]), encoded.vectors, np.array([1])).tolist()
+    verification, without = thresholds_of(model.calibration, model.provenance)
     return PairComparison(
         (first, second),
-        float(np.clip(one @ other, -1, 1)),
+        similarity,
         len(same_pictures([photo.record for photo in encoded.photos], model.limits).i) > 0,
         verification,
         without,
     )
 
 
-def read_thresholds(decision: Path, provenance: Provenance) -> tuple[Verification | None, str | None]:
+def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tuple[Verification | None, str | None]:
     """Return the thresholds and the calibration of pairs, or why there are none."""
-    from flukeprint.scoring.pair_calibration import read_verification
-
-    content = read_json(decision) if decision.is_file() else {}
-    if "verification" not in content:
-        return None, f"{decision.name} has no thresholds for pairs of photos"
-    if not fitted_to(content, provenance):
-        return None, f"{decision.name} was fitted to other weights; run `dvc repro`"
-    try:
-        return read_verification(decision), None
-    except FlukeprintError as error:
-        return None, str(error)
+    if calibration is None:
+        return None, "there is no decision.json"
+    if reason := other_weights(calibration, provenance):
+        return None, reason
+    found = calibration.verification
+    if isinstance(found, Verification):
+        return found, None
+    return None, f"decision.json has none: {found.without}. Set some aside (select.holdout)"
 
 
 def as_text(found: PairComparison) -> str:

@@ -304,7 +304,8 @@ def test_a_photo_with_itself_is_the_same_picture(project, capsys):
 
 
 def test_verification_without_thresholds_gives_the_similarity_and_says_why(project, capsys):
-    write_json(DECISION, read_json(DECISION) | {"verification": {"without": "there are no pairs"}})
+    none = {"queries": 0, "individuals": 0, "same_pairs": 0, "different_pairs": 0, "without": "there are no pairs"}
+    write_json(DECISION, read_json(DECISION) | {"verification": none})
     content = json.loads(run(capsys, "verify", *(RAW / "train" / name for name in NAMES[:2]), "--json"))
     assert content["probability"] is None
     assert content["verdicts"] == {}
