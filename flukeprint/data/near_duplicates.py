@@ -60,20 +60,25 @@ class Pairs(NamedTuple):
     mse: NDArray[np.float64]  # normalised mean squared difference of the two thumbnails
 
 
-def columns_of(photos: Sequence[PhotoRecord], *, same_size: bool = False) -> dict[str, Any]:
+def columns_of(photos: Sequence[Any], *, same_size: bool = False) -> dict[str, Any]:
     """Return phash, thumbnails and kind of photos without faults: the first arguments of the next two functions.
 
     With `same_size` a photo's kind is its size and mode.
     """
-    import pandas as pd
-
     thumbnails = np.frombuffer(b"".join(photo.thumbnail for photo in photos), np.uint8)
-    sizes = pd.Series([(photo.width, photo.height, photo.mode) for photo in photos], dtype=object)
     return {
         "phash": np.array([photo.phash for photo in photos], np.uint64),
         "thumbnails": thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
-        "kind": pd.factorize(sizes)[0] if same_size else None,
+        "kind": _kinds(photos) if same_size else None,
     }
+
+
+def _kinds(photos: Sequence[PhotoRecord]) -> Int:
+    """Number photos so that those of one size and mode have one number."""
+    import pandas as pd
+
+    sizes = pd.Series([(photo.width, photo.height, photo.mode) for photo in photos], dtype=object)
+    return np.asarray(pd.factorize(sizes)[0], np.int64)
 
 
 def near_duplicate_clusters(

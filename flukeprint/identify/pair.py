@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.bundle.encoder import encode_photos
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.near_duplicates import columns_of, duplicate_pairs
-from flukeprint.identify.formats import percent, shown
+from flukeprint.core.text import printable
+from flukeprint.identify.formats import percent
 from flukeprint.identify.matching import other_weights
+from flukeprint.identify.neighbours import same_pictures
 from flukeprint.retrieval.vectors import cosines
 from flukeprint.scoring.calibration import Verification
 
 if TYPE_CHECKING:
     from flukeprint.bundle.model import Model
-    from flukeprint.data.inspection import PhotoRecord
-    from flukeprint.quality.flags import Limits
     from flukeprint.retrieval.provenance import Provenance
     from flukeprint.scoring.calibration import Calibration
 
@@ -62,16 +59,14 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
         FlukeprintError: one of them cannot be read.
 
     """
-    encoded = encode_photos(model.encoder, [first, second], model.workers, max_pixels=model.limits.max_pixels)
-    if encoded.failed:
-        faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
-        raise FlukeprintError(f"photos cannot be compared: {faults}. Give two photos that can be read.")
+    encoded = model.encode([first, second])
+    encoded.refuse_failed("nothing was compared")
     [similarity] = cosines(encoded.vectors, np.array([0]), encoded.vectors, np.array([1])).tolist()
     verification, without = thresholds_of(model.calibration, model.provenance)
     return PairComparison(
         (first, second),
         similarity,
-        _same_picture([photo.record for photo in encoded.photos], model.limits),
+        len(same_pictures([photo.record for photo in encoded.photos], model.limits).i) > 0,
         verification,
         without,
     )
@@ -89,23 +84,18 @@ def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tu
     return None, f"decision.json has none: {found.without}. Set some aside (select.holdout)"
 
 
-def _same_picture(records: list[PhotoRecord], limits: Limits) -> bool:
-    pairs = duplicate_pairs(**columns_of(records), max_bits=limits.bits, max_mse=limits.mse)
-    return len(pairs.i) > 0
-
-
 def as_text(found: PairComparison) -> str:
     """Say what was found in words."""
     return "\n".join(_lines(found))
 
 
 def _lines(found: PairComparison) -> Iterator[str]:
-    yield f"{shown(found.photos[0])}  and  {shown(found.photos[1])}"
+    yield f"{printable(found.photos[0])}  and  {printable(found.photos[1])}"
     if found.same_picture:
         yield "  ! nearly the same picture: this says nothing about two sightings"
     yield f"  similarity   {found.similarity:.3f}  (cosine, -1 to 1)"
     if found.verification is None:
-        yield f"  no thresholds: {shown(found.without)}"
+        yield f"  no thresholds: {printable(found.without)}"
     else:
         yield f"  probability  {percent(found.probability)} that both show one whale, at even odds before looking"
         for name, accepted in found.accepted.items():

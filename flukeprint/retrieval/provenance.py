@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import sha256_of
-from flukeprint.core.manifests import Record, Sha256
+from flukeprint.core.files import REPAIR, read_safetensors_metadata, sha256_of
+from flukeprint.core.manifests import Record, Sha256, validated
 from flukeprint.core.sections import Channels, MemberName, PositiveChannels, Side
 
 # How photos.read_rgb resizes. A change there that changes pixels needs another word here.
@@ -67,18 +67,19 @@ class Provenance(Record):
             )
 
 
-def provenance_of(weights: Mapping[str, Path], views: int) -> Provenance:
+def provenance_of(weights: Mapping[str, Path], views: int, repair: str = REPAIR) -> Provenance:
     """Return the provenance of vectors made by fine-tuned members.
 
     Args:
         weights: member -> its file in models/finetuned, in the order in which embeddings are joined.
         views: 1, or 2 with the mirror image.
+        repair: what to do about a file that cannot be used.
 
     Raises:
         FlukeprintError: a file is missing or unreadable, or the members want different inputs.
 
     """
-    described = {member: _preprocessing(path) for member, path in weights.items()}
+    described = {member: _input_of(path, repair) for member, path in weights.items()}
     first, *others = described
     for member in others:
         if described[member] != described[first]:
@@ -86,24 +87,18 @@ def provenance_of(weights: Mapping[str, Path], views: int) -> Provenance:
                 f"{weights[first]} and {weights[member]} want different inputs ({_compact(described[first])} and "
                 f"{_compact(described[member])}). Train all members with one profile: run `dvc repro`."
             )
-    members = [MemberRecord(name=member, sha256=sha256_of(path)) for member, path in weights.items()]
-    return Provenance(members=members, resize=RESIZE, views=views, **described[first])
+    members = [{"name": member, "sha256": sha256_of(path)} for member, path in weights.items()]
+    content = {**described[first], "members": members, "resize": RESIZE, "views": views}
+    return validated(weights[first], Provenance, content, repair)
 
 
-def _preprocessing(path: Path) -> dict[str, Any]:
-    """Read size, mean and std from the file's metadata; the tensors are not loaded."""
-    from safetensors import SafetensorError, safe_open
-
+def _input_of(path: Path, repair: str) -> dict[str, Any]:
+    """Read the size, mean and standard deviation of a member's inputs from its metadata; tensors are not loaded."""
+    metadata = read_safetensors_metadata(path, repair)
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            record = json.loads(file.metadata()["json"])["backbone"]
-        return {key: list(record[key]) for key in ("size", "mean", "std")}
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.") from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise FlukeprintError(
-            f"{path} is not a fine-tuned member of ours ({error!r}). Remove it and run `dvc repro` again."
-        ) from None
+        return {key: metadata["backbone"][key] for key in ("size", "mean", "std")}
+    except (KeyError, TypeError) as error:
+        raise FlukeprintError(f"{path} is not a fine-tuned member of ours ({error!r}). {repair}") from None
 
 
 def _differences(own: Provenance, other: Provenance, name: str) -> Iterator[str]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json, write_json
-from flukeprint.core.manifests import Record
+from flukeprint.core.files import REPAIR, read_json, write_json
+from flukeprint.core.manifests import Record, validated
 from flukeprint.core.sections import Count, OpenShare
-from flukeprint.core.text import printable
 from flukeprint.retrieval.provenance import Provenance
 
 _LARGEST = 1e12  # beyond it, scores would no longer be told apart from infinity
@@ -133,20 +132,11 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     write_json(path, calibration.model_dump())
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path, repair: str = REPAIR) -> Calibration:
     """Read and check models/decision.json, or a bundle's.
 
     Raises:
         FlukeprintError: it is missing or no JSON, or a value is missing, of another type, not finite or out of bounds.
 
     """
-    content: Any = read_json(path)
-    try:
-        return Calibration.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        reason = printable(f"{key}: {fault['msg']}")[:200]
-        raise FlukeprintError(
-            f"{path} is no calibration of ours: {reason}. Run `dvc repro calibrate`, or copy the bundle again."
-        ) from None
+    return validated(path, Calibration, read_json(path, repair), repair)

@@ -86,8 +86,8 @@ def test_photos_that_cannot_be_read_are_set_apart_wherever_they_stand(project):
     broken = Path("broken.jpg")
     broken.write_bytes(photos[0].read_bytes()[:200])
     model = open_model(None, None)
-    asked = [broken, *photos[:2], Path("missing.jpg"), *photos[2:]]
-    encoded = encode_photos(model.encoder, asked, 2, batch_size=2)
+    photos_and_faults = [broken, *photos[:2], Path("missing.jpg"), *photos[2:]]
+    encoded = encode_photos(model.encoder, photos_and_faults, 2, batch_size=2)
     assert [photo.path for photo in encoded.photos] == photos
     assert [photo.path.name for photo in encoded.failed] == ["broken.jpg", "missing.jpg"]
     assert np.allclose(encoded.vectors, encode_photos(model.encoder, photos, 1).vectors, atol=1e-6)
@@ -395,7 +395,7 @@ def test_a_damaged_table_of_photos_is_refused(project):
     texture(90, (96, 64)).save("n.jpg")
     VALIDATED.mkdir(exist_ok=True)
     (VALIDATED / "train.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(SystemExit, match=r"train.parquet is not a table of photos"):
+    with pytest.raises(SystemExit, match=r"train.parquet is not a readable Parquet file"):
         main(["identify", "n.jpg"])
 
 

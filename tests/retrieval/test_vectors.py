@@ -23,6 +23,7 @@ def test_a_vector_of_zeros_stays():
     assert not unit(np.zeros((2, 3), np.float32)).any()
 
 
+@pytest.mark.numeric
 def test_similarities_do_not_depend_on_how_photos_are_cut(monkeypatch):
     generator = np.random.default_rng(1)
     parts = [generator.normal(size=(40, 2, width)).astype(np.float32) for width in (3, 5)]

@@ -284,7 +284,7 @@ def test_a_value_out_of_bounds_is_refused_by_its_key(tmp_path, keys, value):
         part = part[key]
     part[keys[-1]] = value
     path.write_text(json.dumps(changed))
-    with pytest.raises(FlukeprintError, match=rf"decision\.json is no calibration of ours: {keys[0]}.*dvc repro"):
+    with pytest.raises(FlukeprintError, match=rf"decision\.json is not what it should be: {keys[0]}.*dvc repro"):
         read_calibration(path)
 
 

@@ -145,6 +145,7 @@ def nearest(embeddings: np.ndarray, photos: pd.DataFrame, rows: np.ndarray) -> S
     return nearest_photos(TrainedPhotos.of(photos, parts, 1), vectors_of(parts, rows, 1))
 
 
+@pytest.mark.numeric
 @settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_nearest_photo_is_the_largest_cosine_by_individual(seed):
@@ -198,6 +199,7 @@ def cosine(parts: list[np.ndarray], one: int, other: np.ndarray) -> float:
     return float(query @ other / np.linalg.norm(query) / np.linalg.norm(other))
 
 
+@pytest.mark.numeric
 def test_the_scorers_of_the_gallery_hold_exact_features():
     """Of every candidate and of the photo, against a recomputation in float64."""
     generator = np.random.default_rng(3)

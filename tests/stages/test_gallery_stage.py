@@ -102,7 +102,7 @@ def test_members_of_different_inputs_are_refused(project):
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N."])
 def test_weights_that_are_no_member_are_refused(project, content):
     Path("models/finetuned/m1.safetensors").write_bytes(content)
-    with pytest.raises(FlukeprintError, match=r"m1\.safetensors is not a fine-tuned member"):
+    with pytest.raises(FlukeprintError, match=r"m1\.safetensors is not a readable safetensors file"):
         run()
     Path("models/finetuned/m1.safetensors").unlink()
     with pytest.raises(FlukeprintError, match=r"m1\.safetensors is missing"):
