@@ -103,7 +103,7 @@ def torch_encoder(paths: Sequence[Path], views: int, runtime: RuntimeParams) -> 
 
     """
     from flukeprint.core.runtime import open_accelerator
-    from flukeprint.learning.backbones import load_finetuned
+    from flukeprint.learning.network_files import load_finetuned
 
     accelerator = open_accelerator(runtime)
     loaded = [load_finetuned(path) for path in paths]

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 if TYPE_CHECKING:
-    from flukeprint.core.training_params import FinetuneParams, TrainingParams
+    from flukeprint.core.training_params import ScheduleParams, TrainingParams
 
-# Parameters under this name were pretrained.
+# Parameters under these names were pretrained.
 BACKBONE = ("backbone.", "embedder.backbone.")
+
+_OPTIMIZERS: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a network is optimised. The defaults are the report's: StepLR, the best epoch's weights."""
+    """Optimizer, learning rates and what is kept. The defaults are the reference procedure's: StepLR, best epoch."""
 
     optimizer: str
     lr: float
@@ -34,21 +42,10 @@ class Optimization:
     keep: str = "best"
 
     @classmethod
-    def of(cls, params: TrainingParams) -> Optimization:
-        """Read the constants that all trainings have."""
-        return cls(params.optimizer, params.lr, params.weight_decay, params.step_size, params.gamma)
-
-    @classmethod
-    def of_finetuning(cls, params: FinetuneParams) -> Optimization:
-        """Read the section `finetune`."""
-        return cls(
-            params.optimizer,
-            params.lr,
-            params.weight_decay,
-            params.step_size,
-            params.gamma,
-            **params.schedule.model_dump(exclude={"first_size", "full_size_at"}),
-        )
+    def of(cls, params: TrainingParams, schedule: ScheduleParams | None = None) -> Optimization:
+        """Read the constants that all trainings have, and the schedule that fine-tuning has beside them."""
+        more = schedule.model_dump(exclude={"first_size", "full_size_at"}) if schedule else {}
+        return cls(params.optimizer, params.lr, params.weight_decay, params.step_size, params.gamma, **more)
 
     def factor(self, epochs_done: float, epochs: int) -> float:
         """Return what the learning rates are multiplied by after so many of the epochs (a fraction in between).
@@ -70,45 +67,41 @@ def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Opt
     pretrained = [weights for name, weights in named if name.startswith(BACKBONE)]
     rest = [weights for name, weights in named if not name.startswith(BACKBONE)]
     head_lr = settings.lr if settings.head_lr is None else settings.head_lr
-    groups = [{"params": weights, "lr": lr} for weights, lr in ((pretrained, settings.lr), (rest, head_lr)) if weights]
+    # A schedule that goes on where another one was left reads `initial_lr`.
+    groups = [
+        {"params": weights, "lr": lr, "initial_lr": lr}
+        for weights, lr in ((pretrained, settings.lr), (rest, head_lr))
+        if weights
+    ]
     fused = named[0][1].device.type in ("cpu", "cuda")
-    match settings.optimizer:
-        case "adam":
-            return torch.optim.Adam(groups, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-        case "adamw":
-            return torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-        case _:
-            return torch.optim.SGD(groups, settings.lr, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
+    optimizer: torch.optim.Optimizer = _OPTIMIZERS[settings.optimizer](
+        groups, settings.lr, weight_decay=settings.weight_decay, fused=fused
+    )
+    return optimizer
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, settings: Optimization, steps: int, epochs: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return a schedule that is stepped after every step; `steps` of them are an epoch."""
+    optimizer: torch.optim.Optimizer, settings: Optimization, steps: int, epochs: int, done: int = 0
+) -> LambdaLR:
+    """Return a schedule that is stepped after every step, `steps` of which are an epoch; `done` epochs are over."""
 
     def factor(step: int) -> float:
         # The first step of a warm-up would otherwise have a learning rate of 0.
         shifted = step + 1 if settings.shape == "cosine" else step
         return settings.factor(shifted / steps, epochs)
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, factor, last_epoch=done * steps - 1)
 
 
-def clipper(model: nn.Module, settings: Optimization) -> Callable[[], None]:
-    """Return what shortens the gradient of the pretrained parameters to `max_gradient`, where that is given."""
-    weights = [parameter for name, parameter in model.named_parameters() if name.startswith(BACKBONE)]
-
-    def clip() -> None:
-        if settings.max_gradient is not None:
-            nn.utils.clip_grad_norm_(weights, settings.max_gradient)
-
-    return clip
+def clip_gradient(model: nn.Module, settings: Optimization) -> None:
+    """Shorten the gradient of the pretrained parameters to `max_gradient`, where that is given."""
+    if settings.max_gradient is not None:
+        weights = [parameter for name, parameter in model.named_parameters() if name.startswith(BACKBONE)]
+        nn.utils.clip_grad_norm_(weights, settings.max_gradient)
 
 
-def averaged(model: nn.Module, settings: Optimization) -> torch.optim.swa_utils.AveragedModel | None:
+def averaged(model: nn.Module, settings: Optimization) -> AveragedModel | None:
     """Return the exponential moving average of the weights, or None."""
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
     if not settings.ema:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]

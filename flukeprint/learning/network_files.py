@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flukeprint.core.files import (
     read_json,
@@ -14,9 +14,11 @@ from flukeprint.core.files import (
     write_json,
     write_safetensors,
 )
+from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
-from flukeprint.learning.networks import build_backbone, embedding_size, has_folded_batchnorm, load_weights
+from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of
 from flukeprint.learning.records import BackboneRecord
+from flukeprint.learning.weights import load_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,23 +36,23 @@ def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
         FlukeprintError: unknown network, weights that are missing or of another network, or a size it cannot take.
 
     """
-    network, last_layer = build_backbone(profile.backbone.name, profile.size, seed)
-    load_weights(network, profile.backbone.weights, profile.backbone.name, last_layer)
-    features = embedding_size(network, profile.size, profile.backbone.name)
-    trained = profile.backbone.weights != "random"
+    wanted = profile.backbone
+    network, last_layer = build_backbone(wanted.name, profile.size, seed)
+    load_weights(network, wanted.weights, wanted.name, last_layer)
+    features = embedding_size(network, profile.size, wanted.name)
     with replacing_folder(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, network.state_dict())
-        source = Path(profile.backbone.weights)
+        source = Path(wanted.weights)
         record = BackboneRecord(
-            name=profile.backbone.name,
-            weights=profile.backbone.weights,
+            name=wanted.name,
+            weights=wanted.weights,
             sha256=sha256_of(source if source.is_file() else temporary / WEIGHTS),
-            mean=tuple(profile.backbone.mean),
-            std=tuple(profile.backbone.std),
+            mean=tuple(wanted.mean),
+            std=tuple(wanted.std),
             size=profile.size,
             features=features,
             last_layer=last_layer,
-            folded_batchnorm=trained and has_folded_batchnorm(network),
+            folded_batchnorm=wanted.weights != "random" and has_folded_batchnorm(network),
         )
         write_json(temporary / RECORD, asdict(record))
 
@@ -80,12 +82,8 @@ def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
     record = BackboneRecord.from_json(metadata["backbone"])
     network, _ = build_backbone(record.name, record.size, seed=0)
     if metadata["embedder"] is None:
-        network.load_state_dict(_part(state, "backbone."))
+        network.load_state_dict(parts_of(state)["backbone"])
         return network, record
     embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
-    embedder.load_state_dict(_part(state, "embedder."))
+    embedder.load_state_dict(parts_of(state)["embedder"])
     return embedder, replace(record, features=embedder.features)
-
-
-def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
