@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 import yaml
 from quality_folder import texture
-from training_cases import random_backbone
+from training_cases import RUNTIME, random_backbone
 
 from flukeprint.core.files import write_frame, write_json, write_safetensors
 from flukeprint.core.paths import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
+from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.data.pixels import write_pixels
-from flukeprint.learning.batches import PhotoScaler
-from flukeprint.learning.embedding import embed
+from flukeprint.learning.embedding import embed, embedding_job
 from flukeprint.learning.network_files import load_finetuned
-from flukeprint.learning.networks import for_inference, freeze
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.retrieval.provenance import provenance_of
@@ -64,15 +63,11 @@ def write_member(path: Path, seed: int) -> None:
 
 def pipeline_vectors(folder: Path, weights: list[Path], views: int) -> np.ndarray:
     """Go the pipeline's way: the stages pixels and embed, then one vector per photo."""
-    import torch
-
     write_pixels(folder / "pixels.npy", folder / RAW / "train", NAMES, SIZE, workers=1)
     pixels = np.load(folder / "pixels.npy")
     parts = []
     for path in weights:
-        backbone, record = load_finetuned(path)
-        scaler = PhotoScaler(record.mean, record.std, torch.device("cpu"))
-        parts.append(embed(for_inference(freeze(backbone)), pixels, views, 5, scaler, "test"))
+        parts.append(embed(embedding_job(*load_finetuned(path), RUNTIME, open_accelerator(RUNTIME)), pixels, views))
     return photo_vectors(parts, views)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import yaml
 
-from flukeprint.core.params import check_params
+from flukeprint.core.params import RuntimeParams, check_params
 from flukeprint.core.training_params import FinetuneParams, TrainingParams
 
+RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
 CONTENT = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
 
 
@@ -22,6 +23,18 @@ def finetune_params(**changes: Any) -> FinetuneParams:
 def training_params(**changes: Any) -> TrainingParams:
     """Return the section `train` with some values changed."""
     return TrainingParams.model_validate(check_params(CONTENT).train.model_dump() | changes)
+
+
+def embedding_job_of(network: Any, batch_size: int = 8, features: int = 512) -> Any:
+    """Return a job that embeds photos with a network as it is, on the CPU."""
+    from flukeprint.core.runtime import open_accelerator
+    from flukeprint.learning.batches import PhotoScaler
+    from flukeprint.learning.embedding import EmbeddingJob
+
+    accelerator = open_accelerator(RUNTIME)
+    return EmbeddingJob(
+        network, PhotoScaler((0.5,) * 3, (0.25,) * 3, accelerator.device), features, batch_size, accelerator
+    )
 
 
 def random_backbone(

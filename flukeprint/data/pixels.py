@@ -24,16 +24,7 @@ _CHUNK = 64
 def write_pixels(path: Path, folder: Path, names: Sequence[str], size: tuple[int, int], workers: int) -> None:
     """Decode the photos `names` of `folder` into an .npy file: uint8, N x 3 x H x W, RGB, in the given order.
 
-    Args:
-        path: the .npy file.
-        folder: where the photos are.
-        names: file names.
-        size: (height, width) in px; the aspect is not kept.
-        workers: processes that decode.
-
-    Raises:
-        FlukeprintError: a photo cannot be read.
-
+    They are squashed to `size`, (height, width) in px. One that cannot be read is a FlukeprintError.
     """
     chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
     pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()

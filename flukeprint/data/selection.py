@@ -30,11 +30,8 @@ def small_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
     """Return the small set of the reference procedure.
 
     Individuals with more than `select.threshold` photos, without `select.drop`, in the table's order; after
-    them the first `select.new_whale` photos of new_whale. Photos are counted before any is dropped.
-
-    Raises:
-        FlukeprintError: fewer than two classes are left.
-
+    them the first `select.new_whale` photos of new_whale. Photos are counted before any is dropped. Fewer than two
+    classes are a FlukeprintError.
     """
     counts = table.loc[table["Id"] != NEW_WHALE, "Id"].value_counts()
     kept = full_set(table, params)
@@ -86,12 +83,8 @@ def assign_splits(
     `select.protocol: mlebench` the queries are MLE-bench's test photos, those in `select.drop` too: scores compare only
     on the same queries, and nothing is trained on them. Its small set is chosen among its training photos.
 
-    Args:
-        table: every labelled photo, in the order of train.csv (Image, Id, cluster, pixel).
-        params: protocol, holdout, drop, threshold, ...
-        new_share: share of new whales among the grouped protocol's queries, and the calibration queries, to aim at.
-        seed: of everything random but MLE-bench's own split.
-
+    `table` holds every labelled photo in the order of train.csv (Image, Id, cluster, pixel); `new_share` is the share
+    of new whales to aim at among queries (but MLE-bench's) and calibration queries.
     """
     queries = table[mlebench_test(table)] if params.protocol == "mlebench" else table[:0]
     rest = table.drop(queries.index)
@@ -119,12 +112,7 @@ def mlebench_test(table: pd.DataFrame) -> NDArray[np.bool_]:
     scikit-learn's train_test_split(test_size=0.1, random_state=0) divides all others. A label that is only in test
     counts as new_whale there. On the competition's 9,850 rows: 7,240 to train, 2,610 to test, 298 of them new.
 
-    Args:
-        table: the rows of train.csv, in its order (column Id).
-
-    Returns:
-        N truth values.
-
+    `table` holds the rows of train.csv in its order (column Id).
     """
     from sklearn.model_selection import train_test_split
 

@@ -20,15 +20,9 @@ _FILE = "last.safetensors"
 
 
 def checkpoint_folder(stage: str, member: str, *ingredients: Any) -> Path:
-    """Return the folder for one training, named after everything that its result depends on.
+    """Return the folder for one training, named after all that its result depends on: JSON-able values and arrays.
 
     A run with other params or inputs has another folder, so it never goes on from a state that is not its own.
-
-    Args:
-        stage: the stage's name.
-        member: the member's name.
-        ingredients: JSON-able values and numpy arrays.
-
     """
     digest = hashlib.sha256()
     for part in ingredients:

@@ -75,12 +75,7 @@ class Embedder(OnBackbone):
 
 
 def feature_map(backbone: nn.Module, record: BackboneRecord) -> tuple[nn.Module, int]:
-    """Return the part of a backbone that gives maps, N x C x H x W, before its pooling, and C.
-
-    Raises:
-        FlukeprintError: the backbone's family says that it has no such part.
-
-    """
+    """Return the part of a backbone that gives maps, N x C x H x W, before its pooling, and C; refuse one without."""
     try:
         return family_of(record.name).feature_map(backbone, record.size)
     except ValueError as error:

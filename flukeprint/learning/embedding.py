@@ -24,28 +24,6 @@ if TYPE_CHECKING:
     from flukeprint.learning.records import BackboneRecord
 
 
-def embed(
-    backbone: nn.Module, photos: NDArray[np.uint8], views: int, batch_size: int, scaler: PhotoScaler, label: str
-) -> NDArray[np.float32]:
-    """Return float32 embeddings, N x views x D, of uint8 photos, N x 3 x H x W. View 1 is the mirror image.
-
-    The network is used as it is: give it frozen, in eval mode (see `networks.for_inference`).
-    """
-    starts = tqdm(range(0, len(photos), batch_size), label, unit="batch", disable=None)
-    return np.concatenate(
-        [embed_batch(backbone, photos[start : start + batch_size], views, scaler) for start in starts]
-    )
-
-
-def embed_batch(backbone: nn.Module, photos: NDArray[np.uint8], views: int, scaler: PhotoScaler) -> NDArray[np.float32]:
-    """Return float32 embeddings, n x views x D, of one batch of photos, as `embed` does of many."""
-    inputs = scaler(np.array(photos))
-    with torch.inference_mode():
-        embeddings = [backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-    array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
-    return array
-
-
 @dataclass(frozen=True)
 class EmbeddingJob:
     """A frozen network, what scales its inputs, and the machine's limits."""
@@ -64,6 +42,21 @@ def embedding_job(
     network = for_inference(freeze(backbone)).to(accelerator.device)
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     return EmbeddingJob(network, scaler, record.features, runtime.batch_size, accelerator)
+
+
+def embed_batch(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+    """Return float32 embeddings, n x views x D, of uint8 photos, n x 3 x H x W; TTA view 1 is the mirror image."""
+    inputs = job.scaler(np.array(photos))
+    with torch.inference_mode():
+        embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
+    array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
+    return array
+
+
+def embed(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+    """Return what `embed_batch` gives of many photos, in single precision and in this process."""
+    starts = tqdm(range(0, len(photos), job.batch_size), "embed the small set", unit="batch", disable=None)
+    return np.concatenate([embed_batch(job, photos[start : start + job.batch_size], views) for start in starts])
 
 
 def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
@@ -95,7 +88,7 @@ def _fill_together(created: Path | None, photos: NDArray[np.uint8], views: int, 
         batch = first[start : start + job.batch_size]
         rows = np.flatnonzero((which >= start) & (which < start + len(batch)))
         with accelerator.autocast():
-            array[rows] = embed_batch(job.backbone, photos[batch], views, job.scaler)[which[rows] - start]
+            array[rows] = embed_batch(job, photos[batch], views)[which[rows] - start]
     array.flush()
     accelerator.wait_for_everyone()
 

@@ -16,7 +16,6 @@ from flukeprint.learning.batches import Batch, Batches, PhotoScaler
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.networks import Classifier, embedding_size
-from flukeprint.learning.optimization import Optimization
 from flukeprint.learning.sampling import TrainingBatches, photo_size
 from flukeprint.learning.training import Job, Result, classification_step, fit
 from flukeprint.learning.training_data import Labelled, TrainingData, validation_pairs
@@ -51,18 +50,10 @@ def finetune(
     params: FinetuneParams,
     accelerator: Accelerator,
 ) -> Result:
-    """Train all layers; return the kept state: `backbone.*`, `head.*` of a classifier, else `embedder.*`, `loss.*`.
+    """Train all layers of the networks in `start`, in place, on photos (`data` holds pixels).
 
-    Args:
-        data: pixels with their rows to train on and to choose the best epoch with; where none is chosen, both are
-            trained on.
-        start: networks to start from; they are changed.
-        member: the member's name.
-        epochs: passes over the training photos.
-        seed: the project's; each member draws from one of its own.
-        params: the section `finetune`.
-        accelerator: device, precision and processes.
-
+    Returns the kept state: `backbone.*` and `head.*` of a classifier; `embedder.*` and `loss.*` of an embedding. Where
+    no best epoch is chosen, validation photos are trained on too. `seed` is the project's: members draw their own.
     """
     seed = derived_seed(seed, STAGE, member)
     if params.schedule.keep != "best":
@@ -83,9 +74,11 @@ def finetune(
         seed=seed,
         checkpoints=checkpoint_folder(STAGE, member, *ingredients),
         label=f"{STAGE} {member}",
+        params=params,
+        schedule=params.schedule,
         step=step,
     )
-    return fit(job, Optimization.of(params, params.schedule), accelerator)
+    return fit(job, accelerator)
 
 
 def _refuse_small_photos(data: TrainingData, start: Start, params: FinetuneParams, epochs: int) -> None:

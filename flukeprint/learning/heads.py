@@ -14,7 +14,6 @@ from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
 from flukeprint.learning.networks import new_head
-from flukeprint.learning.optimization import Optimization
 from flukeprint.learning.training import Job, Result, fit
 
 if TYPE_CHECKING:
@@ -51,8 +50,9 @@ def train_head(data: TrainingData, member: str, training: HeadTraining) -> Resul
         seed=seed,
         checkpoints=checkpoint_folder(training.stage, member, *ingredients),
         label=f"{training.stage} {member}",
+        params=params,
     )
-    return fit(job, Optimization.of(params), accelerator)
+    return fit(job, accelerator)
 
 
 def train_heads(

@@ -32,9 +32,7 @@ WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
     """Build the profile's backbone, fill its weights and write them with their record into `folder`.
 
-    Raises:
-        FlukeprintError: unknown network, weights that are missing or of another network, or a size it cannot take.
-
+    A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take.
     """
     wanted = profile.backbone
     network, last_layer = build_backbone(wanted.name, profile.size, seed)

@@ -63,14 +63,9 @@ class SubCenterArcFace(_MarginByClass, losses.SubCenterArcFaceLoss):  # type: ig
 
 
 def build_loss(params: FinetuneParams, targets: NDArray[np.int64], classes: int, features: int) -> Any:
-    """Build the loss module of an objective; its proxies, if it has any, are drawn from torch's global generator.
+    """Build the loss of an objective on embeddings, N x D (D is `features`), for the training photos' class indices.
 
-    Args:
-        params: the section `finetune`; its objective is not cross_entropy.
-        targets: class indices of the training photos.
-        classes: their number.
-        features: D of the embedding.
-
+    Its proxies, if it has any, are drawn from torch's global generator.
     """
     if params.objective not in PROXY_OBJECTIVES:
         return _pair_loss(params)

@@ -30,9 +30,7 @@ SIZE_STEP = 8
 class TrainingBatches:
     """The training photos of one member as batches; everything random follows from (seed, epoch).
 
-    Raises:
-        FlukeprintError: there are too few individuals for one batch of `pairs.per_class` photos of each.
-
+    Too few individuals for one batch of `pairs.per_class` photos of each are a FlukeprintError.
     """
 
     photos: Batches
@@ -43,8 +41,14 @@ class TrainingBatches:
 
     def __post_init__(self) -> None:
         """Refuse to sample by class from too few classes."""
-        if self._by_class:
-            _refuse_few_classes(len(np.unique(self.photos.targets)), self.params)
+        size, per_class = self.params.batch_size, self.params.pairs.per_class
+        available = len(np.unique(self.photos.targets)) * (2 if self.params.mirrored_ids else 1)
+        if self._by_class and available < size // per_class:
+            raise FlukeprintError(
+                f"finetune.pairs.sampler is per_class: a batch of {size} holds {per_class} photos of each of "
+                f"{size // per_class} individuals, but there are only {available}. Lower finetune.batch_size, "
+                "raise finetune.pairs.per_class, or set finetune.on to full."
+            )
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -68,7 +72,7 @@ class TrainingBatches:
 
     @property
     def _least(self) -> int:
-        """Photos of the smallest batch: two for every process, as BatchNorm needs."""
+        # Photos of the smallest batch: two for every process, as BatchNorm needs.
         return 2 * int(self.photos.accelerator.num_processes)
 
     def _resized(self, inputs: torch.Tensor, number: int) -> torch.Tensor:
@@ -119,14 +123,3 @@ def photo_size(full: tuple[int, int], params: ScheduleParams, epoch: int, epochs
         return full
     height, width = (min(side, max(SIZE_STEP, round(share * side / SIZE_STEP) * SIZE_STEP)) for side in full)
     return height, width
-
-
-def _refuse_few_classes(classes: int, params: FinetuneParams) -> None:
-    needed = params.batch_size // params.pairs.per_class
-    available = classes * (2 if params.mirrored_ids else 1)
-    if available < needed:
-        raise FlukeprintError(
-            f"finetune.pairs.sampler is per_class: a batch of {params.batch_size} holds {params.pairs.per_class} "
-            f"photos of each of {needed} individuals, but there are only {available}. Lower finetune.batch_size, "
-            "raise finetune.pairs.per_class, or set finetune.on to full."
-        )

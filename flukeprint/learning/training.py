@@ -18,11 +18,12 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import IGNORED, Batch
 from flukeprint.learning.checkpoints import load_checkpoint, save_checkpoint
-from flukeprint.learning.optimization import Optimization, averaged, build_optimizer, build_schedule, clip_gradient
+from flukeprint.learning.optimization import STEP_LR, averaged, build_optimizer, build_schedule, clip_gradient
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from flukeprint.core.training_params import ScheduleParams, TrainingParams
     from flukeprint.learning.networks import State
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, and for how long.
+    """What to train, on what, how, and for how long.
 
     `train_batches(epoch)` must give the same `steps` batches each time it is called for an epoch: with that,
     a training that was killed goes on to the same result.
@@ -66,6 +67,8 @@ class Job:
     seed: int
     checkpoints: Path
     label: str
+    params: TrainingParams
+    schedule: ScheduleParams = STEP_LR
     step: Step = classification_step
 
 
@@ -78,10 +81,10 @@ class Result:
     history: list[Epoch]
 
 
-def fit(job: Job, settings: Optimization, accelerator: Accelerator) -> Result:
+def fit(job: Job, accelerator: Accelerator) -> Result:
     """Train all parameters of `job.model` that want a gradient.
 
-    Kept is the first epoch with the lowest validation loss, or the last one (`settings.keep`). After every epoch the
+    Kept is the first epoch with the lowest validation loss, or the last one (`schedule.keep`). After every epoch the
     state is saved under `job.checkpoints`; a later call with the same job goes on there, or returns at once if all
     epochs are done, and ends with the same bytes. The caller removes the folder when the result is safely written.
 
@@ -89,14 +92,14 @@ def fit(job: Job, settings: Optimization, accelerator: Accelerator) -> Result:
         FlukeprintError: the loss became infinite or not a number.
 
     """
-    run = _Run(job, settings, accelerator)
+    run = _Run(job, accelerator)
     run.resume()
     start = len(run.history)
     # None shows the bar on a terminal only.
     quiet = None if accelerator.is_main_process else True
     for number in tqdm(range(start + 1, job.epochs + 1), job.label, job.epochs, initial=start, disable=quiet):
         epoch = run.epoch(number)
-        _refuse_divergence(epoch, job.label, settings)
+        _refuse_divergence(epoch, job)
         run.record(epoch)
         run.save()
     accelerator.free_memory()
@@ -105,12 +108,12 @@ def fit(job: Job, settings: Optimization, accelerator: Accelerator) -> Result:
     return Result(run.best_state, run.best_epoch, run.history)
 
 
-def _refuse_divergence(epoch: Epoch, label: str, settings: Optimization) -> None:
+def _refuse_divergence(epoch: Epoch, job: Job) -> None:
     for part, loss in (("training", epoch.train_loss), ("validation", epoch.valid_loss)):
         if loss is not None and not math.isfinite(loss):
             raise FlukeprintError(
-                f"{label}: the {part} loss in epoch {epoch.epoch} is {loss}. "
-                f"The learning rate {settings.lr} is too high for this data: lower it in params.yaml."
+                f"{job.label}: the {part} loss in epoch {epoch.epoch} is {loss}. "
+                f"The learning rate {job.params.lr} is too high for this data: lower it in params.yaml."
             )
 
 
@@ -125,11 +128,13 @@ def _log_kept(job: Job, kept: Epoch) -> None:
 class _Run:
     """A training under way: what changes from step to step, and the curve and the best state so far."""
 
-    def __init__(self, job: Job, settings: Optimization, accelerator: Accelerator) -> None:
-        self.job, self.settings, self.accelerator = job, settings, accelerator
+    def __init__(self, job: Job, accelerator: Accelerator) -> None:
+        self.job, self.accelerator = job, accelerator
         # Accelerate's wrappers of both.
-        self.model, self.optimizer = accelerator.prepare(job.model, build_optimizer(job.model, settings))
-        self.average = averaged(job.model, settings)
+        self.model, self.optimizer = accelerator.prepare(
+            job.model, build_optimizer(job.model, job.params, job.schedule)
+        )
+        self.average = averaged(job.model, job.schedule.ema)
         self.history: list[Epoch] = []
         self.best_epoch, self.best_state = 0, {}  # type: int, State
 
@@ -144,9 +149,9 @@ class _Run:
             if self.average is not None:
                 self.average.load_state_dict(states["average"])
             _load_optimizer(self.optimizer.optimizer, states.get("optimizer", {}))
-        self.scheduler = build_schedule(
-            self.optimizer.optimizer, self.settings, self.job.steps, self.job.epochs, len(self.history)
-        )
+        job, done = self.job, len(self.history)
+        optimizer = self.optimizer.optimizer
+        self.scheduler = build_schedule(optimizer, job.params, job.schedule, job.steps, job.epochs, done)
 
     def epoch(self, number: int) -> Epoch:
         """Train one epoch, counted from 1, and validate what would be kept of it."""
@@ -166,7 +171,7 @@ class _Run:
                 loss, right = self.job.step(self.model, batch)
             # DDP averages gradients over processes: the factor makes it the mean over the whole batch.
             self.accelerator.backward(loss * (self.accelerator.num_processes / batch.size))
-            clip_gradient(self.job.model, self.settings)
+            clip_gradient(self.job.model, self.job.schedule.max_gradient)
             self.optimizer.step()
             self.scheduler.step()
             if self.average is not None:
@@ -199,7 +204,8 @@ class _Run:
     def record(self, epoch: Epoch) -> None:
         """Add an epoch to the curve and keep the weights, or their average, if they are the best so far."""
         past = [earlier.valid_loss for earlier in self.history if earlier.valid_loss is not None]
-        if self.settings.keep == "last" or epoch.valid_loss is None or epoch.valid_loss < min(past, default=math.inf):
+        loss = epoch.valid_loss
+        if self.job.schedule.keep == "last" or loss is None or loss < min(past, default=math.inf):
             kept = self.job.model if self.average is None else self.average.module
             self.best_epoch = epoch.epoch
             self.best_state = {key: value.detach().cpu().clone() for key, value in kept.state_dict().items()}

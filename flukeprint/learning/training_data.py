@@ -50,32 +50,25 @@ class TrainingData:
         return [array for part in parts for array in (self.array[part.rows], part.targets)]
 
 
-def labelled_rows(
-    table: pd.DataFrame, labels: list[str], split: str, column: str = "pixel", *, chooses: bool = True
-) -> Labelled:
-    """Return the rows of one split of a selected table with class indices into `labels`.
-
-    Where validation rows choose the best epoch (`chooses`) and there are none, the training rows serve for both, so
-    that tiny data still runs; that is said.
-    """
-    chosen = table[table["split"] == split]
-    if split == VALID and chosen.empty and chooses:
-        logger.warning("no photo is left for validation: the best epoch is chosen on the training photos")
-        chosen = table[table["split"] == TRAIN]
-    index = {label: number for number, label in enumerate(labels)}
-    rows, targets = chosen[column], chosen["Id"].map(index)
-    return Labelled(np.array(rows, np.int64), np.array(targets, np.int64))
-
-
 def training_data(
     array: NDArray[Any], table: pd.DataFrame, labels: list[str], column: str = "pixel", *, chooses: bool = True
 ) -> TrainingData:
     """Pair an array with the train and valid rows of a selected table, whose `column` holds rows of the array.
 
-    Without validation rows to choose the best epoch with (`chooses`) the training rows serve for both.
+    Where validation rows choose the best epoch (`chooses`) and there are none, the training rows serve for both, so
+    that tiny data still runs; that is said.
     """
-    train, valid = (labelled_rows(table, labels, split, column, chooses=chooses) for split in (TRAIN, VALID))
-    return TrainingData(array, train, valid, labels)
+    train, valid = (table[table["split"] == split] for split in (TRAIN, VALID))
+    if valid.empty and chooses:
+        logger.warning("no photo is left for validation: the best epoch is chosen on the training photos")
+        valid = train
+    index = {label: number for number, label in enumerate(labels)}
+
+    def labelled(part: pd.DataFrame) -> Labelled:
+        rows, targets = np.array([part[column], part["Id"].map(index)], np.int64)
+        return Labelled(rows, targets)
+
+    return TrainingData(array, labelled(train), labelled(valid), labels)
 
 
 def validation_pairs(train: Labelled, valid: Labelled) -> Labelled:

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 def load_weights(backbone: nn.Module, weights: str, name: str, last_layer: str) -> None:
     """Fill the backbone `name` from `weights`: `imagenet`, `random` (left as built) or a path to a state dict.
 
-    Raises:
-        FlukeprintError: the weights cannot be had or read, or belong to another network.
-
+    Weights that cannot be had or read, or belong to another network, are a FlukeprintError.
     """
     if weights == "random":
         return

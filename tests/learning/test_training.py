@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from training_cases import finetune_params, random_backbone, training_params
+from training_cases import RUNTIME, embedding_job_of, finetune_params, random_backbone, training_params
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.params import RuntimeParams
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.learning import training
 from flukeprint.learning.batches import Batches, PhotoScaler, batch_slices, epoch_order, prepare_embeddings
@@ -17,11 +16,10 @@ from flukeprint.learning.embedding import embed
 from flukeprint.learning.finetuning import Start, finetune
 from flukeprint.learning.heads import HeadTraining, load_head, save_head, train_head, train_heads
 from flukeprint.learning.networks import for_inference, freeze, new_head
-from flukeprint.learning.optimization import Optimization, averaged, build_optimizer, build_schedule
+from flukeprint.learning.optimization import averaged, build_optimizer, build_schedule
 from flukeprint.learning.sampling import TrainingBatches, photo_size
 from flukeprint.learning.training_data import Labelled, TrainingData, training_data, validation_pairs
 
-RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
 SIZE = (32, 32)
 
 
@@ -104,13 +102,11 @@ def test_scaling_and_flip_are_those_of_torchvision():
 
 def test_embedding_views_are_the_photo_and_its_mirror_image(accelerator):
     backbone, _ = random_backbone(size=SIZE)
-    network, scaler = for_inference(freeze(backbone)), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
+    job = embedding_job_of(for_inference(freeze(backbone)), 7)
     pixels = photos().array
-    both = embed(network, pixels, 2, 7, scaler, "")
+    both = embed(job, pixels, 2)
     assert both.shape == (24, 2, 512)
-    np.testing.assert_allclose(
-        both[:, 1], embed(network, pixels[..., ::-1], 1, 7, scaler, "")[:, 0], rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(both[:, 1], embed(job, pixels[..., ::-1], 1)[:, 0], rtol=1e-4, atol=1e-4)
     labelled = Labelled(np.arange(24), np.zeros(24, np.int64))
     batches = Batches(both, labelled, prepare_embeddings(accelerator.device), accelerator)
     [all_flipped] = batches.shuffled(24, 1.0, 0, 1)
@@ -264,9 +260,8 @@ class TestFinetune:
 
     def test_averaged_weights_agree_with_a_plain_recomputation(self):
         """The first step's state is copied; every later one counts a quarter, what was before three quarters."""
-        settings = Optimization.of(loop(), finetuning(schedule={"ema": 0.75}).schedule)
         model = torch.nn.BatchNorm1d(3)
-        average, expected = averaged(model, settings), {}
+        average, expected = averaged(model, 0.75), {}
         generator = np.random.default_rng(0)
         for step in range(5):
             for key in ("weight", "running_mean"):
@@ -289,9 +284,8 @@ class TestFinetune:
     def test_separate_learning_rates_and_cosine_with_warm_up(self):
         params = finetuning(schedule={"shape": "cosine", "warm_up": 0.2, "head_lr": 0.01})
         model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
-        settings = Optimization.of(params, params.schedule)
-        optimizer = build_optimizer(model, settings)
-        schedule = build_schedule(optimizer, settings, steps=5, epochs=4)
+        optimizer = build_optimizer(model, params, params.schedule)
+        schedule = build_schedule(optimizer, params, params.schedule, steps=5, epochs=4)
         rates = []
         for _ in range(20):
             rates.append([group["lr"] for group in optimizer.param_groups])
@@ -394,8 +388,7 @@ def test_head_training_leaves_the_backbone_bit_identical(accelerator):
     backbone = freeze(random_backbone(size=SIZE)[0])
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     data = photos()
-    scaler = PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
-    embeddings = embed(for_inference(backbone), data.array, 2, 8, scaler, "")
+    embeddings = embed(embedding_job_of(for_inference(backbone)), data.array, 2)
     train_head(replace(data, array=embeddings), "m1", HeadTraining("train", loop(), 3, 0, accelerator))
     after = backbone.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)

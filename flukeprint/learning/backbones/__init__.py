@@ -50,16 +50,10 @@ def family_of(name: str) -> BackboneFamily:
 
 
 def build_backbone(name: str, size: tuple[int, int], seed: int) -> tuple[nn.Module, str]:
-    """Build a network without its last layer, randomly initialised; the global generator is left as it was.
+    """Build a network without its last layer (N x 3 x H x W -> N x D) and return it with that layer's name.
 
-    Args:
-        name: any that a family knows; another one is a FlukeprintError.
-        size: (height, width) of its input in px.
-        seed: of the initialisation.
-
-    Returns:
-        The network (N x 3 x H x W -> N x D) and the name of the layer that was taken off.
-
+    Its weights are random, from `seed`; the global generator is left as it was. `size` is (height, width) in px. A name
+    that no family knows is a FlukeprintError.
     """
     family = family_of(name)
     with torch.random.fork_rng(devices=[]):

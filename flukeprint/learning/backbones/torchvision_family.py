@@ -73,12 +73,8 @@ def pretrained_weights(name: str) -> dict[str, torch.Tensor]:
 def feature_map(backbone: nn.Module, size: tuple[int, int]) -> tuple[nn.Module, int]:
     """Cut a backbone before its pooling and return the part that gives maps, N x C x H x W, with C.
 
-    What a network does in training alone, such as stochastic depth, is lost by the cut.
-
-    Raises:
-        ValueError: layers with weights come after the pooling, so another pooling would skip them; or there is no
-            average pooling; or the network's control flow cannot be followed.
-
+    What a network does in training alone, such as stochastic depth, is lost by the cut. A ValueError says that layers
+    with weights come after the pooling, that there is no average pooling, or that the control flow cannot be followed.
     """
     from torch import fx
 
