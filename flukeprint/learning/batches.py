@@ -90,7 +90,7 @@ Prepare = Callable[[NDArray[Any], NDArray[np.bool_]], torch.Tensor]
 
 
 def prepare_embeddings(device: torch.device) -> Prepare:
-    """Return what takes of embeddings, N x views x D, view 0, or view 1, the mirror image's, where it is flipped."""
+    """Return what takes the photo's embedding, or where flipped the mirror image's, from N x views x D."""
     return lambda rows, flipped: torch.from_numpy(rows[np.arange(len(rows)), flipped.astype(int)]).to(device)
 
 
