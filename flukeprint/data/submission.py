@@ -233,3 +233,12 @@ def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
             "top5": top_k_accuracy(ranks, MAX_LABELS),
         }
     return summary
+
+
+def as_text(summary: dict[str, dict[str, float]]) -> str:
+    """Return a summary as a table for people."""
+    lines = [f"{'':8}{'photos':>8}{'MAP@5':>10}{'top-1':>10}{'top-5':>10}"]
+    for name, row in summary.items():
+        figures = "".join(f"{row[key]:10.5f}" for key in ("map5", "top1", "top5"))
+        lines.append(f"{name:8}{row['photos']:8,.0f}{figures}")
+    return "\n".join(lines)

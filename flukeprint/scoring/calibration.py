@@ -51,7 +51,7 @@ class Decision:
 
 
 def as_ordinary_class(rows: pd.DataFrame, top: int) -> Answers:
-    """Rank new_whale by its score among the candidates' scores, as the reference report does.
+    """Rank new_whale by its score among the candidates' scores, as the reference procedure does.
 
     Probabilities are the softmax over what is there (the kept candidates and new_whale); without a score new_whale is
     never answered and has probability 0.

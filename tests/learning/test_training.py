@@ -100,6 +100,7 @@ def test_scaling_and_flip_are_those_of_torchvision():
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.numeric
 def test_embedding_views_are_the_photo_and_its_mirror_image(accelerator):
     backbone, _ = random_backbone(size=SIZE)
     job = embedding_job_of(for_inference(freeze(backbone)), 7)
@@ -113,6 +114,7 @@ def test_embedding_views_are_the_photo_and_its_mirror_image(accelerator):
     np.testing.assert_array_equal(sorted(all_flipped.inputs[:, 0].tolist()), sorted(both[:, 1, 0].tolist()))
 
 
+@pytest.mark.numeric
 class TestFit:
     def training(self, accelerator, epochs=6, **changes):
         return HeadTraining("train", loop(**changes), epochs, 0, accelerator)
@@ -214,6 +216,7 @@ class TestFinetune:
         assert statistics
         assert not any(value.any() for value in statistics)
 
+    @pytest.mark.numeric
     @pytest.mark.parametrize(
         "changes",
         [
@@ -383,6 +386,7 @@ def test_where_no_epoch_is_chosen_no_photo_is_trained_on_twice():
     assert training_data(array, table, ["a", "b"], chooses=False).valid.rows.tolist() == []
 
 
+@pytest.mark.numeric
 def test_head_training_leaves_the_backbone_bit_identical(accelerator):
     """Parameters and BatchNorm buffers, over embedding the photos and training a head on them."""
     backbone = freeze(random_backbone(size=SIZE)[0])

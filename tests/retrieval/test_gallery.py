@@ -233,6 +233,7 @@ def centre_similarity(gallery: Gallery, name: str, query: np.ndarray) -> float:
     return float(mean @ query / np.linalg.norm(mean) / np.linalg.norm(query.astype(np.float64)))
 
 
+@pytest.mark.numeric
 @settings(max_examples=60, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 40), min_size=1, max_size=12),
@@ -259,6 +260,7 @@ def test_candidates_are_those_of_brute_force(counts, depth, seed, repeated):
             assert candidate.centre == pytest.approx(centre_similarity(gallery, name, query), abs=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("exact_up_to", [10_000, 100])
 def test_one_individual_with_most_photos_leaves_room_for_the_others(exact_up_to):
     """All photos near the query are of one individual, so more are fetched, and in the end all are looked at."""
@@ -273,6 +275,7 @@ def test_one_individual_with_most_photos_leaves_room_for_the_others(exact_up_to)
     assert [(one.id, one.image) for one in found] == [(name, image) for name, _, image in expected]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("exact_up_to", [10_000, 100])
 def test_a_query_has_the_same_candidates_alone_and_among_others(exact_up_to):
     searcher = Searcher(small_gallery(900, exact_up_to, 16))
@@ -280,6 +283,7 @@ def test_a_query_has_the_same_candidates_alone_and_among_others(exact_up_to):
     assert [searcher.search(query[None], 5)[0] for query in queries] == searcher.search(queries, 5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("depth", [5, 30])
 def test_copies_of_a_photo_are_ordered_by_name_alone_and_among_others(depth):
     """Matrix products give equal vectors other last bits in the last rows; the answer must not depend on them."""
@@ -308,6 +312,7 @@ def test_queries_that_are_refused(queries):
 # --- cells ---
 
 
+@pytest.mark.numeric
 def test_cells_find_the_nearest_photos():
     """Photos in clusters: few cells hold nearly all of the 10 nearest, and what they hold is scored exactly."""
     rng = np.random.default_rng(0)
@@ -353,6 +358,7 @@ def test_the_smallest_galleries_may_have_cells(photos):
     assert Searcher(gallery).search(gallery.vectors, 1)[0][0].id == "w_0"
 
 
+@pytest.mark.numeric
 def test_cells_are_made_alike_twice():
     one, two = (small_gallery(900, 500, 16).cells for _ in range(2))
     np.testing.assert_array_equal(one.centroids, two.centroids)

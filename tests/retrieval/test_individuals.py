@@ -42,6 +42,7 @@ def joined_vector(parts: list[np.ndarray], row: int, views: int) -> np.ndarray:
     return np.concatenate([one / np.linalg.norm(one) for one in found]) / np.sqrt(len(found))
 
 
+@pytest.mark.numeric
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), views=st.sampled_from([1, 2]))
 def test_nearest_and_centre_are_those_of_the_definition(seed, views):
@@ -91,6 +92,7 @@ def test_candidates_of_several_features_are_the_union_of_the_best_by_each():
     assert found.new_features[0].tolist() == [0.5]
 
 
+@pytest.mark.numeric
 def test_the_scorers_of_the_gallery_hold_exact_features():
     parts, table = embeddings(3), photos(3)
     labels = sorted(set(table["Id"]))
@@ -118,6 +120,7 @@ def test_the_scorers_of_the_gallery_hold_exact_features():
     assert by_head.features is None
 
 
+@pytest.mark.numeric
 def test_similarities_do_not_depend_on_how_photos_are_cut(monkeypatch):
     parts = embeddings(1)
     rows, asked = np.random.default_rng(0).permutation(40), np.arange(40) % 3 == 0

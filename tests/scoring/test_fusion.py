@@ -83,6 +83,7 @@ def test_the_log_loss_and_its_gradient_with_several_slopes(seed):
     assert check_grad(lambda x: loss.objective(x)[0], lambda x: loss.objective(x)[1], point) < 1e-5
 
 
+@pytest.mark.numeric
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_one_slope_is_the_logit_of_a_single_score(seed):
@@ -117,6 +118,7 @@ def test_a_feature_that_misleads_gets_no_weight_and_one_that_is_missing_none_eit
         fit_mixture(rows, BLEND, 0.325)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("scorer", "slopes", "of_photo"), [(GALLERY, (6, 3), ()), (BLEND, (6, 3, 0.4), (0.6, -0.4))])
 def test_mixture_and_decision_are_the_logit_in_two_parts(scorer, slopes, of_photo):
     rows = drawn(400, scorer, slopes, 0.5, 0.8, of_photo, 2)

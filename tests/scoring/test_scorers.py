@@ -53,6 +53,7 @@ def test_without_a_new_whale_class_there_is_no_score_for_it():
     assert np.isnan(best.new_score).all()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("views", [1, 2])
 def test_logits_are_summed_then_log_softmax_then_ranked(views):
     members = [member("a", 1), member("b", 2)]
@@ -76,6 +77,7 @@ def test_the_ensemble_alone_is_the_same_as_with_its_members():
     assert alone[ENSEMBLE].candidates == classify(members, rows, 1)[ENSEMBLE].candidates
 
 
+@pytest.mark.numeric
 def test_far_apart_logits_keep_their_order():
     """The softmax itself underflows here: all but the best would be equal."""
     one = member("a", 1, labels=LABELS[:4])
@@ -113,6 +115,7 @@ def test_duplicates_give_the_labels_of_the_querys_cluster():
     assert scored.new_score.tolist() == [0.25, 0.0, 1.0, 0.0]
 
 
+@pytest.mark.numeric
 @settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_nearest_photo_is_the_largest_cosine_by_individual(seed):

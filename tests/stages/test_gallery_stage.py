@@ -85,6 +85,7 @@ def test_the_fingerprint_tells_weights_and_preprocessing(project):
     assert provenance.preprocessing == {**shown, "resize": RESIZE, "views": 1}
 
 
+@pytest.mark.numeric
 def test_the_same_inputs_give_the_same_bytes(project):
     files = []
     for _ in range(2):

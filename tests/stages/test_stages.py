@@ -168,6 +168,7 @@ def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scor
     assert [member["name"] for member in decisions["provenance"]["members"]] == ["m1", "m2"]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", ["class", "calibrated"])
 def test_the_submission_ranks_new_whale_as_declared(scored, kind):
     change(scored, submit__decision=kind)
@@ -187,6 +188,7 @@ def test_the_submission_ranks_new_whale_as_declared(scored, kind):
         assert submission[image].split(" ") == [label for label, _ in expected[:5]]
 
 
+@pytest.mark.numeric
 def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored):
     change(scored, submit__decision="best")
     run_stages("ensemble", "calibrate", "submit")
