@@ -13,8 +13,8 @@ from flukeprint.data.splits import class_labels, often_seen, read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
 from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.finetuning import Start, finetune
-from flukeprint.learning.heads import load_head, save_record
-from flukeprint.learning.network_files import load_backbone, save_finetuned
+from flukeprint.learning.heads import save_record
+from flukeprint.learning.network_files import load_backbone, load_head, save_finetuned
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training_data import training_data
 

@@ -1,18 +1,17 @@
-"""Linear heads: training one on cached embeddings, its file, and the record of any training."""
+"""Linear heads trained on cached embeddings, and the metrics of any training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from flukeprint.core.files import read_safetensors, replacing_folder, write_json, write_safetensors
+from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
+from flukeprint.learning.network_files import save_head
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training import Job, Result, fit
 
@@ -71,23 +70,9 @@ def train_heads(
     clear_checkpoints(training.stage)
 
 
-def save_head(path: Path, result: Result, labels: list[str]) -> None:
-    """Write a head as safetensors: weight (classes x D), bias (classes), and its labels in the metadata."""
-    write_safetensors(path, result.state, {"labels": labels})
-
-
-def load_head(path: Path) -> tuple[nn.Linear, list[str]]:
-    """Read a head and its class labels."""
-    state, metadata = read_safetensors(path)
-    classes, features = state["weight"].shape
-    head = nn.Linear(features, classes)
-    head.load_state_dict(state)
-    return head, metadata["labels"]
-
-
-def save_record(path: Path, result: Result, **more: Any) -> None:
+def save_record(path: Path, result: Result) -> None:
     """Write a training's metrics: the best epoch's figures, and the whole curve for `dvc plots`."""
     best = asdict(result.history[result.best_epoch - 1])
     figures = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
     history = [asdict(epoch) for epoch in result.history]
-    write_json(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})
+    write_json(path, {"best_epoch": result.best_epoch, **figures, "history": history})

@@ -1,10 +1,12 @@
-"""The files of networks: the pretrained backbone, and a member's fine-tuned one."""
+"""The files of networks: the pretrained backbone, a member's fine-tuned one, and its heads."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 from flukeprint.core.files import (
     read_json,
@@ -17,12 +19,10 @@ from flukeprint.core.files import (
 from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of
+from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord
-from flukeprint.learning.weights import load_weights
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from flukeprint.core.params import ProfileParams
     from flukeprint.learning.training import Result
 
@@ -85,3 +85,17 @@ def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
     embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
     embedder.load_state_dict(parts_of(state)["embedder"])
     return embedder, replace(record, features=embedder.features)
+
+
+def save_head(path: Path, result: Result, labels: list[str]) -> None:
+    """Write a head as safetensors: weight (classes x D), bias (classes), and its labels in the metadata."""
+    write_safetensors(path, result.state, {"labels": labels})
+
+
+def load_head(path: Path) -> tuple[nn.Linear, list[str]]:
+    """Read a head and its class labels."""
+    state, metadata = read_safetensors(path)
+    classes, features = state["weight"].shape
+    head = nn.Linear(features, classes)
+    head.load_state_dict(state)
+    return head, metadata["labels"]

@@ -19,7 +19,7 @@ from flukeprint.learning.networks import (
     new_head,
     parts_of,
 )
-from flukeprint.learning.weights import load_weights, read_state
+from flukeprint.learning.pretrained_weights import load_weights, read_state
 
 SIZE = (32, 32)
 # ImageNet weights with BatchNorm folded in are 14 MB that no package carries, so drawn ones stand in for them. Where

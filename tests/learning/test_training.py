@@ -14,7 +14,8 @@ from flukeprint.learning import training
 from flukeprint.learning.batches import Batches, PhotoScaler, batch_slices, epoch_order, prepare_embeddings
 from flukeprint.learning.embedding import embed
 from flukeprint.learning.finetuning import Start, finetune
-from flukeprint.learning.heads import HeadTraining, load_head, save_head, train_head, train_heads
+from flukeprint.learning.heads import HeadTraining, train_head, train_heads
+from flukeprint.learning.network_files import load_head, save_head
 from flukeprint.learning.networks import for_inference, freeze, new_head
 from flukeprint.learning.optimization import averaged, build_optimizer, build_schedule
 from flukeprint.learning.sampling import TrainingBatches, photo_size
