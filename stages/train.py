@@ -9,11 +9,10 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.splits import read_selected
-from flukeprint.learning.backbones import load_backbone
-from flukeprint.learning.batches import PhotoScaler
-from flukeprint.learning.embedding import embed
-from flukeprint.learning.heads import HeadTraining, head_data, train_heads
-from flukeprint.learning.networks import for_inference, freeze
+from flukeprint.learning.embedding import embed, embedding_job
+from flukeprint.learning.heads import HeadTraining, train_heads
+from flukeprint.learning.network_files import load_backbone
+from flukeprint.learning.training_data import training_data
 
 KEYS = ("seed", "train", "ensemble.members", "profiles.*.epochs.train")
 
@@ -22,14 +21,12 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     accelerator = open_accelerator(params.runtime)
-    backbone, record = load_backbone(BACKBONE)
-    network = for_inference(freeze(backbone)).to(accelerator.device)
-    scaler = PhotoScaler(record.mean, record.std, accelerator.device)
+    job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
     table = read_selected(SELECTED / "small.parquet")
     photos = read_npy(PIXELS / "train.npy")[table["pixel"].to_numpy()]
-    embeddings = embed(network, photos, 2, params.runtime.batch_size, scaler, "embed the small set")
+    embeddings = embed(job, photos, 2)
     labels = read_json(SELECTED / "labels.json")["small"]
-    data = head_data(embeddings, table.assign(position=range(len(table))), labels, "position")
+    data = training_data(embeddings, table.assign(position=range(len(table))), labels, "position")
     training = HeadTraining("train", params.train, params.active.epochs.train, params.seed, accelerator)
     train_heads(HEADS, METRICS / "train", lambda _: data, params.ensemble.members, training)
 

@@ -108,8 +108,8 @@ def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
 def torch_encoder(weights: Sequence[Path], provenance: Provenance, runtime: RuntimeParams) -> Encoder:
     """Return the encoder of fine-tuned members (models/finetuned/*.safetensors), in the order given."""
     from flukeprint.core.runtime import open_accelerator
-    from flukeprint.learning.backbones import load_finetuned
     from flukeprint.learning.embedding import embedding_job
+    from flukeprint.learning.network_files import load_finetuned
 
     accelerator = open_accelerator(runtime)
     jobs = [embedding_job(*load_finetuned(path), runtime, accelerator) for path in weights]

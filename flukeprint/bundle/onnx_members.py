@@ -44,7 +44,7 @@ def export_onnx(weights: Path, target: Path) -> None:
     """
     import torch
 
-    from flukeprint.learning.backbones import load_finetuned
+    from flukeprint.learning.network_files import load_finetuned
     from flukeprint.learning.networks import for_inference, freeze
 
     backbone, record = load_finetuned(weights)

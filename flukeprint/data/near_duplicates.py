@@ -74,7 +74,7 @@ def columns_of(photos: Sequence[Any], *, same_size: bool = False) -> dict[str, A
 
 
 def _kinds(photos: Sequence[PhotoRecord]) -> Int:
-    """Number photos so that those of one size and mode have one number."""
+    """Return a number per photo: those of one size and mode have the same."""
     import pandas as pd
 
     sizes = pd.Series([(photo.width, photo.height, photo.mode) for photo in photos], dtype=object)

@@ -62,8 +62,8 @@ def resigned(bundle: Path) -> None:
 def test_onnx_computes_what_torch_computes(project, monkeypatch):
     import torch
 
-    from flukeprint.learning.backbones import load_finetuned
     from flukeprint.learning.batches import PhotoScaler
+    from flukeprint.learning.network_files import load_finetuned
 
     photos = np.random.default_rng(0).integers(0, 256, (5, 3, *SIZE), dtype=np.uint8)
     for member in ("m1", "m2"):

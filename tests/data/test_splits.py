@@ -11,19 +11,12 @@ from sklearn.model_selection import train_test_split
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import SelectParams
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import (
-    assign_splits,
-    class_labels,
-    mlebench_test,
-    often_seen,
-    selection_counts,
-    small_set,
-    true_labels,
-)
+from flukeprint.data.selection import assign_splits, mlebench_test, selection_counts, small_set
+from flukeprint.data.splits import class_labels, often_seen, true_labels
 
 SHIP = "496b52ff.jpg"
 # The competition's label file may not be handed on, so a drawn table with its published counts stands in for it. Where
-# the file lies beside the repository, the same is asked of the file.
+# the file lies beside the repository, the same holds of the file.
 LABEL_FILE = Path(__file__).parents[3] / "shared/playground/train_labels_full.csv"
 LABEL_TABLES = ["drawn", *(["real"] if LABEL_FILE.exists() else [])]
 
@@ -78,7 +71,7 @@ def competition_labels(kind: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", LABEL_TABLES)
-def test_counts_of_the_report_on_the_competitions_labels(kind):
+def test_counts_of_the_reference_procedure_on_the_competitions_labels(kind):
     table = competition_labels(kind)
     counts = selection_counts(table, select_params())
     expected = {
@@ -117,7 +110,7 @@ def test_splits_keep_the_protocol(seed, holdout):
 def assert_protocol(small: pd.DataFrame, full: pd.DataFrame) -> None:
     """Recognise the splits anew, from the tables alone."""
     aside = full[full["split"].isin(["query", "calibration"])]
-    # No cluster of near-duplicates straddles two splits, and none with two labels is asked for.
+    # No cluster of near-duplicates straddles two splits, and none with two labels is set aside.
     assert (full.groupby("cluster")["split"].agg(set).map(len) == 1).all()
     assert_known_or_held_out(aside, full)
     # Query and calibration share no individual.
@@ -139,7 +132,7 @@ def assert_known_or_held_out(aside: pd.DataFrame, full: pd.DataFrame) -> None:
 
 
 def assert_apart(small: pd.DataFrame, full: pd.DataFrame) -> None:
-    """What is set aside is so in both sets, and validation asks only for labels that training has."""
+    """What is set aside is so in both sets, and validation has only labels that training has."""
     aside = full[full["split"].isin(["query", "calibration"])]
     assert not set(small.loc[small["split"].isin(["train", "valid"]), "Image"]) & set(aside["Image"])
     for table in (small, full):
@@ -197,7 +190,7 @@ def test_mlebench_has_its_published_sizes_on_the_competitions_labels(kind, holdo
     # The ship is one of them, so no photo is dropped.
     assert SHIP in set(queries["Image"])
     assert len(full) == 9850
-    # Calibration takes its photos from the 7,240, and no individual that a query asks for.
+    # Calibration takes its photos from the 7,240, and no individual of a query.
     trained = Counter(table.loc[~is_test, "Id"])
     new_queries = sum(label == NEW_WHALE or not trained[label] for label in table.loc[is_test, "Id"])
     small_classes = sum(count > 15 for label, count in trained.items() if label != NEW_WHALE)
@@ -238,8 +231,7 @@ def test_new_queries_are_about_the_declared_share():
     params = select_params()
     _, full = assign_splits(table, params, 0.325, 0)
     for split in ("query", "calibration"):
-        asked = full[full["split"] == split]
-        truth = true_labels(asked, class_labels(full))
+        truth = true_labels(full[full["split"] == split], class_labels(full))
         assert truth.count(NEW_WHALE) / len(truth) == pytest.approx(0.325, abs=0.12)
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from accelerate import Accelerator
+from training_cases import training_params
 
-from flukeprint.core.params import TrainingParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, TRAIN, VALID, class_labels
-from flukeprint.learning.heads import HeadTraining, head_data, train_head
+from flukeprint.learning.heads import HeadTraining, train_head
 from flukeprint.learning.networks import new_head
+from flukeprint.learning.training_data import training_data
 from flukeprint.metrics import reciprocal_ranks
 from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.answering import as_ordinary_class
@@ -17,7 +18,7 @@ from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, nearest_photos
 
 INDIVIDUALS, PHOTOS, FEATURES = 60, 5, 16
-LOOP = TrainingParams(optimizer="adam", lr=0.05, weight_decay=0.0, batch_size=64, step_size=10, gamma=0.1, flip=0.0)
+LOOP = training_params(lr=0.05, step_size=10, flip=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def nearest(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Sc
 def head(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Scored:
     labels = class_labels(table)
     training = HeadTraining("full_head", LOOP, 15, 0, Accelerator(cpu=True))
-    result = train_head(head_data(embeddings, table, labels), "m1", training)
+    result = train_head(training_data(embeddings, table, labels), "m1", training)
     linear = new_head(FEATURES, len(labels), 0)
     linear.load_state_dict(result.state)
     return classify([Member("m1", linear, labels, embeddings)], rows, 1)["m1"]
