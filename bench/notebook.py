@@ -68,7 +68,7 @@ class Photos(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class Tables:
-    """What is trained on (small, full: Image, Id), what is asked (queries: Image, truth), and the test photos."""
+    """What is trained on (small, full: Image, Id), the queries (Image, truth), and the test photos."""
 
     small: pd.DataFrame
     full: pd.DataFrame
@@ -177,7 +177,7 @@ def config(arguments: argparse.Namespace) -> Report:
 
 
 def read_tables(raw: Path, selected: Path) -> Tables:
-    """Read what is trained on, asked and predicted."""
+    """Read the photos to train on, the queries and the test photos."""
     small, full = (pd.read_parquet(selected / name).astype({"Id": str}) for name in ("small.parquet", "full.parquet"))
     small, trained = (table[table["split"].isin(["train", "valid"])] for table in (small, full))
     queries = full[full["split"] == "query"]
@@ -233,7 +233,7 @@ def run_member(number: int, tables: Tables, logits: dict[str, Tensor], arguments
 
 
 def timed(clock: Clock, report: Report) -> Report:
-    """Return the report with the clock's seconds and photos per second."""
+    """Return the figures with the clock's seconds and photos per second."""
     seconds = clock.read()
     return report | seconds | {"images_per_s": report["photos"] / seconds["wall_s"]}
 
@@ -330,7 +330,7 @@ def fit(
 ) -> Report:
     """Train what is trainable, load the best state by validation loss, and return the curves.
 
-    The report has `best_epoch` (from 1), `photos` (that went through the network) and one list per curve.
+    They hold `best_epoch` (from 1), `photos` (that went through the network) and one list per curve.
     """
     network.to(arguments.device)
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]

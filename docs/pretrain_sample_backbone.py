@@ -31,8 +31,9 @@ from flukeprint.core.files import write_safetensors
 from flukeprint.core.params import ProfileParams, load_params
 from flukeprint.data.photos import read_rgb
 from flukeprint.data.sample import SampleSpec, draw_sample
+from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.batches import PhotoScaler
-from flukeprint.learning.networks import Classifier, build_backbone, embedding_size, new_head
+from flukeprint.learning.networks import Classifier, embedding_size, new_head
 
 OUTPUT = Path("flukeprint/weights/sample_backbone.safetensors")
 SEED = 1_000_003

@@ -3,7 +3,7 @@
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE
-from flukeprint.learning.backbones import prepare_backbone
+from flukeprint.learning.network_files import prepare_backbone
 
 KEYS = ("seed", "profiles.*.backbone", "profiles.*.image_size")
 

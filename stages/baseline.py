@@ -5,8 +5,8 @@ from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, EMBEDDINGS, PIXELS, PRETRAINED
 from flukeprint.core.runtime import open_accelerator, relaunched
-from flukeprint.learning.backbones import load_backbone
 from flukeprint.learning.embedding import embed_to_file, embedding_job
+from flukeprint.learning.network_files import load_backbone
 
 KEYS = ()
 

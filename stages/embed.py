@@ -8,8 +8,8 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, PIXELS
 from flukeprint.core.receipts import write_receipt
 from flukeprint.core.runtime import open_accelerator, relaunched
-from flukeprint.learning.backbones import load_finetuned
 from flukeprint.learning.embedding import embed_to_file, embedding_job
+from flukeprint.learning.network_files import load_finetuned
 
 KEYS = ("embed", "recipes.*.embed")
 

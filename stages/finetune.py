@@ -9,13 +9,14 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
 from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import TRAIN, VALID, class_labels, often_seen, read_selected
-from flukeprint.learning.backbones import load_backbone, save_finetuned
+from flukeprint.data.splits import class_labels, often_seen, read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
 from flukeprint.learning.embedder import EmbedderSpec
-from flukeprint.learning.finetuning import FinetuneData, Start, finetune
-from flukeprint.learning.heads import labelled_rows, load_head, save_record
+from flukeprint.learning.finetuning import Start, finetune
+from flukeprint.learning.heads import save_record
+from flukeprint.learning.network_files import load_backbone, load_head, save_finetuned
 from flukeprint.learning.networks import new_head
+from flukeprint.learning.training_data import training_data
 
 KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 
@@ -41,9 +42,7 @@ def main() -> None:
                 f"finetune.min_photos is {settings.min_photos}, which leaves {len(labels)} individual(s) to learn, "
                 "expected at least 2. Lower it."
             )
-    chooses = settings.schedule.keep == "best"
-    train, valid = (labelled_rows(table, labels, split, chooses=chooses) for split in (TRAIN, VALID))
-    data = FinetuneData(read_npy(PIXELS / "train.npy"), train, valid, labels)
+    data = training_data(read_npy(PIXELS / "train.npy"), table, labels, chooses=settings.schedule.keep == "best")
     epochs = settings.epochs or params.active.epochs.finetune
     result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
     if accelerator.is_main_process:

@@ -7,7 +7,8 @@ from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, METRICS, SELECTED
 from flukeprint.core.receipts import require_members
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.splits import read_selected
-from flukeprint.learning.heads import HeadTraining, head_data, train_heads
+from flukeprint.learning.heads import HeadTraining, train_heads
+from flukeprint.learning.training_data import training_data
 
 KEYS = ("seed", "full_head", "recipes.*.full_head", "ensemble.members", "profiles.*.epochs.full_head")
 
@@ -23,7 +24,7 @@ def main() -> None:
     train_heads(
         FULL_HEADS,
         METRICS / "full_head",
-        lambda member: head_data(read_npy(EMBEDDINGS / member / "train.npy"), table, labels),
+        lambda member: training_data(read_npy(EMBEDDINGS / member / "train.npy"), table, labels),
         params.ensemble.members,
         training,
     )

@@ -6,7 +6,8 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
-from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID, assign_splits, class_labels, selection_counts
+from flukeprint.data.selection import assign_splits, selection_counts
+from flukeprint.data.splits import SPLITS, class_labels
 
 KEYS = ("seed", "select")
 
@@ -18,7 +19,7 @@ def main() -> None:
     table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
     small, full = assign_splits(table, params.select, params.select.new_share, params.seed)
-    splits = {f"full_{split}": int((full["split"] == split).sum()) for split in (TRAIN, VALID, QUERY, CALIBRATION)}
+    splits = {f"full_{split}": int((full["split"] == split).sum()) for split in SPLITS}
     write_frame(SELECTED / "small.parquet", small)
     write_frame(SELECTED / "full.parquet", full)
     write_json(SELECTED / "labels.json", {"small": class_labels(small), "full": class_labels(full)})

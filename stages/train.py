@@ -9,9 +9,10 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.splits import read_selected
-from flukeprint.learning.backbones import load_backbone
 from flukeprint.learning.embedding import embed, embedding_job
-from flukeprint.learning.heads import HeadTraining, head_data, train_heads
+from flukeprint.learning.heads import HeadTraining, train_heads
+from flukeprint.learning.network_files import load_backbone
+from flukeprint.learning.training_data import training_data
 
 KEYS = ("seed", "train", "ensemble.members", "profiles.*.epochs.train")
 
@@ -23,9 +24,9 @@ def main() -> None:
     job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
     table = read_selected(SELECTED / "small.parquet")
     photos = read_npy(PIXELS / "train.npy")[table["pixel"].to_numpy()]
-    embeddings = embed(job.backbone, photos, 2, job.batch_size, job.scaler, "embed the small set")
+    embeddings = embed(job, photos, 2)
     labels = read_json(SELECTED / "labels.json")["small"]
-    data = head_data(embeddings, table.assign(position=range(len(table))), labels, "position")
+    data = training_data(embeddings, table.assign(position=range(len(table))), labels, "position")
     training = HeadTraining("train", params.train, params.active.epochs.train, params.seed, accelerator)
     train_heads(HEADS, METRICS / "train", lambda _: data, params.ensemble.members, training)
 

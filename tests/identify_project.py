@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
+from calibrations import calibration_of
 from quality_folder import texture
+from training_cases import RUNTIME, random_backbone
 
-from flukeprint.core.files import write_frame, write_json, write_safetensors
+from flukeprint.core.files import write_frame, write_safetensors
 from flukeprint.core.paths import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
+from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.data.pixels import write_pixels
-from flukeprint.learning.backbones import load_finetuned
-from flukeprint.learning.batches import PhotoScaler
-from flukeprint.learning.embedding import embed
-from flukeprint.learning.networks import build_backbone, for_inference, freeze
-from flukeprint.learning.records import BackboneRecord
+from flukeprint.learning.embedding import embed, embedding_job
+from flukeprint.learning.network_files import load_finetuned
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.retrieval.vectors import photo_vectors
+from flukeprint.scoring.calibration import write_calibration
 
 ROOT = Path(__file__).parent.parent
 SIZE = (32, 48)
@@ -54,30 +54,22 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
         columns["sha256"],
     )  # fmt: skip
     save_gallery(gallery, folder / GALLERY)
-    write_json(folder / DECISION, decision() | {"provenance": gallery.provenance.as_json()})
+    write_calibration(folder / DECISION, calibration_of(**decision(), provenance=gallery.provenance))
 
 
 def write_member(path: Path, seed: int) -> None:
-    backbone, last_layer = build_backbone("shufflenet_v2_x0_5", SIZE, seed)
-    record = BackboneRecord(
-        "shufflenet_v2_x0_5", "random", hashlib.sha256(b"").hexdigest(), (0.5,) * 3, (0.25,) * 3, SIZE, 1024,
-        last_layer, False,
-    )  # fmt: skip
+    backbone, record = random_backbone("shufflenet_v2_x0_5", SIZE, seed)
     state = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
     write_safetensors(path, state, {"backbone": asdict(record), "embedder": None, "labels": []})
 
 
 def pipeline_vectors(folder: Path, weights: list[Path], views: int) -> np.ndarray:
     """Go the pipeline's way: the stages pixels and embed, then one vector per photo."""
-    import torch
-
     write_pixels(folder / "pixels.npy", folder / RAW / "train", NAMES, SIZE, workers=1)
     pixels = np.load(folder / "pixels.npy")
     parts = []
     for path in weights:
-        backbone, record = load_finetuned(path)
-        scaler = PhotoScaler(record.mean, record.std, torch.device("cpu"))
-        parts.append(embed(for_inference(freeze(backbone)), pixels, views, 5, scaler, "test"))
+        parts.append(embed(embedding_job(*load_finetuned(path), RUNTIME, open_accelerator(RUNTIME)), pixels, views))
     return photo_vectors(parts, views)
 
 
@@ -88,11 +80,10 @@ def decision() -> dict:
         "new_queries": 5, "log_loss": 1.0,
     }  # fmt: skip
     return {
-        "share": 0.325,
         "scorers": {"gallery": fitted},
-        "mixtures": {"gallery": {"features": {"nearest": 0.75, "centre": 0.25}, "new_features": {}}},
-        "without": {},
+        "fusions": {"gallery": {"features": {"nearest": 0.75, "centre": 0.25}, "new_features": {}}},
         "verification": {
+            "queries": 5, "individuals": 5, "same_pairs": 10, "different_pairs": 50,
             "thresholds": {"far_1e-2": 0.5, "far_1e-3": 0.9, "eer": 0.4}, "slope": 10.0, "intercept": -5.0,
         },
     }  # fmt: skip

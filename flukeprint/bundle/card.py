@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.core.files import read_json
+from flukeprint.bundle.opening import finetuned_files
+from flukeprint.core.files import read_json, read_safetensors_metadata
 from flukeprint.core.paths import DECISION, METRICS
 from flukeprint.pages.templates import template
 from flukeprint.scoring import registry
+from flukeprint.scoring.calibration import read_calibration
 
 if TYPE_CHECKING:
     from flukeprint.retrieval.gallery import Gallery
@@ -31,17 +33,20 @@ def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
         pictures: photos of the gallery that have a picture in the bundle.
 
     """
+    weights = finetuned_files(provenance.weights)
     evaluation = _read(METRICS / "evaluation.json")
+    calibration = read_calibration(DECISION) if DECISION.is_file() else None
     return template(__file__, "card.md.j2").render(
         provenance=provenance,
         gallery=gallery,
         pictures=pictures,
+        reference=all(read_safetensors_metadata(path)["embedder"] is None for path in weights.values()),
         selection=_read(METRICS / "selection.json"),
         evaluation=evaluation,
         scorers=[(name, says, evaluation[name]) for name, says in _SCORERS.items() if evaluation.get(name)],
         verification=_read(METRICS / "verification.json"),
-        calibrated=registry.GALLERY in _read(DECISION).get("scorers", {}),
-        share=_read(DECISION).get("share"),
+        calibrated=calibration is not None and registry.GALLERY in calibration.scorers,
+        share=None if calibration is None else calibration.share,
     )
 
 

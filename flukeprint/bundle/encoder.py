@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.text import printable
 from flukeprint.data.photos import MAX_PIXELS
 from flukeprint.data.reading import ReadPhoto, ahead, read_batches
 from flukeprint.retrieval.vectors import photo_vectors
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from flukeprint.core.params import RuntimeParams
     from flukeprint.learning.embedding import EmbeddingJob
+    from flukeprint.retrieval.provenance import Provenance
 
     Pixels = NDArray[np.uint8]
     Vectors = NDArray[np.float32]
@@ -56,6 +58,12 @@ class Encoded:
     photos: list[ReadPhoto]
     vectors: Vectors
     failed: list[ReadPhoto]
+
+    def refuse_failed(self, refusal: str) -> None:
+        """Raise a FlukeprintError that starts with `refusal` and names the photos that could not be read, if any."""
+        if self.failed:
+            faults = "; ".join(f"{printable(photo.path)}: {photo.record.fault}" for photo in self.failed)
+            raise FlukeprintError(f"{refusal}, because photos cannot be read: {faults}. Leave them out.")
 
 
 def encode_photos(
@@ -89,34 +97,24 @@ def encode_photos(
 
 def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
     pixels = [photo.pixels for photo in batch if photo.pixels is not None]
-    found: tuple[list[ReadPhoto], list[ReadPhoto]] = ([], [])
-    for photo in batch:
-        found[photo.pixels is None].append(ReadPhoto(photo.path, photo.record))
-    return Encoded(found[0], encoder(np.stack(pixels)) if pixels else _NO_VECTORS, found[1])
+    photos = [ReadPhoto(photo.path, photo.record) for photo in batch]  # pixels are not kept
+    return Encoded(
+        [photo for photo in photos if photo.record.fault is None],
+        encoder(np.stack(pixels)) if pixels else _NO_VECTORS,
+        [photo for photo in photos if photo.record.fault is not None],
+    )
 
 
-def torch_encoder(paths: Sequence[Path], views: int, runtime: RuntimeParams) -> Encoder:
-    """Return the encoder of fine-tuned members (models/finetuned/*.safetensors), in the order given.
-
-    Raises:
-        FlukeprintError: a member's file is missing or broken, or members take photos of different sizes.
-
-    """
+def torch_encoder(weights: Sequence[Path], provenance: Provenance, runtime: RuntimeParams) -> Encoder:
+    """Return the encoder of fine-tuned members (models/finetuned/*.safetensors), in the order given."""
     from flukeprint.core.runtime import open_accelerator
-    from flukeprint.learning.backbones import load_finetuned
+    from flukeprint.learning.embedding import embedding_job
+    from flukeprint.learning.network_files import load_finetuned
 
     accelerator = open_accelerator(runtime)
-    loaded = [load_finetuned(path) for path in paths]
-    sizes = {record.size for _, record in loaded}
-    if len(sizes) != 1:
-        raise FlukeprintError(
-            f"the members take photos of {len(sizes)} different sizes ({sorted(sizes)}). Run `dvc repro` to train "
-            "all of them on one."
-        )
-    from flukeprint.learning.embedding import embedding_job
-
-    jobs = [embedding_job(*member, runtime, accelerator) for member in loaded]
-    return Encoder([_torch_member(job) for job in jobs], sizes.pop(), views)
+    jobs = [embedding_job(*load_finetuned(path), runtime, accelerator) for path in weights]
+    height, width = provenance.size
+    return Encoder([_torch_member(job) for job in jobs], (height, width), provenance.views)
 
 
 def _torch_member(job: EmbeddingJob) -> Member:

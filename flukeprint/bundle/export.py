@@ -9,21 +9,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flukeprint.bundle.album import Albums, FolderAlbum, album_path, read_album, write_album
+from flukeprint.bundle.album import write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
 from flukeprint.bundle.onnx_members import export_onnx
+from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
-from flukeprint.bundle.preprocessing import Preprocessing, limits_record, write_preprocessing
-from flukeprint.core import paths
+from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing_folder
+from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.text import printable
-from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
-from flukeprint.retrieval.provenance import Provenance, provenance_of
+from flukeprint.scoring.calibration import write_calibration
 
 if TYPE_CHECKING:
+    from flukeprint.bundle.model import Model
     from flukeprint.retrieval.gallery import Gallery, Photo
 
 _VECTOR = (
@@ -48,32 +48,32 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
             written as ONNX.
 
     """
-    from flukeprint.core.params import load_params
-
-    params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
     refuse_other_folder(folder)
-    views = params.embed.views
-    weights = {member: paths.FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
-    provenance = provenance_of(weights, views)
-    source = gallery or paths.GALLERY
-    content = load_gallery(source)
-    content.provenance.refuse_other(provenance, "this project's model")
+    model = open_project(gallery)
+    content = model.gallery()
     _refuse_to_lose_photos(folder, content)
     with ExitStack() as held, replacing_folder(folder) as temporary:
-        _write_members(temporary / "members", weights)
-        limits = Limits.of(params.validate)
-        write_preprocessing(temporary / PREPROCESSING, _described(provenance, limits, pictures=pictures))
-        if paths.DECISION.is_file():
-            shutil.copyfile(paths.DECISION, temporary / "decision.json")
-        save_gallery(content, temporary / GALLERY)
-        shown = _write_pictures(temporary / ALBUM, source, content.photos, params.runtime.workers) if pictures else 0
-        (temporary / "README.md").write_text(model_card(provenance, content, shown), encoding="utf-8")
-        _remove_locks(temporary)
-        write_manifest(temporary)
+        shown = _write(temporary, model, content, pictures=pictures)
         if (folder / GALLERY).is_dir():
             # Somebody may have enrolled photos meanwhile; from here until the new bundle is in place nobody can.
             held.enter_context(locked(folder / GALLERY))
             _refuse_to_lose_photos(folder, content)
+    return shown
+
+
+def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
+    """Write the files of a bundle; return how many photos have a picture."""
+    _write_members(folder / "members", finetuned_files(model.provenance.weights))
+    described = Preprocessing(provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits)
+    write_json(folder / PREPROCESSING, described.model_dump())
+    if model.calibration:
+        write_calibration(folder / "decision.json", model.calibration)
+    save_gallery(gallery, folder / GALLERY)
+    shown = _write_pictures(folder / ALBUM, model, gallery.photos) if pictures else 0
+    (folder / "README.md").write_text(model_card(model.provenance, gallery, shown), encoding="utf-8")
+    for lock in folder.glob(".*.lock"):  # what writing the gallery left beside it
+        lock.unlink()
+    write_manifest(folder)
     return shown
 
 
@@ -106,13 +106,6 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
         )
 
 
-def _described(provenance: Provenance, limits: Limits, *, pictures: bool) -> Preprocessing:
-    fields = {key: provenance.preprocessing[key] for key in ("resize", "size", "mean", "std", "views")}
-    return Preprocessing(
-        **fields, members=list(provenance.members), vector=_VECTOR, pictures=pictures, limits=limits_record(limits)
-    )
-
-
 def _write_members(folder: Path, weights: Mapping[str, Path]) -> None:
     """Write each member's weights as they are, and its network as ONNX."""
     folder.mkdir()
@@ -121,17 +114,9 @@ def _write_members(folder: Path, weights: Mapping[str, Path]) -> None:
         export_onnx(path, folder / f"{member}.onnx")
 
 
-def _write_pictures(path: Path, gallery: Path, photos: Sequence[Photo], workers: int) -> int:
-    """Write the album of a bundle, from that of a gallery and the project's photos; return how many pictures it has."""
-    raw = FolderAlbum.of(paths.RAW / "train", paths.VALIDATED / "train.parquet")
-    album = Albums([read_album(album_path(gallery)), raw])
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        entries = [entry for entry in pool.map(album.entry, photos) if entry]
+def _write_pictures(path: Path, model: Model, photos: Sequence[Photo]) -> int:
+    """Write the album of a bundle, from that of the model's gallery; return how many pictures it has."""
+    with ThreadPoolExecutor(max(model.workers, 1)) as pool:
+        entries = [entry for entry in pool.map(model.album().entry, photos) if entry]
     write_album(path, entries)
     return len(entries)
-
-
-def _remove_locks(folder: Path) -> None:
-    """Remove what writing the gallery left beside it."""
-    for path in folder.glob(".*.lock"):
-        path.unlink()

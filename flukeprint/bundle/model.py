@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import Album, Albums, album_path, read_album
-from flukeprint.bundle.encoder import Encoder
+from flukeprint.bundle.encoder import Encoded, Encoder, encode_photos
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery_files import load_gallery
 
 if TYPE_CHECKING:
     from flukeprint.retrieval.gallery import Gallery
     from flukeprint.retrieval.provenance import Provenance
+    from flukeprint.scoring.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,22 @@ class Model:
     """Networks with what they were made for, and where their gallery and their calibration are."""
 
     name: str  # for people
-    encoder: Encoder
+    load_encoder: Callable[[], Encoder]
     provenance: Provenance
     gallery_folder: Path
-    decision: Path  # it may be missing
+    calibration: Calibration | None  # None: the model ranks and gives no probabilities
     limits: Limits
     workers: int  # threads that decode photos
     own_album: Album  # of the photos that the model came with
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The networks, loaded once they are needed."""
+        return self.load_encoder()
+
+    def encode(self, paths: Sequence[Path]) -> Encoded:
+        """Return photos with their vectors, and those that cannot be read."""
+        return encode_photos(self.encoder, paths, self.workers, max_pixels=self.limits.max_pixels)
 
     def gallery(self) -> Gallery:
         """Read the gallery.

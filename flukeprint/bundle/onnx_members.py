@@ -6,18 +6,20 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flukeprint.bundle.bundle_manifest import REPAIR
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing
+from flukeprint.core.files import reading, replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, TensorProto
-    from torch import nn
+    from torch import Tensor, nn
 
     from flukeprint.bundle.encoder import Member
 
@@ -42,51 +44,22 @@ def export_onnx(weights: Path, target: Path) -> None:
     """
     import torch
 
-    from flukeprint.learning.backbones import load_finetuned
+    from flukeprint.learning.network_files import load_finetuned
     from flukeprint.learning.networks import for_inference, freeze
 
     backbone, record = load_finetuned(weights)
     network = _scaled(for_inference(freeze(backbone)), record.mean, record.std)
     photos = torch.randint(0, 256, (3, 3, *record.size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     try:
-        with _quiet():
-            program = torch.onnx.export(
-                network, (photos,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-                input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("n")},),
-            )  # fmt: skip
+        model = _converted(network, photos)
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise FlukeprintError(
             f"{weights} ({record.name}) cannot be written as ONNX: {str(error).splitlines()[0]}. "
             "Choose another backbone to export a bundle."
         ) from None
-    assert program is not None  # noqa: S101 - it is, where dynamo is asked for
-    content = _without_traces(program.model_proto).SerializeToString()
-    _compare(weights, network, content, photos.numpy())
     with replacing(target) as temporary:
-        temporary.write_bytes(content)
-
-
-def _without_traces(model: ModelProto) -> ModelProto:
-    """Take out what the exporter notes of its source: it names this machine's folders, and differs from run to run."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-    return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep the exporter's remarks about its own code to itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        temporary.write_bytes(model.SerializeToString())
+        _compare(weights, network, onnx_member(temporary, record.size), photos)
 
 
 def _scaled(backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
@@ -110,15 +83,44 @@ def _scaled(backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
     return Scaled().eval()
 
 
-def _compare(weights: Path, network: nn.Module, content: bytes, photos: NDArray[np.uint8]) -> None:
+def _converted(network: nn.Module, photos: Tensor) -> ModelProto:
+    """Return a network as ONNX, for any number of photos."""
+    import torch
+
+    with _quiet():
+        program = torch.onnx.export(
+            network, (photos,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+            input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("n")},),
+        )  # fmt: skip
+    assert program is not None  # noqa: S101 - it is, where dynamo is on
+    model = program.model_proto  # made anew each time
+    # What the exporter notes of its source names this machine's folders, and differs from run to run.
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about its own code to itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _compare(weights: Path, network: nn.Module, member: Member, photos: Tensor) -> None:
     """Refuse an export that computes something else, for one photo or for several."""
     import torch
 
-    member = onnx_member(content, str(weights))
     with torch.inference_mode():
-        expected = network(torch.from_numpy(photos)).numpy()
+        expected = network(photos).numpy()
     for number in (1, len(photos)):
-        difference = float(np.abs(member(photos[:number], 1)[:, 0] - expected[:number]).max())
+        difference = float(np.abs(member(photos[:number].numpy(), 1)[:, 0] - expected[:number]).max())
         if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise FlukeprintError(
                 f"{weights} as ONNX computes embeddings that differ from torch's by {difference:.2g}, expected at most "
@@ -126,16 +128,57 @@ def _compare(weights: Path, network: nn.Module, content: bytes, photos: NDArray[
             )
 
 
-def _refuse_other_files(content: bytes, name: str) -> None:
+def onnx_member(path: Path, size: tuple[int, int]) -> Member:
+    """Return the member that an ONNX file computes (see flukeprint/bundle/encoder.py), after trying it on a photo.
+
+    Args:
+        path: the file.
+        size: (height, width) of photos in px.
+
+    Raises:
+        FlukeprintError: it is missing, no ONNX that can be run, names another file, or has not our input and output.
+
+    """
+    # The runtime's and the parser's exceptions have no common class but this one.
+    with reading(path, f"an ONNX network for photos of {size[0]} x {size[1]} px", REPAIR, Exception):
+        content = path.read_bytes()
+        _refuse_other_files(content)
+        member = partial(_embeddings, _session(content))
+        shape = member(np.zeros((1, 3, *size), np.uint8), 1).shape
+        if len(shape) != 3:
+            message = f"it gives {len(shape) - 1} dimensions for a batch, expected vectors"
+            raise ValueError(message)
+    return member
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    # A core for each batch, several batches at once (Encoder.at_once): cores that share a batch wait for one another.
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs, outputs = ([(one.name, one.type) for one in part] for part in (session.get_inputs(), session.get_outputs()))
+    if (inputs, outputs) != ([(INPUT, "tensor(uint8)")], [(OUTPUT, "tensor(float)")]):
+        message = f"it takes {inputs} and gives {outputs}, expected uint8 {INPUT} and float {OUTPUT}"
+        raise ValueError(message)
+    return session
+
+
+def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+    seen = [pixels, np.ascontiguousarray(pixels[..., ::-1])][:views]
+    return np.stack([session.run(None, {INPUT: view})[0] for view in seen], axis=1)
+
+
+def _refuse_other_files(content: bytes) -> None:
     """Refuse weights that lie in another file: onnxruntime would read whatever file the content names."""
     import onnx
 
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # noqa: BLE001 - a parser of hostile bytes
-        raise FlukeprintError(f"{name} is no ONNX network that can be run ({error}). Get the bundle again.") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
-        raise FlukeprintError(f"{name} names another file for its weights, which is never read. Get the bundle again.")
+    tensors = _tensors(onnx.load_model_from_string(content))
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        message = "it names another file for its weights, which is never read"
+        raise ValueError(message)
 
 
 def _tensors(message: Any) -> Iterator[TensorProto]:
@@ -149,40 +192,3 @@ def _tensors(message: Any) -> Iterator[TensorProto]:
         if field.type == field.TYPE_MESSAGE:
             for part in value if field.is_repeated else (value,):
                 yield from _tensors(part)
-
-
-def onnx_member(content: bytes, name: str) -> Member:
-    """Return the member that an ONNX file's content computes (see flukeprint/bundle/encoder.py).
-
-    Args:
-        content: of the file.
-        name: what to call it in messages.
-
-    Raises:
-        FlukeprintError: the content is no ONNX that can be run, names another file, or has not our input and output.
-
-    """
-    import onnxruntime
-
-    _refuse_other_files(content, name)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    # A core for each batch, several batches at once (Encoder.at_once): cores that share a batch wait for one another.
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class but this one
-        reason = " ".join(str(error).split())[:200]
-        raise FlukeprintError(f"{name} is no ONNX network that can be run ({reason}). Get the bundle again.") from None
-    inputs, outputs = ([(one.name, one.type) for one in part] for part in (session.get_inputs(), session.get_outputs()))
-    if (inputs, outputs) != ([(INPUT, "tensor(uint8)")], [(OUTPUT, "tensor(float)")]):
-        raise FlukeprintError(
-            f"{name} takes {inputs} and gives {outputs}, expected uint8 {INPUT} and float {OUTPUT}. "
-            "Get the bundle again."
-        )
-
-    def embeddings(pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
-        seen = [pixels, np.ascontiguousarray(pixels[..., ::-1])][:views]
-        return np.stack([session.run(None, {INPUT: view})[0] for view in seen], axis=1)
-
-    return embeddings

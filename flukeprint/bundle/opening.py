@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from flukeprint.bundle.album import FileAlbum, FolderAlbum, read_album
-from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files
+from flukeprint.bundle.album import Albums, FolderAlbum, read_album
+from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, REPAIR, check_files
 from flukeprint.bundle.encoder import Encoder, torch_encoder
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.onnx_members import onnx_member
-from flukeprint.bundle.preprocessing import NAME, Preprocessing, read_preprocessing
+from flukeprint.bundle.preprocessing import NAME, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
+from flukeprint.core.files import REPAIR as DVC_REPAIR
 from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
-from flukeprint.core.text import printable
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance, provenance_of
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.encoder import Member
+from flukeprint.scoring.calibration import Calibration, read_calibration
 
 # Threads that decode photos.
 _WORKERS = 2
 # Most batches that run at once, a core for each: every one of them takes memory.
 _MOST_AT_ONCE = 8
-_REPAIR = "Copy the bundle again from where it came."
-
-
-@dataclass(frozen=True)
-class _NoPairs:
-    """`verification` where there were no pairs to calibrate with."""
-
-    without: str
 
 
 def open_model(bundle: Path | None, gallery: Path | None) -> Model:
@@ -52,12 +37,11 @@ def open_model(bundle: Path | None, gallery: Path | None) -> Model:
         FlukeprintError: something is missing, damaged or does not fit together.
 
     """
-    if bundle is None:
-        return _open_project(gallery)
-    return open_bundle(bundle, gallery)
+    return open_project(gallery) if bundle is None else open_bundle(bundle, gallery)
 
 
-def _open_project(gallery: Path | None) -> Model:
+def open_project(gallery: Path | None = None) -> Model:
+    """Open the project in the current folder; arguments and errors as of `open_model`."""
     from flukeprint.core.params import load_params
 
     if not PARAMS.is_file():
@@ -66,19 +50,23 @@ def _open_project(gallery: Path | None) -> Model:
             "bundle (--bundle DIR)."
         )
     params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
-    views = params.embed.views
-    files = {member: FINETUNED / f"{member}.safetensors" for member in params.ensemble.members}
-    provenance = provenance_of(files, views)  # first: it says what is wrong with a file
+    weights = finetuned_files(params.ensemble.members)
+    provenance = provenance_of(weights, params.embed.views)
     return Model(
         "this project's model",
-        torch_encoder(list(files.values()), views, params.runtime),
+        lambda: torch_encoder(list(weights.values()), provenance, params.runtime),
         provenance,
         gallery or paths.GALLERY,
-        DECISION,
+        _calibration(DECISION, DVC_REPAIR),
         Limits.of(params.validate),
         params.runtime.workers,
         FolderAlbum.of(RAW / "train", VALIDATED / "train.parquet"),
     )
+
+
+def finetuned_files(members: Iterable[str]) -> dict[str, Path]:
+    """Return member -> the file of its fine-tuned network in a project."""
+    return {member: FINETUNED / f"{member}.safetensors" for member in members}
 
 
 def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
@@ -94,27 +82,35 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     """
     check_files(folder)
     described = read_preprocessing(folder / NAME)
-    provenance = _fingerprint(folder, described)
-    _check_decision(folder / "decision.json")
+    _check_weights(folder, described.provenance)
     if described.pictures and not (folder / ALBUM).is_file():
-        raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {_REPAIR}")
-    members = [
-        onnx_member(_onnx(folder, member).read_bytes(), str(_onnx(folder, member))) for member in described.members
-    ]
-    height, width = described.size
-    for name, member in zip(described.members, members, strict=True):
-        _try_out(_onnx(folder, name), member, (height, width))
+        raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {REPAIR}")
+    encoder = _onnx_encoder(folder / "members", described.provenance)
     return Model(
         f"the model in {folder}",
-        Encoder(members, (height, width), described.views, at_once=min(_cores(), _MOST_AT_ONCE)),
-        provenance,
+        lambda: encoder,
+        described.provenance,
         gallery or folder / GALLERY,
-        folder / "decision.json",
-        Limits(**described.limits.model_dump()),
+        _calibration(folder / "decision.json", REPAIR),
+        described.limits,
         _WORKERS,
         # With the bundle's own gallery its album is the one beside the gallery, which is read for every request.
-        read_album(folder / ALBUM) if gallery else FileAlbum(),
+        read_album(folder / ALBUM) if gallery else Albums(),
     )
+
+
+def _check_weights(folder: Path, said: Provenance) -> None:
+    """Refuse a preprocessing that is not that of the weights themselves."""
+    weights = {member: folder / "members" / f"{member}.safetensors" for member in said.weights}
+    found = provenance_of(weights, said.views, f"{REPAIR} Weights in another form, such as a pickle, are never loaded.")
+    if wrong := {field: value for field, value in found if value != getattr(said, field)}:
+        raise FlukeprintError(f"{folder / NAME} does not say what the weights were made for: {wrong}. {REPAIR}")
+
+
+def _onnx_encoder(folder: Path, provenance: Provenance) -> Encoder:
+    height, width = provenance.size
+    members = [onnx_member(folder / f"{member}.onnx", (height, width)) for member in provenance.weights]
+    return Encoder(members, (height, width), provenance.views, at_once=min(_cores(), _MOST_AT_ONCE))
 
 
 def _cores() -> int:
@@ -124,76 +120,6 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _onnx(folder: Path, member: str) -> Path:
-    path = folder / "members" / f"{member}.onnx"
-    if not path.is_file():
-        raise FlukeprintError(f"{path} is missing, but {NAME} names the member. {_REPAIR}")
-    return path
-
-
-def _fingerprint(folder: Path, described: Preprocessing) -> Provenance:
-    """Return what made the bundle's vectors, from the weights themselves."""
-    weights = {member: folder / "members" / f"{member}.safetensors" for member in described.members}
-    for path in weights.values():
-        _check_weights(path)
-    provenance = provenance_of(weights, described.views)
-    said = described.model_dump(include={"size", "mean", "std", "resize", "views"})
-    if dict(provenance.preprocessing) != said:
-        raise FlukeprintError(
-            f"{folder / NAME} says {said}, but the weights were made for {dict(provenance.preprocessing)}. {_REPAIR}"
-        )
-    return provenance
-
-
-def _check_weights(path: Path) -> None:
-    """Refuse what is no safetensors file; its tensors are not even read."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            file.keys()
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing, but {NAME} names the member. {_REPAIR}") from None
-    except SafetensorError as error:
-        raise FlukeprintError(
-            f"{path} is no safetensors file ({error}). Weights in another form, such as a pickle, are never loaded: "
-            f"loading them could run code. {_REPAIR}"
-        ) from None
-
-
-def _check_decision(path: Path) -> None:
-    """Refuse a decision that could not be used; a bundle without one ranks and gives no probabilities."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from flukeprint.scoring.calibration import Decision
-    from flukeprint.scoring.fusion import Mixture
-    from flukeprint.scoring.pair_calibration import Verification
-
-    if not path.is_file():
-        return
-    content = read_json(path)
-    try:
-        kinds: tuple[tuple[Any, Any], ...] = (
-            (dict[str, Decision], content["scorers"]),
-            (dict[str, Mixture], content["mixtures"]),
-            (dict[str, str], content["without"]),
-            (Verification | _NoPairs, content["verification"]),
-        )
-        for kind, part in kinds:
-            TypeAdapter(kind).validate_json(json.dumps(part, allow_nan=False), strict=True)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FlukeprintError(f"{path} is no decision of ours ({printable(reason)}). {_REPAIR}") from None
-
-
-def _try_out(path: Path, member: Member, size: tuple[int, int]) -> None:
-    """Refuse a network that does not take photos of that size, or does not give one vector for each."""
-    try:
-        shape = member(np.zeros((1, 3, *size), np.uint8), 1).shape
-    except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class but this one
-        reason = printable(" ".join(str(error).split())[:200])
-        raise FlukeprintError(
-            f"{path} cannot run on photos of {size[0]} x {size[1]} px ({reason}). {_REPAIR}"
-        ) from None
-    if len(shape) != 3:
-        raise FlukeprintError(f"{path} gives {len(shape) - 1} dimensions for a batch, expected vectors. {_REPAIR}")
+def _calibration(path: Path, repair: str) -> Calibration | None:
+    """Read decision.json; without one a model ranks and gives no probabilities."""
+    return read_calibration(path, repair) if path.is_file() else None

@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json, write_json
-from flukeprint.core.manifests import Record
-from flukeprint.core.sections import AtLeastOne, Channels, Float, MemberName, PositiveChannels, Side
+from flukeprint.bundle.bundle_manifest import REPAIR
+from flukeprint.core.files import read_json
+from flukeprint.core.manifests import Record, validated
 from flukeprint.quality.flags import Limits
+from flukeprint.retrieval.provenance import Provenance
 
 NAME = "preprocessing.json"
+# Largest values that a bundle may ask for: of pixels, which take memory, and of what makes two photos near-duplicates.
+_MOST_PIXELS, _MOST_BITS, _MOST_MSE = 100_000_000, 16, 2.0
 
 
-class LimitsRecord(Record):
-    """The bounds of flukeprint/quality/flags.py."""
-
-    min_side: AtLeastOne
-    min_contrast: Annotated[Float, Field(ge=0, le=127)]
-    max_pixels: Annotated[int, Field(ge=1, le=100_000_000)]
-    bits: Annotated[int, Field(ge=0, le=16)]
-    mse: Annotated[Float, Field(ge=0, le=2)]
+def _bounded(limits: Limits) -> Limits:
+    if not (1 <= limits.max_pixels <= _MOST_PIXELS and 0 <= limits.bits <= _MOST_BITS and 0 <= limits.mse <= _MOST_MSE):
+        message = f"expected at most {_MOST_PIXELS} max_pixels, {_MOST_BITS} bits and an mse of {_MOST_MSE}"
+        raise ValueError(message)
+    return limits
 
 
-class Preprocessing(Record):
-    """What the networks of a bundle want to see, in the order in which it is done."""
+class Preprocessing(Record, strict=False):  # a strict one would not read `limits`, a dataclass
+    """What the networks of a bundle want to see, and how their embeddings become one vector."""
 
-    resize: str  # in words
-    size: Annotated[list[Side], Field(min_length=2, max_length=2)]  # height, width in px
-    mean: Channels  # of RGB scaled to 0..1; the ONNX files hold it
-    std: PositiveChannels
-    views: Annotated[int, Field(ge=1, le=2)]  # 2: also the mirror image
-    members: Annotated[list[MemberName], Field(min_length=1)]  # in the order in which their embeddings are joined
+    provenance: Provenance  # the ONNX files hold the scaling by mean and standard deviation
     vector: str  # in words
     pictures: bool  # whether there is an album
-    limits: LimitsRecord
-
-
-def write_preprocessing(path: Path, content: Preprocessing) -> None:
-    """Write the file."""
-    write_json(path, content.model_dump())
+    limits: Annotated[Limits, AfterValidator(_bounded)]
 
 
 def read_preprocessing(path: Path) -> Preprocessing:
@@ -53,14 +41,4 @@ def read_preprocessing(path: Path) -> Preprocessing:
         FlukeprintError: it is missing, or not what it should be.
 
     """
-    try:
-        return Preprocessing.model_validate(read_json(path))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise FlukeprintError(f"{path} is not a bundle's: {key}: {fault['msg']}. Get the bundle again.") from None
-
-
-def limits_record(limits: Limits) -> LimitsRecord:
-    """Return bounds as the file holds them."""
-    return LimitsRecord(**asdict(limits))
+    return validated(path, Preprocessing, read_json(path, REPAIR), REPAIR)

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 
 class FlukeprintError(Exception):
@@ -6,3 +6,7 @@ class FlukeprintError(Exception):
 
     The message names the file or key, the value found, what was expected and how to repair it.
     """
+
+
+class MissingFileError(FlukeprintError):
+    """A file is not there."""

@@ -6,18 +6,26 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.errors import FlukeprintError, MissingFileError
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+    from numpy.typing import DTypeLike
+
+# What to do about a file that the pipeline writes.
+REPAIR = "Run `dvc repro` to make it; remove it first if it is there."
+_MOST_JSON = 1 << 28  # bytes
+_LONGEST_REASON = 300  # characters
+# By which readers refuse what they cannot read.
+_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RecursionError)
 
 
 @contextmanager
@@ -26,34 +34,32 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(temporary)
     try:
         yield temporary
-        temporary.replace(path)
+        _take_place(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place on success, and is removed on failure."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    # mkdtemp makes it private to the user; an output folder has ordinary permissions.
-    temporary.chmod(0o777 & ~_umask())
-    try:
+    with replacing(path) as temporary:
+        temporary.mkdir()
         yield temporary
-        _take_place(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _take_place(new: Path, path: Path) -> None:
-    """Rename a folder to `path`; what was there is moved aside first, and removed when the new one is in place."""
-    if not path.exists():
+    """Rename to `path`. What a folder replaces is moved aside first, and removed when the new one is in place."""
+    if not (new.is_dir() and path.exists()):
         new.replace(path)
         return
     old = new.with_suffix(".old")
@@ -66,32 +72,60 @@ def _take_place(new: Path, path: Path) -> None:
     shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def reading(path: Path | str, kind: str, repair: str = REPAIR, *faults: type[Exception]) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into one error that names it, what it should be and the repair.
+
+    Args:
+        path: the file. A FIFO, which may wait for ever, or a device, which may never end, is not opened.
+        kind: what it should be, such as "valid JSON".
+        repair: what to do about a file that cannot be used.
+        faults: exceptions by which a decoder refuses, beyond ValueError, EOFError and the like.
+
+    Raises:
+        MissingFileError: there is no such file.
+        FlukeprintError: it is no regular file, or not of that kind.
+
+    """
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            message = "no regular file"
+            raise ValueError(message)
+        yield
+    except (FlukeprintError, PermissionError):
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{path} is missing. {repair}") from None
+    except (*_FAULTS, *faults) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise FlukeprintError(f"{path} is not {kind} ({reason}). {repair}") from None
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as sorted, indented JSON. NaN and infinity are refused (they are not JSON)."""
-    with replacing(path) as temporary:
-        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, f"{text}\n".encode())
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file; a missing or malformed one is a FlukeprintError that names it."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.") from None
-    except (ValueError, RecursionError) as error:
-        raise FlukeprintError(f"{path} is not valid JSON ({error}). Remove it and run `dvc repro` again.") from None
+def read_json(path: Path | str, repair: str = REPAIR, most: int = _MOST_JSON) -> Any:
+    """Read a JSON file of at most `most` bytes; a missing or malformed one is a FlukeprintError that names it."""
+    with reading(path, "valid JSON", repair), Path(path).open("rb") as stream:
+        content = stream.read(most + 1)
+        if len(content) > most:
+            message = f"more than {most} bytes"
+            raise ValueError(message)
+        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    message = f"{name} is no JSON number"
+    raise ValueError(message)
 
 
 def write_parquet(path: Path | str, table: pa.Table) -> None:
@@ -117,17 +151,69 @@ def write_frame(path: Path | str, frame: pd.DataFrame) -> None:
     write_parquet(path, pa.Table.from_pandas(frame, preserve_index=False))
 
 
-def read_npy(path: Path | str) -> np.ndarray:
-    """Open an .npy file as a read-only memory map; objects are never unpickled."""
+def read_npy(
+    path: Path | str, dtype: DTypeLike | None = None, shape: tuple[int, ...] | None = None, repair: str = REPAIR
+) -> np.ndarray:
+    """Open an .npy file as a read-only memory map; objects are never unpickled.
+
+    Args:
+        path: the file.
+        dtype: where it is given with a `shape`, an array of another type, shape or order is refused.
+        shape: as the array must be, in C order.
+        repair: what to do about a file that cannot be used.
+
+    Raises:
+        FlukeprintError: the file is missing, or is not that.
+
+    """
     import numpy as np
 
-    try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.") from None
-    except ValueError as error:
-        raise FlukeprintError(f"{path} is not a readable .npy file ({error}). Remove it and run `dvc repro`.") from None
+    with reading(path, "a plain .npy file", repair):
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    if shape is not None and (array.dtype, array.shape, array.flags.c_contiguous) != (np.dtype(dtype), shape, True):
+        raise FlukeprintError(
+            f"{path} holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape} in C order. {repair}"
+        )
     return array
+
+
+def read_parquet(
+    path: Path | str,
+    schema: pa.Schema | None = None,
+    columns: list[str] | None = None,
+    repair: str = REPAIR,
+    source: pa.NativeFile | None = None,
+) -> pa.Table:
+    """Read a Parquet table.
+
+    Args:
+        path: the file, for messages alone where there is a `source`.
+        schema: where it is given, a table of other columns or types is refused before it is read.
+        columns: read these alone.
+        repair: what to do about a file that cannot be used.
+        source: where the table lies in memory.
+
+    Raises:
+        FlukeprintError: the file is missing, or no such table.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with (
+        reading(path, "a readable Parquet file", repair, pa.ArrowException, TypeError),
+        pq.ParquetFile(source or path) as file,
+    ):
+        if schema is not None and not file.schema_arrow.equals(schema):
+            message = f"its columns are {_columns(file.schema_arrow)}, expected {_columns(schema)}"
+            raise ValueError(message)
+        table = file.read(columns)
+        table.validate(full=True)
+        return table
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
 def write_safetensors(path: Path | str, tensors: Mapping[str, Any], metadata: Any = None) -> None:
@@ -138,36 +224,30 @@ def write_safetensors(path: Path | str, tensors: Mapping[str, Any], metadata: An
     from safetensors.torch import save
 
     header = None if metadata is None else {"json": json.dumps(metadata, sort_keys=True)}
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header))
 
 
-def read_safetensors(path: Path | str) -> tuple[dict[str, Any], Any]:
+def read_safetensors(path: Path | str, repair: str = REPAIR) -> tuple[dict[str, Any], Any]:
     """Return (tensors on the CPU, metadata) of a file that `write_safetensors` made; runs no code from it."""
-    with _opened_tensors(path, "pt") as file:
+    with _opened_tensors(path, "pt", repair) as file:
         return {name: file.get_tensor(name) for name in sorted(file.keys())}, _metadata(file)
 
 
-def read_safetensors_metadata(path: Path | str) -> Any:
+def read_safetensors_metadata(path: Path | str, repair: str = REPAIR) -> Any:
     """Return the metadata of a file that `write_safetensors` made, without its tensors and without torch."""
-    with _opened_tensors(path, "np") as file:
+    with _opened_tensors(path, "np", repair) as file:
         return _metadata(file)
 
 
 @contextmanager
-def _opened_tensors(path: Path | str, framework: str) -> Iterator[Any]:
+def _opened_tensors(path: Path | str, framework: str, repair: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(str(path), framework=framework) as file:
-            yield file
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro` to make it.") from None
-    except SafetensorError as error:
-        raise FlukeprintError(
-            f"{path} is not a readable safetensors file ({error}). Remove it and run `dvc repro` again."
-        ) from None
+    with (
+        reading(path, "a readable safetensors file", repair, SafetensorError),
+        safe_open(str(path), framework=framework) as file,
+    ):
+        yield file
 
 
 def _metadata(file: Any) -> Any:

@@ -7,82 +7,114 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json
+from flukeprint.core.errors import FlukeprintError, MissingFileError
+from flukeprint.core.files import read_json, reading, sha256_of, write_json
+from flukeprint.core.sections import Count
 
-# Characters; no manifest of ours comes near.
-_LONGEST = 1 << 20
+# Bytes; no manifest of ours comes near.
+_LARGEST = 1 << 20
+_LONGEST_REASON = 300  # characters
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """A part of a manifest: unknown keys and other types are refused."""
+    """A part of a JSON file: unknown keys and other types are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-@dataclass(frozen=True)
-class Words:
-    """How messages speak of a kind of manifest."""
+class FileRecord(Record):
+    """The size and the checksum of a file."""
 
-    kind: str  # gallery, bundle
-    missing: str  # what to do where there is none
-    other_version: str
-    repair: str
+    bytes: Count
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Describe a file."""
+        return cls(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 Content = TypeVar("Content", bound=Record)
+AManifest = TypeVar("AManifest", bound="Manifest")
 
 
-def write_manifest(path: Path, content: Record) -> None:
-    """Put a manifest in place, with its checksum, by one rename."""
-    described = content.model_dump()
-    write_json(path, {**described, "sha256": _checksum(described)})
+class Manifest(Record):
+    """What a manifest holds, but for its own checksum."""
+
+    NAME: ClassVar[str]
+    KIND: ClassVar[str]  # what its folder is: a gallery, a bundle
+    VERSION: ClassVar[int]
+    MISSING: ClassVar[str]  # what to do where there is none
+    REPAIR: ClassVar[str]
+
+    version: int
+
+    def write(self, folder: Path) -> None:
+        """Put the manifest in place, with its checksum, by one rename."""
+        content = self.model_dump()
+        write_json(folder / self.NAME, {**content, "sha256": _checksum(content)})
+
+    @classmethod
+    def read(cls: type[AManifest], folder: Path) -> AManifest:
+        """Read and check a folder's manifest.
+
+        Raises:
+            FlukeprintError: it is missing, was changed, has another version, or is not what the model describes.
+
+        """
+        path = folder / cls.NAME
+        try:
+            content = read_json(path, cls.REPAIR, _LARGEST)
+        except MissingFileError:
+            message = f"there is no {cls.KIND} in {folder} ({cls.NAME} is missing). {cls.MISSING}"
+            raise FlukeprintError(message) from None
+        if not isinstance(content, dict):
+            raise FlukeprintError(f"{path} holds a {type(content).__name__}, expected an object. {cls.REPAIR}")
+        if content.get("version") != cls.VERSION:
+            raise FlukeprintError(
+                f"{path} has version {content.get('version')!r}, this program reads {cls.VERSION}. Use the program "
+                f"that made it. {cls.REPAIR}"
+            )
+        if content.pop("sha256", None) != _checksum(content):
+            raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {cls.REPAIR}")
+        return validated(path, cls, content, cls.REPAIR)
+
+    def check_file(self, path: Path, record: FileRecord) -> None:
+        """Check a file that the manifest lists.
+
+        Raises:
+            MissingFileError: it is not there.
+            FlukeprintError: it has another size or other content than its record says.
+
+        """
+        with reading(path, "the file that was listed", self.REPAIR):
+            found = FileRecord.of(path)
+        if found.bytes != record.bytes:
+            raise FlukeprintError(
+                f"{path} has {found.bytes} bytes, {self.NAME} says {record.bytes}: truncated? {self.REPAIR}"
+            )
+        if found != record:
+            raise FlukeprintError(
+                f"{path} was changed: its SHA-256 is {found.sha256[:12]}..., {self.NAME} says {record.sha256[:12]}... "
+                f"{self.REPAIR}"
+            )
 
 
-def read_manifest(path: Path, model: type[Content], version: int, words: Words) -> Content:
-    """Read and check a manifest.
-
-    Raises:
-        FlukeprintError: it is missing, was changed, was made by another version, or is not what `model` describes.
-
-    """
-    content = _read_object(path, words)
-    if content.get("version") != version:
-        raise FlukeprintError(
-            f"{path} has version {content.get('version')!r}, this program reads {version}. {words.other_version}"
-        )
-    checksum = content.pop("sha256", None)
-    if checksum != _checksum(content):
-        raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {words.repair}")
+def validated(path: Path, model: type[Content], content: Any, repair: str) -> Content:
+    """Return what a JSON file holds as a record; refuse, by the file's and the key's name, what does not fit."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise FlukeprintError(f"{path} is not a {words.kind}'s: {key}: {fault['msg']}. {words.repair}") from None
-
-
-def _read_object(path: Path, words: Words) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as stream:
-            content = json.loads(stream.read(_LONGEST))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FlukeprintError(
-            f"there is no {words.kind} in {path.parent} ({path.name} is missing). {words.missing}"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FlukeprintError(f"{path} is not valid JSON ({error}). {words.repair}") from None
-    if not isinstance(content, dict):
-        raise FlukeprintError(f"{path} holds a {type(content).__name__}, expected an object. {words.repair}")
-    return content
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"[:_LONGEST_REASON]
+        raise FlukeprintError(f"{path} is not what it should be: {reason}. {repair}") from None
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def printable(text: str) -> str:
-    """Return text in which nothing can move a terminal's cursor or reverse the direction of writing."""
+def printable(value: object) -> str:
+    """Return a value as text in which nothing can move a terminal's cursor or reverse the direction of writing."""
+    text = str(value)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
@@ -18,5 +19,5 @@ def spreadsheet_cell(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Do that to each line; line breaks stay."""
+    """Make each line printable; line breaks stay."""
     return "\n".join(map(printable, text.split("\n")))

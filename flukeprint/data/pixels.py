@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,39 +24,19 @@ _CHUNK = 64
 def write_pixels(path: Path, folder: Path, names: Sequence[str], size: tuple[int, int], workers: int) -> None:
     """Decode the photos `names` of `folder` into an .npy file: uint8, N x 3 x H x W, RGB, in the given order.
 
-    Args:
-        path: the .npy file.
-        folder: where the photos are.
-        names: file names.
-        size: (height, width) in px; the aspect is not kept.
-        workers: processes that decode.
-
-    Raises:
-        FlukeprintError: a photo cannot be read.
-
+    They are squashed to `size`, (height, width) in px. One that cannot be read is a FlukeprintError.
     """
     chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-    read = partial(_read_chunk, folder, size)
-    with replacing(path) as temporary:
+    pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
+    with replacing(path) as temporary, pool as processes:
+        mapped = processes.map if processes else map
         array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), 3, *size))
-        start = 0
-        with tqdm(total=len(names), desc=f"pixels of {folder.name}", unit="photo", disable=None) as bar:
-            for photos in _in_processes(read, chunks, workers):
-                array[start : start + len(photos)] = photos
-                start += len(photos)
-                bar.update(len(photos))
+        decoded = mapped(partial(_read_chunk, folder, size), chunks)
+        bar = tqdm(decoded, f"pixels of {folder.name}", len(chunks), unit="batch", disable=None)
+        for start, photos in zip(range(0, len(names), _CHUNK), bar, strict=True):
+            array[start : start + len(photos)] = photos
         array.flush()
 
 
 def _read_chunk(folder: Path, size: tuple[int, int], names: Sequence[str]) -> NDArray[np.uint8]:
     return np.stack([read_rgb(folder, name, size) for name in names])
-
-
-def _in_processes(
-    read: partial[NDArray[np.uint8]], chunks: Sequence[Sequence[str]], workers: int
-) -> Iterator[NDArray[np.uint8]]:
-    if workers == 1:
-        yield from map(read, chunks)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(read, chunks)

@@ -12,17 +12,19 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
+from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics import first_ranks, new_share_weights, reciprocal_ranks
-from flukeprint.scoring.calibration import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.answering import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flukeprint.scoring.calibration import Decision
+    from flukeprint.scoring.calibration import Calibration
 
 # Labels of an answer: what Kaggle scores.
-TOP = 5
+TOP = MAX_LABELS
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,14 @@ class Leaderboard:
 
 
 def build_leaderboard(
-    rows: pd.DataFrame, decisions: Mapping[str, Decision], new_share: float, members: list[str]
+    rows: pd.DataFrame, calibration: Calibration, new_share: float, members: list[str]
 ) -> Leaderboard:
     """Let every scorer answer its queries: by its calibrated decision, where it has one.
 
     Args:
-        rows: the queries' rows of data/predictions/query.parquet, without features (`mixed`); scorers in the order of
-            the leaderboard.
-        decisions: by scorer, from models/decision.json.
+        rows: the queries' rows of data/predictions/query.parquet; scorers in the order of the leaderboard. Those with
+            features that have no fusion are left out.
+        calibration: models/decision.json.
         new_share: the share of new whales that scores are weighted to.
         members: names of the scorers that are single members.
 
@@ -148,12 +150,14 @@ def build_leaderboard(
     # Without queries there is nothing to answer, not even for all_new.
     results = [_all_new(queries)] if tables else []
     for name, table in tables.items():
-        candidates = [list(labels) for labels in table["candidates"]]
-        as_class = as_ordinary_class(table, TOP)
-        if name not in decisions:
+        scored = fused_of(table, name, calibration)
+        if scored is None:
+            continue
+        candidates, as_class = scored.labels(), as_ordinary_class(scored, TOP)
+        if name not in calibration.scorers:
             results.append(ScorerResult(name, queries, as_class, candidates))
             continue
-        results.append(ScorerResult(name, queries, calibrated(table, decisions[name], TOP), candidates))
+        results.append(ScorerResult(name, queries, calibrated(scored, calibration.scorers[name], TOP), candidates))
         if name == ENSEMBLE:
             results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, candidates))
     return Leaderboard(queries, {result.name: result for result in results}, frozenset(members) & set(tables))

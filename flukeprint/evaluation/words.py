@@ -32,7 +32,7 @@ _SCORERS = {
     DUPLICATES: "copies the label where another photo is nearly the same picture, else “new whale”",
     PRETRAINED_KNN: "finds similar photos with a network that was never trained on flukes",
     ENSEMBLE: "all members together, with the calibrated decision for new whales",
-    ENSEMBLE_CLASS: "the same, with “new whale” as one more class, as in the reference report",
+    ENSEMBLE_CLASS: "the same, with “new whale” as one more class, as in the reference procedure",
     GALLERY_NEAREST: "finds the individual with the most similar photo, by the trained networks",
     GALLERY_CENTRE: "finds the individual whose photos are most similar on average, by the trained networks",
     GALLERY: "both of these together, weighted; individuals can be added without training",

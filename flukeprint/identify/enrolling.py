@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flukeprint.bundle.album import album_path, entry_of, read_album, write_album
-from flukeprint.bundle.encoder import Encoded, encode_photos
+from flukeprint.bundle.album import add_to_album, entry_of
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.identify.formats import shown
+from flukeprint.core.paths import GALLERY
+from flukeprint.core.text import printable
 from flukeprint.identify.neighbours import near_duplicates_of
 from flukeprint.quality.flags import flags_of
 from flukeprint.retrieval.gallery_files import update_gallery
 from flukeprint.retrieval.names import check_ids, check_images
 
 if TYPE_CHECKING:
+    from flukeprint.bundle.encoder import Encoded
     from flukeprint.bundle.model import Model
     from flukeprint.retrieval.gallery import Gallery
 
@@ -48,19 +50,14 @@ def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = 
     """
     check_ids([identity])
     check_images([path.name for path in paths])
-    encoded = encode_photos(model.encoder, paths, model.workers, max_pixels=model.limits.max_pixels)
-    if encoded.failed:
-        faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
-        raise FlukeprintError(f"nothing was enrolled, because photos cannot be read: {faults}. Leave them out.")
+    encoded = model.encode(paths)
+    encoded.refuse_failed("nothing was enrolled")
     entries = [entry_of(photo.path.parent, photo.record) for photo in encoded.photos]
     warnings: list[str] = []
-    before = 0
 
     def change(gallery: Gallery) -> Gallery:
-        nonlocal before
         gallery.provenance.refuse_other(model.provenance, model.name)
-        before = sum(photo.id == identity for photo in gallery.photos)
-        warnings[:] = _warnings(model, encoded, gallery, identity, force=force)
+        warnings.extend(_warnings(model, encoded, gallery, identity, force=force))
         changed = gallery.add(
             encoded.vectors,
             [photo.path.name for photo in encoded.photos],
@@ -68,32 +65,45 @@ def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = 
             [photo.record.sha256 for photo in encoded.photos],
             allow_copies=force,
         )
-        # Before the gallery's own files: an entry too many is never looked at, one too few would be missed.
-        album = album_path(model.gallery_folder)
-        write_album(album, [*read_album(album).entries(), *entries])
+        add_to_album(model.gallery_folder, entries)
         return changed
 
     changed = update_gallery(model.gallery_folder, change)
+    before = sum(photo.id == identity for photo in changed.photos) - len(paths)
     return Enrolled([path.name for path in paths], identity, before, changed, warnings)
 
 
 def _warnings(model: Model, encoded: Encoded, gallery: Gallery, identity: str, *, force: bool) -> list[str]:
     """Return what is odd about the photos; refuse near-duplicates of other individuals unless `force`."""
     records = [photo.record for photo in encoded.photos]
-    found = near_duplicates_of(records, gallery.photos, model.album(), model.limits.bits, model.limits.mse)
-    pairs = [(record, same.photo) for record, duplicates in zip(records, found, strict=True) for same in duplicates]
-    others = [(record, photo) for record, photo in pairs if photo.id != identity]
+    found = near_duplicates_of(records, gallery.photos, model.album(), model.limits)
+    pairs = [(record, same) for record, duplicates in zip(records, found, strict=True) for same in duplicates]
+    others = [(record, same) for record, same in pairs if same.photo.id != identity]
     if others and not force:
-        record, photo = others[0]
+        record, same = others[0]
         raise FlukeprintError(
-            f"{shown(record.name)} is nearly the same picture as {shown(photo.image)} of {shown(photo.id)} in the "
-            f"gallery, and would be enrolled as {identity}. One picture shows one whale: compare both. If "
-            f"{shown(photo.id)} is right, enrol it under that id or leave it out; --force enrols it all the same."
+            f"{printable(record.name)} is nearly the same picture as {same} in the gallery, and would be enrolled as "
+            f"{identity}. One picture shows one whale: compare both. If {printable(same.photo.id)} is right, enrol it "
+            "under that id or leave it out; --force enrols it all the same."
         )
-    lines = [
-        f"{shown(record.name)} is nearly the same picture as {shown(photo.image)} of {shown(photo.id)}"
-        for record, photo in pairs
+    return [f"{printable(record.name)} is nearly the same picture as {same}" for record, same in pairs] + [
+        f"{printable(record.name)}: {flag.says}" for record in records for flag in flags_of(record, model.limits)
     ]
-    return lines + [
-        f"{shown(record.name)}: {flag.says}" for record in records for flag in flags_of(record, model.limits)
+
+
+def as_text(done: Enrolled, folder: Path) -> str:
+    """Say what was done to the gallery in `folder`, and how to undo it."""
+    had = f"which had {done.before}" if done.before else "which is new"
+    images = [f"--image={image}" for image in done.images]  # names may start with a dash
+    lines = [f"! {warning}" for warning in done.warnings]
+    lines += [
+        f"{folder}: {len(done.images)} photo(s) added to {done.id}, {had}; now {len(done.gallery)} photos of "
+        f"{len(done.gallery.individuals)} individuals",
+        "To undo: " + shlex.join(["flukeprint", "gallery", "remove", *images, "--gallery", str(folder)]),
     ]
+    if folder == GALLERY:
+        lines.append(
+            f"{GALLERY} is an output of the pipeline: the next `dvc repro` makes it anew, without these "
+            "photos. To keep them, add them to the raw data, or work on a copy of the folder (--gallery DIR)."
+        )
+    return "\n".join(lines)

@@ -5,61 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flukeprint.core.text import printable, spreadsheet_cell
 
 if TYPE_CHECKING:
     from flukeprint.identify.answers import Identification, PhotoAnswer
     from flukeprint.identify.matching import RankedCandidate
-    from flukeprint.identify.neighbours import Duplicate
 
 PEOPLE_DECIDE = (
     "People decide: this is a ranking to look through, not a verdict. "
     "Compare the photos before an identity is recorded."
 )
-COLUMNS = (
-    "photo", "rank", "id", "probability", "similarity", "centre_similarity", "nearest_photo", "gallery_photos",
-    "new_probability", "near_duplicates", "flags", "fault",
-)  # fmt: skip
 _NONE = "none of the gallery"
 _DIGITS = 6
-
-
-def as_table(answers: Identification) -> str:
-    """Return a block of lines for each photo."""
-    blocks = ["\n".join(_lines(answer)) for answer in answers.answers]
-    if answers.failed:
-        lines = [f"{len(answers.failed)} photo(s) could not be read:"]
-        lines += [f"  {shown(photo.path)}: {printable(photo.record.fault or '')}" for photo in answers.failed]
-        blocks.append("\n".join(lines))
-    if answers.answers:
-        without = f"No probabilities: {printable(answers.uncalibrated)}.\n" if answers.uncalibrated else ""
-        blocks.append(without + PEOPLE_DECIDE)
-    return "\n\n".join(blocks)
-
-
-def shown(name: object) -> str:
-    """Return a name in which nothing can move a terminal's cursor."""
-    return printable(str(name))
-
-
-def _lines(answer: PhotoAnswer) -> Iterator[str]:
-    yield shown(answer.path)
-    for same in answer.duplicates[:3]:
-        yield f"  ! nearly the same picture as {shown(same.photo.image)} of {shown(same.photo.id)} in the gallery"
-    for flag in answer.flags:
-        yield f"  ! {printable(flag.says)}"
-    width = max(map(len, [_NONE, *(one.id for one in answer.match.candidates)]))
-    yield f"     {'id':{width}}  {'probability':>11}  {'similarity':>10}  photos  nearest photo"
-    for rank, one in enumerate(answer.match.candidates, 1):
-        yield (
-            f"  {rank}. {shown(one.id):{width}}  {percent(one.probability):>11}  {one.similarity:10.3f}  "
-            f"{one.photos:6}  {shown(one.photo)}"
-        )
-    if answer.match.new_probability is not None:
-        yield f"     {_NONE:{width}}  {percent(answer.match.new_probability):>11}"
 
 
 def percent(value: float | None) -> str:
@@ -69,6 +29,70 @@ def percent(value: float | None) -> str:
     if value < 0.001:
         return "< 0.1 %"
     return "> 99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
+
+
+class _Column(NamedTuple):
+    """Something about a candidate, in every format."""
+
+    name: str  # in JSON and CSV
+    field: str  # of RankedCandidate
+    heading: str = ""  # in the table; without one it is left out there
+    show: Callable[[Any], str] = printable  # in the table
+    align: str = "<"
+
+
+_CANDIDATE = (
+    _Column("id", "id", "id"),
+    _Column("probability", "probability", "probability", percent, ">"),
+    _Column("similarity", "similarity", "similarity", "{:.3f}".format, ">"),
+    _Column("centre_similarity", "centre"),
+    _Column("nearest_photo", "photo", "nearest photo"),
+    _Column("gallery_photos", "photos", "photos", align=">"),
+)
+_TABLE = [column for column in _CANDIDATE if column.heading]
+COLUMNS = (
+    "photo", "rank", *(column.name for column in _CANDIDATE), "new_probability", "near_duplicates", "flags", "fault",
+)  # fmt: skip
+
+
+def _described(candidate: RankedCandidate) -> dict[str, Any]:
+    """Return a candidate's columns, numbers rounded, as JSON and CSV have them."""
+    return {column.name: _rounded(getattr(candidate, column.field)) for column in _CANDIDATE}
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, _DIGITS) if isinstance(value, float) else value
+
+
+def as_table(answers: Identification) -> str:
+    """Return a block of lines for each photo."""
+    blocks = ["\n".join(_lines(answer)) for answer in answers.answers]
+    if answers.failed:
+        lines = [f"{len(answers.failed)} photo(s) could not be read:"]
+        lines += [f"  {printable(photo.path)}: {printable(photo.record.fault)}" for photo in answers.failed]
+        blocks.append("\n".join(lines))
+    if answers.answers:
+        without = f"No probabilities: {printable(answers.uncalibrated)}.\n" if answers.uncalibrated else ""
+        blocks.append(without + PEOPLE_DECIDE)
+    return "\n\n".join(blocks)
+
+
+def _lines(answer: PhotoAnswer) -> Iterator[str]:
+    yield printable(answer.path)
+    for same in answer.duplicates[:3]:
+        yield f"  ! nearly the same picture as {same} in the gallery"
+    for flag in answer.flags:
+        yield f"  ! {printable(flag.says)}"
+    rows = [["", *(column.heading for column in _TABLE)]]
+    for rank, one in enumerate(answer.match.candidates, 1):
+        rows.append([f"{rank}.", *(column.show(getattr(one, column.field)) for column in _TABLE)])
+    if answer.match.new_probability is not None:
+        rows.append(["", _NONE, percent(answer.match.new_probability), *[""] * (len(_TABLE) - 2)])
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    aligned = list(zip([">", *(column.align for column in _TABLE)], widths, strict=True))
+    for row in rows:
+        cells = [f"{cell:{align}{width}}" for cell, (align, width) in zip(row, aligned, strict=True)]
+        yield f"  {cells[0]} {'  '.join(cells[1:])}".rstrip()
 
 
 def as_json(answers: Identification) -> str:
@@ -87,63 +111,35 @@ def _as_object(answer: PhotoAnswer) -> dict[str, Any]:
     return {
         "photo": str(answer.path),
         "sha256": answer.record.sha256,
-        "candidates": [
-            {
-                "id": one.id,
-                "probability": _rounded(one.probability),
-                "similarity": _rounded(one.similarity),
-                "centre_similarity": _rounded(one.centre),
-                "nearest_photo": one.photo,
-                "gallery_photos": one.photos,
-            }
-            for one in answer.match.candidates
-        ],
+        "candidates": [_described(one) for one in answer.match.candidates],
         "new_probability": _rounded(answer.match.new_probability),
-        "near_duplicates": [_duplicate(same) for same in answer.duplicates],
+        "near_duplicates": [
+            {"photo": same.photo.image, "id": same.photo.id, "bits": same.bits, "mse": _rounded(same.mse)}
+            for same in answer.duplicates
+        ],
         "flags": [flag._asdict() for flag in answer.flags],
     }
-
-
-def _duplicate(same: Duplicate) -> dict[str, Any]:
-    return {"photo": same.photo.image, "id": same.photo.id, "bits": same.bits, "mse": _rounded(same.mse)}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)
 
 
 def as_csv(answers: Identification) -> str:
     """Return a row for each photo and candidate, safe to open in a spreadsheet; a photo that failed has one row."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for answer in answers.answers:
-        writer.writerows([_cell(cell) for cell in row] for row in _rows(answer))
-    for photo in answers.failed:
-        cells = [str(photo.path), *[""] * (len(COLUMNS) - 2), photo.record.fault]
-        writer.writerow([_cell(cell) for cell in cells])
+    writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    rows = [row for answer in answers.answers for row in _rows(answer)]
+    rows += [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed]
+    for row in rows:
+        writer.writerow({name: spreadsheet_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()})
     return stream.getvalue()
 
 
-def _rows(answer: PhotoAnswer) -> Iterator[list[Any]]:
-    of_photo = [
-        _rounded(answer.match.new_probability),
-        "; ".join(f"{same.photo.image} ({same.photo.id})" for same in answer.duplicates),
-        " ".join(flag.rule for flag in answer.flags),
-        "",
-    ]
-    if not answer.match.candidates:
-        yield [str(answer.path), *[""] * (len(COLUMNS) - 1 - len(of_photo)), *of_photo]
-    for rank, one in enumerate(answer.match.candidates, 1):
-        yield [str(answer.path), rank, *_of_candidate(one), *of_photo]
-
-
-def _of_candidate(one: RankedCandidate) -> list[Any]:
-    return [one.id, _rounded(one.probability), _rounded(one.similarity), _rounded(one.centre), one.photo, one.photos]
-
-
-def _cell(value: Any) -> Any:
-    """Return what to write: text that a spreadsheet would run gets an apostrophe, which it shows as nothing."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    return spreadsheet_cell(value)
+def _rows(answer: PhotoAnswer) -> list[dict[str, Any]]:
+    """Return a row for each candidate, or one row where there is none."""
+    of_photo = {
+        "photo": str(answer.path),
+        "new_probability": _rounded(answer.match.new_probability),
+        "near_duplicates": "; ".join(f"{same.photo.image} ({same.photo.id})" for same in answer.duplicates),
+        "flags": " ".join(flag.rule for flag in answer.flags),
+    }
+    ranked = [{"rank": rank} | _described(one) for rank, one in enumerate(answer.match.candidates, 1)]
+    return [of_photo | candidate for candidate in ranked or [{}]]

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord
-from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE, duplicate_pairs
+from flukeprint.core.text import printable
+from flukeprint.data.inspection import PhotoRecord
+from flukeprint.data.near_duplicates import Pairs, columns_of, duplicate_pairs
 
 if TYPE_CHECKING:
-    from flukeprint.bundle.album import Album
+    from flukeprint.bundle.album import Album, Entry
+    from flukeprint.quality.flags import Limits
     from flukeprint.retrieval.gallery import Photo
 
 # Photos of the gallery that are compared by thumbnail, those with the most similar hashes: copies are few.
@@ -25,13 +27,13 @@ class Duplicate(NamedTuple):
     bits: int  # of the 64 of the perceptual hashes that differ
     mse: float  # normalised mean squared difference of the thumbnails
 
+    def __str__(self) -> str:
+        """Say which photo it is."""
+        return f"{printable(self.photo.image)} of {printable(self.photo.id)}"
+
 
 def near_duplicates_of(
-    records: Sequence[PhotoRecord],
-    photos: Sequence[Photo],
-    album: Album,
-    max_bits: int = MAX_BITS,
-    max_mse: float = MAX_MSE,
+    records: Sequence[PhotoRecord], photos: Sequence[Photo], album: Album, limits: Limits
 ) -> list[list[Duplicate]]:
     """Return for each photo its near-duplicates in the gallery, most similar first.
 
@@ -39,42 +41,35 @@ def near_duplicates_of(
         records: what was found in each photo, without faults.
         photos: the gallery's.
         album: of the gallery. A photo that it does not know is a near-duplicate of the very same file alone.
-        max_bits: hashes further apart are never duplicates.
-        max_mse: as in `duplicate_pairs`.
+        limits: how far apart hashes and thumbnails of near-duplicates may be.
 
     """
-    known = album.hashes(photos)
+    known = album.hashes
     usable = [photo for photo in photos if photo.sha256 in known]
     hashes = np.array([known[photo.sha256 or ""] for photo in usable], np.uint64)
-    same_file: dict[str, list[Duplicate]] = {}
+    same_file: dict[str | None, list[Duplicate]] = {}
     for photo in photos:
-        if photo.sha256:
-            same_file.setdefault(photo.sha256, []).append(Duplicate(photo, 0, 0.0))
+        same_file.setdefault(photo.sha256, []).append(Duplicate(photo, 0, 0.0))
     found = []
     for record in records:
         bits = np.bitwise_count(hashes ^ np.uint64(record.phash))
-        near = np.flatnonzero(bits <= max_bits)
+        near = np.flatnonzero(bits <= limits.bits)
         near = near[np.argsort(bits[near], kind="stable")][:_MOST]
-        copies = same_file.get(record.sha256, [])
         others = [usable[row] for row in near if usable[row].sha256 != record.sha256]
-        found.append(copies + _confirmed(record, others, album, max_bits, max_mse))
+        found.append(same_file.get(record.sha256, []) + _confirmed(record, others, album, limits))
     return found
 
 
-def _confirmed(
-    record: PhotoRecord, photos: Sequence[Photo], album: Album, max_bits: int, max_mse: float
-) -> list[Duplicate]:
+def _confirmed(record: PhotoRecord, photos: Sequence[Photo], album: Album, limits: Limits) -> list[Duplicate]:
     """Return those of some photos whose thumbnails also are nearly the same."""
     there = [(photo, entry) for photo in photos if (entry := album.entry(photo))]
-    if not there:
-        return []
-    phash = np.array([record.phash, *(entry.phash for _, entry in there)], np.uint64)
-    pixels = record.thumbnail + b"".join(entry.thumbnail for _, entry in there)
-    thumbnails = np.frombuffer(pixels, np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    nothing = np.zeros(len(phash), np.int64)
-    pairs = duplicate_pairs(phash, nothing, nothing, [""] * len(phash), thumbnails, max_bits, max_mse)
+    pairs = same_pictures([record, *(entry for _, entry in there)], limits)
     own = pairs.i == 0
     found = zip(pairs.j[own].tolist(), pairs.bits[own].tolist(), pairs.mse[own].tolist(), strict=True)
-    return sorted(
-        (Duplicate(there[row - 1][0], bits, mse) for row, bits, mse in found), key=lambda one: (one.mse, one.photo)
-    )
+    duplicates = [Duplicate(there[row - 1][0], bits, mse) for row, bits, mse in found]
+    return sorted(duplicates, key=lambda one: (one.mse, one.photo))
+
+
+def same_pictures(photos: Sequence[PhotoRecord | Entry], limits: Limits) -> Pairs:
+    """Return which of some photos are near-duplicates of one another."""
+    return duplicate_pairs(**columns_of(photos), max_bits=limits.bits, max_mse=limits.mse)

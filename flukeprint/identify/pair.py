@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.bundle.encoder import encode_photos
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
-from flukeprint.data.inspection import THUMBNAIL_SIDE
-from flukeprint.data.near_duplicates import duplicate_pairs
-from flukeprint.identify.formats import percent, shown
-from flukeprint.identify.matching import fitted_to
+from flukeprint.core.text import printable
+from flukeprint.identify.formats import percent
+from flukeprint.identify.matching import other_weights
+from flukeprint.identify.neighbours import same_pictures
+from flukeprint.retrieval.vectors import cosines
+from flukeprint.scoring.calibration import Verification
 
 if TYPE_CHECKING:
     from flukeprint.bundle.model import Model
-    from flukeprint.data.inspection import PhotoRecord
-    from flukeprint.quality.flags import Limits
     from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.scoring.pair_calibration import Verification
+    from flukeprint.scoring.calibration import Calibration
 
 # Operating points of models/decision.json in words, the most careful first.
 _POINTS = {
@@ -62,44 +59,29 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
         FlukeprintError: one of them cannot be read.
 
     """
-    encoded = encode_photos(model.encoder, [first, second], model.workers, max_pixels=model.limits.max_pixels)
-    if encoded.failed:
-        faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
-        raise FlukeprintError(f"photos cannot be compared: {faults}. Give two photos that can be read.")
-    one, other = encoded.vectors.astype(np.float64)
-    verification, without = read_thresholds(model.decision, model.provenance)
+    encoded = model.encode([first, second])
+    encoded.refuse_failed("nothing was compared")
+    [similarity] = cosines(encoded.vectors, np.array([0]), encoded.vectors, np.array([1])).tolist()
+    verification, without = thresholds_of(model.calibration, model.provenance)
     return PairComparison(
         (first, second),
-        float(np.clip(one @ other, -1, 1)),
-        _same_picture([photo.record for photo in encoded.photos], model.limits),
+        similarity,
+        len(same_pictures([photo.record for photo in encoded.photos], model.limits).i) > 0,
         verification,
         without,
     )
 
 
-def read_thresholds(decision: Path, provenance: Provenance) -> tuple[Verification | None, str | None]:
+def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tuple[Verification | None, str | None]:
     """Return the thresholds and the calibration of pairs, or why there are none."""
-    from flukeprint.scoring.pair_calibration import read_verification
-
-    content = read_json(decision) if decision.is_file() else {}
-    if "verification" not in content:
-        return None, f"{decision.name} has no thresholds for pairs of photos"
-    if not fitted_to(content, provenance):
-        return None, f"{decision.name} was fitted to other weights; run `dvc repro`"
-    try:
-        return read_verification(decision), None
-    except FlukeprintError as error:
-        return None, str(error)
-
-
-def _same_picture(records: list[PhotoRecord], limits: Limits) -> bool:
-    nothing = np.zeros(2, np.int64)
-    thumbnails = np.frombuffer(b"".join(record.thumbnail for record in records), np.uint8)
-    pairs = duplicate_pairs(
-        np.array([record.phash for record in records], np.uint64), nothing, nothing, ["", ""],
-        thumbnails.reshape(2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), limits.bits, limits.mse,
-    )  # fmt: skip
-    return len(pairs.i) > 0
+    if calibration is None:
+        return None, "there is no decision.json"
+    if reason := other_weights(calibration, provenance):
+        return None, reason
+    found = calibration.verification
+    if isinstance(found, Verification):
+        return found, None
+    return None, f"decision.json has none: {found.without}. Set some aside (select.holdout)"
 
 
 def as_text(found: PairComparison) -> str:
@@ -108,12 +90,12 @@ def as_text(found: PairComparison) -> str:
 
 
 def _lines(found: PairComparison) -> Iterator[str]:
-    yield f"{shown(found.photos[0])}  and  {shown(found.photos[1])}"
+    yield f"{printable(found.photos[0])}  and  {printable(found.photos[1])}"
     if found.same_picture:
         yield "  ! nearly the same picture: this says nothing about two sightings"
     yield f"  similarity   {found.similarity:.3f}  (cosine, -1 to 1)"
     if found.verification is None:
-        yield f"  no thresholds: {shown(found.without)}"
+        yield f"  no thresholds: {printable(found.without)}"
     else:
         yield f"  probability  {percent(found.probability)} that both show one whale, at even odds before looking"
         for name, accepted in found.accepted.items():

@@ -43,16 +43,10 @@ def augment(inputs: torch.Tensor, params: AugmentationParams, draws: Draws) -> t
     Amounts are drawn evenly from -most to +most. Rotation, zoom (of either side), shear and shift are one affine map
     with bilinear sampling; what it uncovers repeats the border. Contrast is scaled about the photo's mean, brightness
     is added, with probability `grey` all channels become their mean, and with probability `erase` a rectangle becomes
-    the value to which photos are normalised (random erasing, Zhong et al. 2017).
+    the value to which photos are normalised (random erasing, Zhong et al. 2017). Amounts of 0 change nothing.
 
-    Args:
-        inputs: normalised photos, N x 3 x H x W.
-        params: the amounts; 0 everywhere returns the inputs untouched.
-        draws: of the photos; the same generator gives the same changes on every device.
-
-    Returns:
-        N x 3 x H x W in channels_last order.
-
+    Photos are normalised, N x 3 x H x W, and come back in channels_last order; the same generator in `draws` gives the
+    same changes on every device.
     """
     if any((params.rotate, params.zoom, params.shear, params.shift)):
         inputs = _warp(inputs, params, draws)
@@ -60,7 +54,8 @@ def augment(inputs: torch.Tensor, params: AugmentationParams, draws: Draws) -> t
         inputs = torch.where(_column(draws.chosen(params.grey), inputs), inputs.mean(1, keepdim=True), inputs)
     if params.contrast or params.brightness:
         mean = inputs.mean((1, 2, 3), keepdim=True)
-        contrast, brightness = (_draw(draws, inputs, most) for most in (params.contrast, params.brightness))
+        drawn = (draws.even(-most, most) for most in (params.contrast, params.brightness))
+        contrast, brightness = (_column(amounts.astype(np.float32), inputs) for amounts in drawn)
         inputs = (inputs - mean) * (1 + contrast) + mean + brightness
     if params.erase:
         inputs = inputs.masked_fill(_erased(inputs, params.erase, draws), 0.0)
@@ -107,10 +102,6 @@ def _erased(inputs: torch.Tensor, probability: float, draws: Draws) -> torch.Ten
         for side, share in zip(inputs.shape[2:], (np.sqrt(area / aspect), np.sqrt(area * aspect)), strict=True)
     ]
     return torch.from_numpy(inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(inputs.device)
-
-
-def _draw(draws: Draws, like: torch.Tensor, most: float) -> torch.Tensor:
-    return _column(draws.even(-most, most).astype(np.float32), like)
 
 
 def _column(values: NDArray[Any], like: torch.Tensor) -> torch.Tensor:

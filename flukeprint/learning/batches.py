@@ -5,18 +5,20 @@ Everything random follows from (seed, epoch), so any epoch can be given again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from flukeprint.core.runtime import derived_seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from numpy.typing import NDArray
+
+    from flukeprint.learning.training_data import Labelled
 
 # The target of a photo that takes part in a step without counting (cross_entropy's ignore_index).
 IGNORED = -100
@@ -29,14 +31,6 @@ class Batch:
     inputs: torch.Tensor
     targets: torch.Tensor
     size: int
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Rows of an array (pixels or embeddings) with their class indices; both of length n."""
-
-    rows: NDArray[np.int64]
-    targets: NDArray[np.int64]
 
 
 class PhotoScaler:
@@ -58,92 +52,74 @@ class PhotoScaler:
         return inputs
 
 
-def epoch_order(
-    n: int, batch_size: int, flip: float, seed: int, epoch: int, least: int = 2
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Yield (positions 0..n-1, flipped) of each batch of one epoch: every position once, in random order.
+def batch_slices(n: int, batch_size: int, least: int = 2) -> list[slice]:
+    """Divide an epoch of n photos into batches.
 
     A last batch of fewer than `least` photos joins the one before it: BatchNorm cannot normalise a single photo.
     """
-    generator = np.random.default_rng(derived_seed(seed, "order", epoch))
-    order = generator.permutation(n)
-    flipped = generator.random(n) < flip
     starts = list(range(0, n, batch_size))
     if len(starts) > 1 and n - starts[-1] < least:
         starts.pop()
-    for start, stop in zip(starts, [*starts[1:], n], strict=True):
-        yield order[start:stop], flipped[start:stop]
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], n], strict=True)]
 
 
-def own_part(positions: NDArray[np.int64], accelerator: Accelerator) -> slice:
-    """Return the slice of a batch that this process works on: parts as equal as can be, in order of rank."""
-    bounds = np.linspace(0, len(positions), accelerator.num_processes + 1).round().astype(int)
-    return slice(int(bounds[accelerator.process_index]), int(bounds[accelerator.process_index + 1]))
+def epoch_order(
+    n: int, batch_size: int, flip: float, seed: int, epoch: int, least: int = 2
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Yield (positions 0..n-1, flipped) of each batch of one epoch: every position once, in random order."""
+    generator = np.random.default_rng(derived_seed(seed, "order", epoch))
+    order = generator.permutation(n)
+    flipped = generator.random(n) < flip
+    for part in batch_slices(n, batch_size, least):
+        yield order[part], flipped[part]
 
 
-def number_of_batches(n: int, batch_size: int, least: int = 2) -> int:
-    """Return how many batches `epoch_order` gives."""
-    return max(1, -(-n // batch_size) - (n > batch_size and 0 < n % batch_size < least))
+def own_part(n: int, accelerator: Accelerator) -> tuple[slice, bool]:
+    """Return this process's part of a batch of n photos, and whether it counts.
+
+    Parts are as equal as can be, in order of rank. A process without a share still has to step with the others: it
+    takes the first photo, which does not count.
+    """
+    bounds = np.linspace(0, n, accelerator.num_processes + 1).round().astype(int).tolist()
+    start, stop = bounds[accelerator.process_index : accelerator.process_index + 2]
+    return (slice(start, stop), True) if start < stop else (slice(0, 1), False)
 
 
-class PixelBatches:
-    """Batches of normalised photos from an array of uint8 pixels, N x 3 x H x W (a memory map will do)."""
+# Makes network inputs on the device of rows of an array, mirrored where the second array is true.
+Prepare = Callable[[NDArray[Any], NDArray[np.bool_]], torch.Tensor]
 
-    def __init__(
-        self, pixels: NDArray[np.uint8], labelled: Labelled, scaler: PhotoScaler, accelerator: Accelerator
-    ) -> None:
-        # The photos of a training fit in memory; a memory map would be read again in every epoch.
-        self._pixels = np.array(pixels[labelled.rows])
-        self._targets = torch.tensor(labelled.targets)
-        self._scaler = scaler
-        self._accelerator = accelerator
 
-    def __len__(self) -> int:
-        """Return the number of photos."""
-        return len(self._targets)
+def prepare_embeddings(device: torch.device) -> Prepare:
+    """Return what takes the photo's embedding, or where flipped the mirror image's, from N x views x D."""
+    return lambda rows, flipped: torch.from_numpy(rows[np.arange(len(rows)), flipped.astype(int)]).to(device)
+
+
+class Batches:
+    """Batches of the labelled rows of an array: uint8 pixels, N x 3 x H x W, or embeddings, N x views x D."""
+
+    def __init__(self, array: NDArray[Any], labelled: Labelled, prepare: Prepare, accelerator: Accelerator) -> None:
+        # What is trained on fits in memory; a memory map would be read again in every epoch.
+        self._rows = np.array(array[labelled.rows])
+        self.targets = labelled.targets
+        self._prepare = prepare
+        self.accelerator = accelerator
 
     def shuffled(self, batch_size: int, flip: float, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield the training batches of one epoch."""
-        for positions, flipped in epoch_order(len(self), batch_size, flip, seed, epoch):
+        """Yield the batches of one epoch in random order, each row flipped with probability `flip`."""
+        for positions, flipped in epoch_order(len(self.targets), batch_size, flip, seed, epoch):
             yield self.batch(positions, flipped)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield unflipped batches in row order, for validation."""
-        for start in range(0, len(self), batch_size):
-            yield self.batch(np.arange(start, min(start + batch_size, len(self))), None)
+        n = len(self.targets)
+        for start in range(0, n, batch_size):
+            positions = np.arange(start, min(start + batch_size, n))
+            yield self.batch(positions, np.zeros(len(positions), bool))
 
-    def batch(self, positions: NDArray[np.int64], flipped: NDArray[np.bool_] | None) -> Batch:
-        """Return this process's part of the batch of photos at `positions`."""
-        part = own_part(positions, self._accelerator)
-        # A process without a share still has to step with the others: it takes a photo that does not count.
-        idle = part.start == part.stop
-        part = slice(0, 1) if idle else part
-        own = positions[part]
-        inputs = self._scaler(self._pixels[own], None if flipped is None else flipped[part])
-        targets = torch.full((1,), IGNORED) if idle else self._targets[own]
-        return Batch(inputs, targets.to(self._accelerator.device), len(positions))
-
-
-class EmbeddingBatches:
-    """Batches of cached embeddings, N x views x D: view 0 is the photo, view 1 (if there is one) its mirror image."""
-
-    def __init__(self, embeddings: NDArray[np.float32], labelled: Labelled, device: torch.device) -> None:
-        self._embeddings = torch.tensor(embeddings[labelled.rows], device=device)
-        self._targets = torch.tensor(labelled.targets, device=device)
-
-    def __len__(self) -> int:
-        """Return the number of photos."""
-        return len(self._targets)
-
-    def shuffled(self, batch_size: int, flip: float, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield the training batches of one epoch; a flip takes the mirror image's embedding."""
-        for positions, flipped in epoch_order(len(self._targets), batch_size, flip, seed, epoch):
-            own = torch.from_numpy(positions).to(self._targets.device)
-            view = torch.from_numpy(flipped.astype(np.int64)).to(self._targets.device)
-            yield Batch(self._embeddings[own, view], self._targets[own], len(positions))
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yield batches of view 0 in row order, for validation."""
-        for start in range(0, len(self._targets), batch_size):
-            targets = self._targets[start : start + batch_size]
-            yield Batch(self._embeddings[start : start + batch_size, 0], targets, len(targets))
+    def batch(self, positions: NDArray[np.int64], flipped: NDArray[np.bool_], mirror: int = 0) -> Batch:
+        """Return this process's part of the batch of rows at `positions`; class c, flipped, is class c + mirror."""
+        part, counts = own_part(len(positions), self.accelerator)
+        own, turned = positions[part], flipped[part]
+        targets = self.targets[own] + mirror * turned if counts else np.array([IGNORED])
+        inputs = self._prepare(self._rows[own], turned)
+        return Batch(inputs, torch.from_numpy(targets).to(self.accelerator.device), len(positions))

@@ -1,4 +1,4 @@
-"""Photos to embeddings: every photo once per view, frozen network, in batches."""
+"""Photos to embeddings: every photo once per TTA view, frozen network, in batches."""
 
 from __future__ import annotations
 
@@ -24,26 +24,6 @@ if TYPE_CHECKING:
     from flukeprint.learning.records import BackboneRecord
 
 
-def embed(
-    backbone: nn.Module, photos: NDArray[np.uint8], views: int, batch_size: int, scaler: PhotoScaler, label: str
-) -> NDArray[np.float32]:
-    """Return float32 embeddings, N x views x D, of uint8 photos, N x 3 x H x W. View 1 is the mirror image.
-
-    The network is used as it is: give it frozen, in eval mode (see `networks.for_inference`).
-    """
-    starts = tqdm(range(0, len(photos), batch_size), label, unit="batch", disable=None)
-    return np.concatenate([_views(backbone, photos[start : start + batch_size], views, scaler) for start in starts])
-
-
-def _views(backbone: nn.Module, photos: NDArray[np.uint8], views: int, scaler: PhotoScaler) -> NDArray[np.float32]:
-    """Embed one batch: n x views x D."""
-    inputs = scaler(np.array(photos))
-    with torch.inference_mode():
-        embeddings = [backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-    array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
-    return array
-
-
 @dataclass(frozen=True)
 class EmbeddingJob:
     """A frozen network, what scales its inputs, and the machine's limits."""
@@ -64,39 +44,53 @@ def embedding_job(
     return EmbeddingJob(network, scaler, record.features, runtime.batch_size, accelerator)
 
 
+def embed_batch(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+    """Return float32 embeddings, n x views x D, of uint8 photos, n x 3 x H x W; TTA view 1 is the mirror image."""
+    inputs = job.scaler(np.array(photos))
+    with torch.inference_mode():
+        embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
+    array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
+    return array
+
+
+def embed(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+    """Return what `embed_batch` gives of many photos, in single precision and in this process."""
+    starts = tqdm(range(0, len(photos), job.batch_size), "embed the small set", unit="batch", disable=None)
+    return np.concatenate([embed_batch(job, photos[start : start + job.batch_size], views) for start in starts])
+
+
 def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
     """Write `embed`'s result to an .npy file, each process computing a part of the rows.
 
     A photo that is there several times, byte for byte, is computed once. Batches hold the same photos for any
     number of processes, so their number does not change the bytes.
     """
-    accelerator = job.accelerator
-    shape = (len(photos), views, job.features)
-    if accelerator.is_main_process:
-        with replacing(path) as temporary:
-            np.lib.format.open_memmap(temporary, "w+", np.float32, shape).flush()
-            _fill_together(temporary, photos, views, job)
-    else:
+    if not job.accelerator.is_main_process:
         _fill_together(None, photos, views, job)
+        return
+    with replacing(path) as temporary:
+        shape = (len(photos), views, job.features)
+        np.lib.format.open_memmap(temporary, "w+", np.float32, shape).flush()
+        _fill_together(temporary, photos, views, job)
 
 
 def _fill_together(created: Path | None, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
     """Learn the file's name from the main process, write this process's batches, wait for the others."""
     from accelerate.utils import broadcast_object_list
 
+    accelerator = job.accelerator
     [name] = broadcast_object_list([None if created is None else str(created)])
     array = np.lib.format.open_memmap(Path(name), "r+")
     first, which = distinct_photos(photos)
-    starts = np.array_split(np.arange(0, len(first), job.batch_size), job.accelerator.num_processes)
-    own = starts[job.accelerator.process_index]
-    quiet = None if job.accelerator.is_main_process else True
+    own = np.array_split(np.arange(0, len(first), job.batch_size), accelerator.num_processes)[accelerator.process_index]
+    quiet = None if accelerator.is_main_process else True
     for start in tqdm(own, f"embed {len(first)} of {len(photos)} photos", unit="batch", disable=quiet):
         batch = first[start : start + job.batch_size]
         rows = np.flatnonzero((which >= start) & (which < start + len(batch)))
-        with job.accelerator.autocast():
-            array[rows] = _views(job.backbone, photos[batch], views, job.scaler)[which[rows] - start]
+        with accelerator.autocast():
+            array[rows] = embed_batch(job, photos[batch], views)[which[rows] - start]
     array.flush()
-    job.accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
 
 
 def distinct_photos(photos: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,17 +12,16 @@ import torch
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import PROXY_OBJECTIVES
-from flukeprint.learning.batches import Batch, Labelled, PhotoScaler, PixelBatches
+from flukeprint.learning.batches import Batch, Batches, PhotoScaler
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.networks import Classifier, embedding_size
-from flukeprint.learning.optimization import Optimization
-from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
+from flukeprint.learning.sampling import TrainingBatches, photo_size
 from flukeprint.learning.training import Job, Result, classification_step, fit
+from flukeprint.learning.training_data import Labelled, TrainingData, validation_pairs
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from numpy.typing import NDArray
     from torch import nn
 
     from flukeprint.core.training_params import FinetuneParams
@@ -32,26 +30,6 @@ if TYPE_CHECKING:
 
 # Keeps this stage's checkpoints and seeds apart from others'.
 STAGE = "finetune"
-
-
-@dataclass(frozen=True)
-class FinetuneData:
-    """Pixels (uint8, N x 3 x H x W), the rows to train on and to choose the best epoch with, and the class labels."""
-
-    pixels: NDArray[np.uint8]
-    train: Labelled
-    valid: Labelled
-    labels: list[str]
-
-    def used_by(self, params: FinetuneParams) -> FinetuneData:
-        """Add the validation photos to the training photos where no epoch is chosen with them."""
-        if params.schedule.keep == "best":
-            return self
-        both = Labelled(
-            np.concatenate([self.train.rows, self.valid.rows]), np.concatenate([self.train.targets, self.valid.targets])
-        )
-        empty = Labelled(self.valid.rows[:0], self.valid.targets[:0])
-        return FinetuneData(self.pixels, both, empty, self.labels)
 
 
 @dataclass(frozen=True)
@@ -64,7 +42,7 @@ class Start:
 
 
 def finetune(
-    data: FinetuneData,
+    data: TrainingData,
     start: Start,
     member: str,
     epochs: int,
@@ -72,12 +50,20 @@ def finetune(
     params: FinetuneParams,
     accelerator: Accelerator,
 ) -> Result:
-    """Train all layers; return the kept state: `backbone.*`, `head.*` of a classifier, else `embedder.*`, `loss.*`."""
+    """Train all layers of the networks in `start`, in place, on photos (`data` holds pixels).
+
+    Returns the kept state: `backbone.*` and `head.*` of a classifier; `embedder.*` and `loss.*` of an embedding. Where
+    no best epoch is chosen, validation photos are trained on too. `seed` is the project's: members draw their own.
+    """
     seed = derived_seed(seed, STAGE, member)
-    data = data.used_by(params)
+    if params.schedule.keep != "best":
+        data = data.without_validation()
     _refuse_small_photos(data, start, params, epochs)
+    head = [weights.detach().numpy() for weights in start.head.parameters()]
+    ingredients = [seed, epochs, params.model_dump(), asdict(start.record), *data.ingredients(), *head]
     scaler = PhotoScaler(start.record.mean, start.record.std, accelerator.device)
-    train = TrainingBatches.of(data.pixels, data.train, len(data.labels), epochs, scaler, params, seed, accelerator)
+    photos = Batches(data.array, data.train, scaler, accelerator)
+    train = TrainingBatches(photos, len(data.labels), epochs, params, seed)
     model, step = _model(data, start, params, seed)
     job = Job(
         model=model.to(memory_format=torch.channels_last),
@@ -86,16 +72,18 @@ def finetune(
         valid_batches=_validation(data, params, scaler, accelerator),
         epochs=epochs,
         seed=seed,
-        checkpoints=_checkpoints(data, start, member, [seed, epochs, params.model_dump()]),
+        checkpoints=checkpoint_folder(STAGE, member, *ingredients),
         label=f"{STAGE} {member}",
+        params=params,
+        schedule=params.schedule,
         step=step,
     )
-    return fit(job, Optimization.of_finetuning(params), accelerator)
+    return fit(job, accelerator)
 
 
-def _refuse_small_photos(data: FinetuneData, start: Start, params: FinetuneParams, epochs: int) -> None:
+def _refuse_small_photos(data: TrainingData, start: Start, params: FinetuneParams, epochs: int) -> None:
     """Refuse photos of the first epoch that the network cannot take, before anything is trained."""
-    height, width = data.pixels.shape[2:]
+    height, width = data.array.shape[2:]
     size = photo_size((height, width), params.schedule, 1, epochs)
     try:
         embedding_size(start.backbone, size, start.record.name)
@@ -108,37 +96,29 @@ def _refuse_small_photos(data: FinetuneData, start: Start, params: FinetuneParam
         ) from None
 
 
-def _model(data: FinetuneData, start: Start, params: FinetuneParams, seed: int) -> tuple[nn.Module, Step]:
+def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) -> tuple[nn.Module, Step]:
     """Return the network with its loss, and how a batch is run."""
     if not params.metric:
         frozen = start.record.folded_batchnorm
         return Classifier(start.backbone, start.head, frozen_batchnorm=frozen), classification_step
-    from flukeprint.learning.objectives import MetricModel, build_judge, build_loss, build_miner, metric_step
+    from flukeprint.learning.objectives import MetricModel, metric_step
 
+    targets, classes = data.train.targets, len(data.labels)
+    if params.mirrored_ids:
+        targets, classes = np.concatenate([targets, targets + classes]), 2 * classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "init"))
         embedder = Embedder(start.backbone, EmbedderSpec.of(params.embedding, start.record), start.record)
-        targets, classes = data.train.targets, len(data.labels)
-        if params.mirrored_ids:
-            targets, classes = np.concatenate([targets, targets + classes]), 2 * classes
-        loss = build_loss(params, targets, classes, embedder.features)
-    return MetricModel(embedder, loss, build_miner(params.pairs), build_judge(params)), metric_step
+        return MetricModel.of(embedder, params, targets, classes), metric_step
 
 
 def _validation(
-    data: FinetuneData, params: FinetuneParams, scaler: PhotoScaler, accelerator: Accelerator
+    data: TrainingData, params: FinetuneParams, scaler: PhotoScaler, accelerator: Accelerator
 ) -> Callable[[], Iterator[Batch]] | None:
-    """Return what gives the validation batches; None where there are no photos for it."""
-    pairs = params.metric and params.objective not in PROXY_OBJECTIVES
-    labelled = validation_pairs(data.train, data.valid) if pairs else data.valid
+    """Return what yields the validation batches; None where there are no photos for them."""
+    compares = params.metric and params.objective not in PROXY_OBJECTIVES
+    labelled: Labelled = validation_pairs(data.train, data.valid) if compares else data.valid
     if not len(labelled.rows):
         return None
-    photos = PixelBatches(data.pixels, labelled, scaler, accelerator)
+    photos = Batches(data.array, labelled, scaler, accelerator)
     return lambda: photos.in_order(2 * params.batch_size)
-
-
-def _checkpoints(data: FinetuneData, start: Start, member: str, settings: list[Any]) -> Path:
-    """Return the folder of this very training's checkpoints."""
-    photos = [data.pixels[data.train.rows], data.train.targets, data.pixels[data.valid.rows], data.valid.targets]
-    head = [parameter.detach().numpy() for parameter in start.head.parameters()]
-    return checkpoint_folder(STAGE, member, settings, asdict(start.record), *photos, *head)

@@ -1,68 +1,25 @@
-"""Linear heads: training one on cached embeddings, its file, and the record of any training."""
+"""Linear heads trained on cached embeddings, and the metrics of any training."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import nn
-
-from flukeprint.core.files import read_safetensors, replacing_folder, write_json, write_safetensors
+from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.runtime import derived_seed
-from flukeprint.data.splits import TRAIN, VALID
-from flukeprint.learning.batches import EmbeddingBatches, Labelled, number_of_batches
+from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
+from flukeprint.learning.network_files import save_head
 from flukeprint.learning.networks import new_head
-from flukeprint.learning.optimization import Optimization
 from flukeprint.learning.training import Job, Result, fit
 
 if TYPE_CHECKING:
-    import pandas as pd
     from accelerate import Accelerator
-    from numpy.typing import NDArray
 
     from flukeprint.core.training_params import TrainingParams
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HeadData:
-    """Embeddings (N x views x D), the rows to train on and to choose the best epoch with, and the class labels."""
-
-    embeddings: NDArray[np.float32]
-    train: Labelled
-    valid: Labelled
-    labels: list[str]
-
-
-def labelled_rows(
-    table: pd.DataFrame, labels: list[str], split: str, column: str = "pixel", *, chooses: bool = True
-) -> Labelled:
-    """Return the rows of one split of a selected table with class indices into `labels`.
-
-    Where validation rows choose the best epoch (`chooses`) and there are none, the training rows serve for both, so
-    that tiny data still runs; that is said.
-    """
-    chosen = table[table["split"] == split]
-    if split == VALID and chosen.empty and chooses:
-        logger.warning("no photo is left for validation: the best epoch is chosen on the training photos")
-        chosen = table[table["split"] == TRAIN]
-    index = {label: number for number, label in enumerate(labels)}
-    rows, targets = chosen[column], chosen["Id"].map(index)
-    return Labelled(np.array(rows, np.int64), np.array(targets, np.int64))
-
-
-def head_data(
-    embeddings: NDArray[np.float32], table: pd.DataFrame, labels: list[str], column: str = "pixel"
-) -> HeadData:
-    """Pair embeddings with the train and valid rows of a selected table; `column` holds the embeddings' rows."""
-    train, valid = (labelled_rows(table, labels, split, column) for split in (TRAIN, VALID))
-    return HeadData(embeddings, train, valid, labels)
+    from flukeprint.learning.training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -76,34 +33,29 @@ class HeadTraining:
     accelerator: Accelerator
 
 
-def train_head(data: HeadData, member: str, training: HeadTraining) -> Result:
+def train_head(data: TrainingData, member: str, training: HeadTraining) -> Result:
     """Train one member's linear head D -> classes on fixed embeddings; return its best state (weight, bias)."""
     params, accelerator = training.params, training.accelerator
     seed = derived_seed(training.seed, training.stage, member)
-    train = EmbeddingBatches(data.embeddings, data.train, accelerator.device)
-    valid = EmbeddingBatches(data.embeddings, data.valid, accelerator.device)
-    inputs = [
-        data.embeddings[data.train.rows],
-        data.embeddings[data.valid.rows],
-        data.train.targets,
-        data.valid.targets,
-    ]
-    checkpoints = checkpoint_folder(training.stage, member, seed, params.model_dump(), training.epochs, *inputs)
+    prepare = prepare_embeddings(accelerator.device)
+    train, valid = (Batches(data.array, part, prepare, accelerator) for part in (data.train, data.valid))
+    ingredients = [seed, params.model_dump(), training.epochs, *data.ingredients()]
     job = Job(
-        model=new_head(data.embeddings.shape[2], len(data.labels), derived_seed(seed, "init")),
+        model=new_head(data.array.shape[2], len(data.labels), derived_seed(seed, "init")),
         train_batches=lambda epoch: train.shuffled(params.batch_size, params.flip, seed, epoch),
-        steps=number_of_batches(len(train), params.batch_size),
+        steps=max(1, len(batch_slices(len(data.train.rows), params.batch_size))),
         valid_batches=lambda: valid.in_order(4 * params.batch_size),
         epochs=training.epochs,
         seed=seed,
-        checkpoints=checkpoints,
+        checkpoints=checkpoint_folder(training.stage, member, *ingredients),
         label=f"{training.stage} {member}",
+        params=params,
     )
-    return fit(job, Optimization.of(params), accelerator)
+    return fit(job, accelerator)
 
 
 def train_heads(
-    heads: Path, metrics: Path, data_of: Callable[[str], HeadData], members: Sequence[str], training: HeadTraining
+    heads: Path, metrics: Path, data_of: Callable[[str], TrainingData], members: Sequence[str], training: HeadTraining
 ) -> None:
     """Train every member's head and write `<member>.safetensors` into `heads` and `<member>.json` into `metrics`.
 
@@ -118,23 +70,9 @@ def train_heads(
     clear_checkpoints(training.stage)
 
 
-def save_head(path: Path, result: Result, labels: list[str]) -> None:
-    """Write a head as safetensors: weight (classes x D), bias (classes), and its labels in the metadata."""
-    write_safetensors(path, result.state, {"labels": labels})
-
-
-def load_head(path: Path) -> tuple[nn.Linear, list[str]]:
-    """Read a head and its class labels."""
-    state, metadata = read_safetensors(path)
-    classes, features = state["weight"].shape
-    head = nn.Linear(features, classes)
-    head.load_state_dict(state)
-    return head, metadata["labels"]
-
-
-def save_record(path: Path, result: Result, **more: Any) -> None:
+def save_record(path: Path, result: Result) -> None:
     """Write a training's metrics: the best epoch's figures, and the whole curve for `dvc plots`."""
     best = asdict(result.history[result.best_epoch - 1])
     figures = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
     history = [asdict(epoch) for epoch in result.history]
-    write_json(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})
+    write_json(path, {"best_epoch": result.best_epoch, **figures, "history": history})

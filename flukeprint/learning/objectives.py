@@ -1,4 +1,4 @@
-"""What full fine-tuning minimises: metric losses of pytorch-metric-learning, with margins by class size.
+"""Losses of full fine-tuning: metric losses of pytorch-metric-learning, with margins by class size.
 
 References: ArcFace (Deng et al. 2019), sub-centre ArcFace (Deng et al. 2020), triplet (Schroff et al. 2015),
 contrastive (Hadsell et al. 2006); margins by class size as in the 1st place of Happywhale 2022.
@@ -36,7 +36,7 @@ def class_margins(targets: NDArray[np.int64], classes: int, params: ArcFaceParam
 
 
 class _MarginByClass:
-    """Gives the library's ArcFace losses a margin of its own for each class."""
+    """A margin of its own for each class, mixed into the library's ArcFace losses."""
 
     def __init__(self, margins: NDArray[np.float32], **options: Any) -> None:
         super().__init__(**options)
@@ -63,40 +63,35 @@ class SubCenterArcFace(_MarginByClass, losses.SubCenterArcFaceLoss):  # type: ig
 
 
 def build_loss(params: FinetuneParams, targets: NDArray[np.int64], classes: int, features: int) -> Any:
-    """Return the loss module of an objective; its proxies, if it has any, are drawn from torch's global generator.
+    """Build the loss of an objective on embeddings, N x D (D is `features`), for the training photos' class indices.
 
-    Args:
-        params: the section `finetune`; its objective is not cross_entropy.
-        targets: class indices of the training photos.
-        classes: their number.
-        features: D of the embedding.
-
+    Its proxies, if it has any, are drawn from torch's global generator.
     """
-    if params.objective in PROXY_OBJECTIVES:
-        options = {
-            "margins": class_margins(targets, classes, params.arcface),
-            "num_classes": classes,
-            "embedding_size": features,
-            "scale": params.arcface.scale,
-            # Short vectors: Adam's steps have a fixed length, and turn short ones quickly.
-            "weight_init_func": TorchInitWrapper(nn.init.normal_, std=0.01),
-        }
-        if params.objective == "subcenter_arcface":
-            return SubCenterArcFace(sub_centers=params.arcface.subcenters, **options)
-        return ArcFace(**options)
-    return _pair_loss(params)
+    if params.objective not in PROXY_OBJECTIVES:
+        return _pair_loss(params)
+    options = {
+        "margins": class_margins(targets, classes, params.arcface),
+        "num_classes": classes,
+        "embedding_size": features,
+        "scale": params.arcface.scale,
+        # Short vectors: Adam's steps have a fixed length, and turn short ones quickly.
+        "weight_init_func": TorchInitWrapper(nn.init.normal_, std=0.01),
+    }
+    if params.objective == "subcenter_arcface":
+        return SubCenterArcFace(sub_centers=params.arcface.subcenters, **options)
+    return ArcFace(**options)
 
 
 def _pair_loss(params: FinetuneParams, reducer: Any = None) -> Any:
     pairs = params.pairs
-    distance = pair_distance(pairs.distance)
+    options = {"distance": pair_distance(pairs.distance), "reducer": reducer}
     if params.objective == "triplet":
-        return losses.TripletMarginLoss(margin=pairs.triplet_margin, distance=distance, reducer=reducer)
-    return losses.ContrastiveLoss(pairs.positive_margin, pairs.negative_margin, distance=distance, reducer=reducer)
+        return losses.TripletMarginLoss(margin=pairs.triplet_margin, **options)
+    return losses.ContrastiveLoss(pairs.positive_margin, pairs.negative_margin, **options)
 
 
-def build_judge(params: FinetuneParams) -> Any:
-    """Return what validation photos are judged by: pair losses over all pairs, None for an objective with proxies.
+def build_validation_loss(params: FinetuneParams) -> Any:
+    """Build the loss of validation photos: a pair loss over all pairs, None for an objective with proxies.
 
     The loss that is trained averages over the pairs that violate it: of a better network there are fewer, harder ones.
     """
@@ -104,12 +99,12 @@ def build_judge(params: FinetuneParams) -> Any:
 
 
 def pair_distance(name: str) -> Any:
-    """Return the distance between embeddings: cosine (a similarity, -1..1) or Euclidean, of unit vectors."""
+    """Build the distance between embeddings: cosine (a similarity, -1..1) or Euclidean, of unit vectors."""
     return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance(power=1, p=2)
 
 
 def build_miner(params: PairParams) -> Any:
-    """Return what chooses the pairs or triplets of a batch that count; None lets all of them count."""
+    """Build the miner that chooses the pairs or triplets of a batch that count; None lets all of them count."""
     distance = pair_distance(params.distance)
     match params.miner:
         case "batch_hard":
@@ -125,12 +120,18 @@ def build_miner(params: PairParams) -> Any:
 class MetricModel(nn.Module):
     """An embedder and its loss in one module, so that DistributedDataParallel averages the proxies' gradients too."""
 
-    def __init__(self, embedder: Embedder, loss: Any, miner: Any, judge: Any = None) -> None:
+    def __init__(self, embedder: nn.Module, loss: Any, miner: Any = None, validation_loss: Any = None) -> None:
         super().__init__()
         self.embedder = embedder
         self.loss = loss
         self.miner = miner
-        self.judge = judge
+        self.validation_loss = validation_loss
+
+    @classmethod
+    def of(cls, embedder: Embedder, params: FinetuneParams, targets: NDArray[np.int64], classes: int) -> MetricModel:
+        """Build what the section `finetune` asks for, for these training photos' class indices."""
+        loss = build_loss(params, targets, classes, embedder.features)
+        return cls(embedder, loss, build_miner(params.pairs), build_validation_loss(params))
 
     def forward(self, photos: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean loss of a batch and how many of its photos are recognised.
@@ -144,18 +145,18 @@ class MetricModel(nn.Module):
             return 0 * embeddings.sum(), counted.sum()
         # The losses' cosines and logits are too coarse in half precision.
         with torch.autocast(photos.device.type, enabled=False):
-            return self._judged(embeddings[counted], targets[counted])
+            compare = self._with_proxies if hasattr(self.loss, "get_logits") else self._in_pairs
+            return compare(embeddings[counted], targets[counted])
 
-    def _judged(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if hasattr(self.loss, "get_logits"):
-            logits = self.loss.get_logits(embeddings)
-            right = (logits.argmax(1) == targets).sum()
-            return (
-                self.loss(embeddings, targets) if self.training else functional.cross_entropy(logits, targets)
-            ), right
+    def _with_proxies(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.loss.get_logits(embeddings)
+        loss = self.loss(embeddings, targets) if self.training else functional.cross_entropy(logits, targets)
+        return loss, (logits.argmax(1) == targets).sum()
+
+    def _in_pairs(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         right = _nearest_agree(embeddings.detach(), targets)
         if not self.training:
-            return (self.judge or self.loss)(embeddings, targets), right
+            return (self.validation_loss or self.loss)(embeddings, targets), right
         mined = self.miner(embeddings, targets) if self.miner is not None else None
         return self.loss(embeddings, targets, mined), right
 

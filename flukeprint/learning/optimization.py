@@ -3,112 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from flukeprint.core.training_params import ScheduleParams
 
 if TYPE_CHECKING:
-    from flukeprint.core.training_params import FinetuneParams, TrainingParams
+    from flukeprint.core.training_params import TrainingParams
 
-# Parameters under this name were pretrained.
+# Parameters under these names were pretrained.
 BACKBONE = ("backbone.", "embedder.backbone.")
+# The reference procedure's schedule: StepLR, and the best epoch's weights.
+STEP_LR = ScheduleParams(
+    shape="step", warm_up=0, head_lr=None, max_gradient=None, ema=0, first_size=1, full_size_at=0, keep="best"
+)
+_OPTIMIZERS: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """How a network is optimised. The defaults are the report's: StepLR, the best epoch's weights."""
-
-    optimizer: str
-    lr: float
-    weight_decay: float
-    step_size: int
-    gamma: float
-    shape: str = "step"
-    warm_up: float = 0.0
-    head_lr: float | None = None
-    max_gradient: float | None = None
-    ema: float = 0.0
-    keep: str = "best"
-
-    @classmethod
-    def of(cls, params: TrainingParams) -> Optimization:
-        """Read the constants that all trainings have."""
-        return cls(params.optimizer, params.lr, params.weight_decay, params.step_size, params.gamma)
-
-    @classmethod
-    def of_finetuning(cls, params: FinetuneParams) -> Optimization:
-        """Read the section `finetune`."""
-        return cls(
-            params.optimizer,
-            params.lr,
-            params.weight_decay,
-            params.step_size,
-            params.gamma,
-            **params.schedule.model_dump(exclude={"first_size", "full_size_at"}),
-        )
-
-    def factor(self, epochs_done: float, epochs: int) -> float:
-        """Return what the learning rates are multiplied by after so many of the epochs (a fraction in between).
-
-        step: gamma ** (number of whole step_size epochs), as StepLR. cosine: rises linearly over the share `warm_up` of
-        the training, then falls along half a cosine to 0 (Loshchilov and Hutter 2017).
-        """
-        if self.shape == "step":
-            return float(self.gamma ** (int(epochs_done) // self.step_size))
-        done = epochs_done / epochs
-        if done < self.warm_up:
-            return done / self.warm_up
-        return 0.5 * (1 + math.cos(math.pi * (done - self.warm_up) / (1 - self.warm_up)))
-
-
-def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters that want a gradient; pretrained ones and others are groups apart."""
+def build_optimizer(model: nn.Module, params: TrainingParams, schedule: ScheduleParams) -> torch.optim.Optimizer:
+    """Build the optimizer of all parameters that want a gradient; pretrained ones and others are groups apart."""
     named = [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
-    pretrained = [weights for name, weights in named if name.startswith(BACKBONE)]
-    rest = [weights for name, weights in named if not name.startswith(BACKBONE)]
-    head_lr = settings.lr if settings.head_lr is None else settings.head_lr
-    groups = [{"params": weights, "lr": lr} for weights, lr in ((pretrained, settings.lr), (rest, head_lr)) if weights]
-    fused = named[0][1].device.type in ("cpu", "cuda")
-    match settings.optimizer:
-        case "adam":
-            return torch.optim.Adam(groups, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-        case "adamw":
-            return torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-        case _:
-            return torch.optim.SGD(groups, settings.lr, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
+    head_lr = params.lr if schedule.head_lr is None else schedule.head_lr
+    groups = []
+    for pretrained, lr in ((True, params.lr), (False, head_lr)):
+        if weights := [weights for name, weights in named if name.startswith(BACKBONE) == pretrained]:
+            # A schedule that goes on where another one was left reads `initial_lr`.
+            groups.append({"params": weights, "lr": lr, "initial_lr": lr})
+    options = {"weight_decay": params.weight_decay, "fused": named[0][1].device.type in ("cpu", "cuda")}
+    optimizer: torch.optim.Optimizer = _OPTIMIZERS[params.optimizer](groups, params.lr, **options)
+    return optimizer
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, settings: Optimization, steps: int, epochs: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return a schedule that is stepped after every step; `steps` of them are an epoch."""
+    optimizer: torch.optim.Optimizer,
+    params: TrainingParams,
+    schedule: ScheduleParams,
+    steps: int,
+    epochs: int,
+    done: int = 0,
+) -> LambdaLR:
+    """Build a schedule of the learning rates for `epochs` of so many steps, of which `done` epochs are over.
+
+    It is stepped after every step. step: gamma ** (number of whole step_size epochs), as StepLR. cosine: rises linearly
+    over the share `warm_up` of the training, then falls along half a cosine to 0 (Loshchilov and Hutter 2017).
+    """
 
     def factor(step: int) -> float:
+        if schedule.shape == "step":
+            return float(params.gamma ** (step // steps // params.step_size))
         # The first step of a warm-up would otherwise have a learning rate of 0.
-        shifted = step + 1 if settings.shape == "cosine" else step
-        return settings.factor(shifted / steps, epochs)
+        over = (step + 1) / steps / epochs
+        if over < schedule.warm_up:
+            return over / schedule.warm_up
+        return 0.5 * (1 + math.cos(math.pi * (over - schedule.warm_up) / (1 - schedule.warm_up)))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def clipper(model: nn.Module, settings: Optimization) -> Callable[[], None]:
-    """Return what shortens the gradient of the pretrained parameters to `max_gradient`, where that is given."""
-    weights = [parameter for name, parameter in model.named_parameters() if name.startswith(BACKBONE)]
-
-    def clip() -> None:
-        if settings.max_gradient is not None:
-            nn.utils.clip_grad_norm_(weights, settings.max_gradient)
-
-    return clip
+    return LambdaLR(optimizer, factor, last_epoch=done * steps - 1)
 
 
-def averaged(model: nn.Module, settings: Optimization) -> torch.optim.swa_utils.AveragedModel | None:
-    """Return the exponential moving average of the weights, or None."""
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+def clip_gradient(model: nn.Module, longest: float | None) -> None:
+    """Shorten the gradient of the pretrained parameters to `longest`, where that is given."""
+    if longest is not None:
+        weights = [parameter for name, parameter in model.named_parameters() if name.startswith(BACKBONE)]
+        nn.utils.clip_grad_norm_(weights, longest)
 
-    if not settings.ema:
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
+    """Return the exponential moving average of the weights; None for a decay of 0."""
+    if not decay:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]

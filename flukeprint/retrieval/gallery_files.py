@@ -7,36 +7,31 @@ change, so a reader finds the old gallery or the new one. Writers take turns by 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import sha256_of, write_npy, write_parquet
+from flukeprint.core.errors import FlukeprintError, MissingFileError
+from flukeprint.core.files import read_npy, read_parquet, write_npy, write_parquet
+from flukeprint.core.manifests import FileRecord
 from flukeprint.retrieval.cells import Cells
 from flukeprint.retrieval.gallery import Gallery, Photo, too_long
-from flukeprint.retrieval.gallery_manifest import FileRecord, GalleryManifest, Index, read_manifest, write_manifest
+from flukeprint.retrieval.gallery_manifest import DATA_FILE, CellsRecord, GalleryManifest, Part, data_file_name
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_SUFFIXES = {"vectors": ".npy", "photos": ".parquet", "centroids": ".npy", "cells": ".npy"}
-_OURS = re.compile(r"(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)|\..*\.tmp")
 # Seconds that a writer waits for another one.
 _PATIENCE = 600
 # Times that a reader starts again because a writer replaced the files under it.
 _ATTEMPTS = 20
-_REPAIR = "Copy the gallery again from where it came, or make it anew (`dvc repro`)."
-
-
-class _MissingError(Exception):
-    """A data file is not there: it was replaced, or it is lost."""
+_REPAIR = GalleryManifest.REPAIR
 
 
 def save_gallery(gallery: Gallery, folder: Path) -> None:
@@ -59,7 +54,7 @@ def update_gallery(
         FlukeprintError: the gallery cannot be read, or another writer holds it for ten minutes.
 
     """
-    read_manifest(Path(folder))  # a gallery that is not there leaves no lock behind
+    GalleryManifest.read(Path(folder))  # a gallery that is not there leaves no lock behind
     with locked(folder):
         changed = change(load_gallery(folder))
         _write(changed, folder)
@@ -77,12 +72,12 @@ def load_gallery(folder: Path) -> Gallery:
     """
     folder = Path(folder)
     for _ in range(_ATTEMPTS):
-        manifest = read_manifest(folder)
+        manifest = GalleryManifest.read(folder)
         try:
             return _read(folder, manifest)
-        except _MissingError as missing:
-            if read_manifest(folder) == manifest:
-                raise FlukeprintError(f"{missing} is missing. {_REPAIR}") from None
+        except MissingFileError:
+            if GalleryManifest.read(folder) == manifest:
+                raise
     raise FlukeprintError(f"{folder} is being changed all the time. Wait for the other programs and try again.")
 
 
@@ -115,36 +110,47 @@ def locked(folder: Path) -> Iterator[None]:
 def _write(gallery: Gallery, folder: Path) -> None:
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    files = {"vectors": _put(folder, "vectors", lambda path: write_npy(path, gallery.vectors))}
-    files["photos"] = _put(folder, "photos", lambda path: write_parquet(path, _table(gallery.photos)))
     cells = gallery.cells
-    if cells is not None:
-        files["centroids"] = _put(folder, "centroids", lambda path: write_npy(path, cells.centroids))
-        files["cells"] = _put(folder, "cells", lambda path: write_npy(path, cells.cell))
-    write_manifest(
-        folder,
-        GalleryManifest.of(gallery.provenance, len(gallery), len(gallery.individuals), gallery.vectors.shape[1], files,
-                    Index.of(gallery.exact_up_to, cells)),
-    )  # fmt: skip
-    named = {record.name for record in files.values()}
-    for path in folder.iterdir():
-        if _OURS.fullmatch(path.name) and path.name not in named:
-            path.unlink()
+    writers: dict[Part, Callable[[Path], None]] = {
+        "vectors": partial(write_npy, array=gallery.vectors),
+        "photos": partial(write_parquet, table=_table(gallery.photos)),
+    }
+    record = None
+    if cells:
+        writers["centroids"] = partial(write_npy, array=cells.centroids)
+        writers["cells"] = partial(write_npy, array=cells.cell)
+        record = CellsRecord(number=len(cells.centroids), probes=cells.probes, trained_on=cells.trained_on)
+    manifest = GalleryManifest(
+        version=GalleryManifest.VERSION,
+        provenance=gallery.provenance,
+        photos=len(gallery),
+        individuals=len(gallery.individuals),
+        dimension=gallery.vectors.shape[1],
+        exact_up_to=gallery.exact_up_to,
+        cells=record,
+        files={part: _put(folder, part, write) for part, write in writers.items()},
+    )
+    manifest.write(folder)
+    _clear(folder, {manifest.path(folder, part) for part in manifest.files})
 
 
-def _put(folder: Path, stem: str, write: Callable[[Path], None]) -> FileRecord:
+def _put(folder: Path, part: Part, write: Callable[[Path], None]) -> FileRecord:
     """Write a data file under the name that its contents give it."""
-    temporary = folder / f".{stem}.{os.getpid()}.tmp"
+    temporary = folder / f".{part}.{os.getpid()}.tmp"
     try:
         write(temporary)
-        digest = sha256_of(temporary)
-        record = FileRecord(
-            name=f"{stem}-{digest[:16]}{_SUFFIXES[stem]}", bytes=temporary.stat().st_size, sha256=digest
-        )
-        temporary.replace(folder / record.name)
+        record = FileRecord.of(temporary)
+        temporary.replace(folder / data_file_name(part, record))
     finally:
         temporary.unlink(missing_ok=True)
     return record
+
+
+def _clear(folder: Path, kept: set[Path]) -> None:
+    """Remove data files of older galleries, and what a writer that broke off left behind."""
+    for path in set(folder.iterdir()) - kept:
+        if DATA_FILE.fullmatch(path.name) or (path.name.startswith(".") and path.suffix == ".tmp"):
+            path.unlink()
 
 
 def _schema() -> pa.Schema:
@@ -156,104 +162,57 @@ def _schema() -> pa.Schema:
 def _table(photos: Sequence[Photo]) -> pa.Table:
     import pyarrow as pa
 
-    columns = ([photo.image for photo in photos], [photo.id for photo in photos], [photo.sha256 for photo in photos])
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=_schema())
+    columns = {"Image": [p.image for p in photos], "Id": [p.id for p in photos], "sha256": [p.sha256 for p in photos]}
+    return pa.table(columns, schema=_schema())
 
 
 def _read(folder: Path, manifest: GalleryManifest) -> Gallery:
-    """Read the data files, each after its checksum."""
-    for record in manifest.files.values():
-        _check_file(folder / record.name, record)
-    photos = _read_photos(folder / manifest.files["photos"].name, manifest)
-    shape = (manifest.photos, manifest.dimension)
-    path = folder / manifest.files["vectors"].name
-    vectors = _read_array(path, np.float32, shape)
+    """Read the data files, once all of them have the contents that gallery.json says."""
+    for part, record in manifest.files.items():
+        manifest.check_file(manifest.path(folder, part), record)
+    photos, vectors = _read_photos(folder, manifest), _read_vectors(folder, manifest)
+    cells = _read_cells(folder, manifest)
+    return Gallery(vectors, photos, manifest.provenance, manifest.exact_up_to, cells)
+
+
+def _read_vectors(folder: Path, manifest: GalleryManifest) -> NDArray[np.float32]:
+    path = manifest.path(folder, "vectors")
+    vectors = np.asarray(read_npy(path, np.float32, (manifest.photos, manifest.dimension), _REPAIR))
     if too_long(vectors) is not None:
         raise FlukeprintError(f"{path} has a vector that is not of length 1, or not a number. {_REPAIR}")
-    cells = _read_cells(folder, manifest)
-    return Gallery(vectors, photos, manifest.made, manifest.index.exact_up_to, cells)
+    return vectors
 
 
-def _check_file(path: Path, record: FileRecord) -> None:
-    try:
-        if not path.is_file():
-            raise _MissingError(path)
-        size, digest = path.stat().st_size, sha256_of(path)
-    except FileNotFoundError:
-        raise _MissingError(path) from None
-    if size != record.bytes:
-        raise FlukeprintError(f"{path} has {size} bytes, gallery.json says {record.bytes}: truncated? {_REPAIR}")
-    if digest != record.sha256:
-        raise FlukeprintError(
-            f"{path} was changed: its SHA-256 is {digest[:12]}..., gallery.json says {record.sha256[:12]}... {_REPAIR}"
-        )
-
-
-def _read_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Map an .npy file of known type and shape; anything else in it is refused, objects are never unpickled."""
-    try:
-        # There is nothing to map in an empty gallery.
-        array = np.load(path, allow_pickle=False) if 0 in shape else np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise _MissingError(path) from None
-    except (ValueError, EOFError, OSError) as error:
-        raise FlukeprintError(f"{path} is not a plain .npy file ({error}). {_REPAIR}") from None
-    found = (array.dtype, array.shape, array.flags.c_contiguous)
-    if found != (np.dtype(dtype), shape, True):
-        raise FlukeprintError(
-            f"{path} holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape} in C order. {_REPAIR}"
-        )
-    return np.asarray(array)
-
-
-def _read_photos(path: Path, manifest: GalleryManifest) -> list[Photo]:
+def _read_photos(folder: Path, manifest: GalleryManifest) -> list[Photo]:
     """Read and check the table; its rows must be sorted, and as many as gallery.json says."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            rows, schema = file.metadata.num_rows, file.schema_arrow
-            if not schema.equals(_schema()) or rows != manifest.photos:
-                raise FlukeprintError(
-                    f"{path} has {rows} rows of {', '.join(schema.names)}, expected {manifest.photos} of Image, Id, "
-                    f"sha256 as text. {_REPAIR}"
-                )
-            columns = file.read().to_pydict()
-    except FileNotFoundError:
-        raise _MissingError(path) from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FlukeprintError(f"{path} is not a readable Parquet file ({error}). {_REPAIR}") from None
+    path = manifest.path(folder, "photos")
+    columns = read_parquet(path, _schema(), repair=_REPAIR).to_pydict()
     photos = [Photo(*row) for row in zip(columns["Id"], columns["Image"], columns["sha256"], strict=True)]
-    _check_photos(path, photos, manifest)
-    return photos
-
-
-def _check_photos(path: Path, photos: list[Photo], manifest: GalleryManifest) -> None:
     try:
         check_ids(photo.id for photo in photos)
         check_images(photo.image for photo in photos)
         check_hashes(photo.sha256 for photo in photos)
     except FlukeprintError as error:
         raise FlukeprintError(f"{path}: {error} The gallery was not made by this program. {_REPAIR}") from None
-    names = {photo.image for photo in photos}
     keys = [photo[:2] for photo in photos]
-    if len(names) != len(photos) or keys != sorted(keys) or len({photo.id for photo in photos}) != manifest.individuals:
+    counts = (len(photos), len({photo.image for photo in photos}), len({photo.id for photo in photos}))
+    if keys != sorted(keys) or counts != (manifest.photos, manifest.photos, manifest.individuals):
         raise FlukeprintError(
-            f"{path} must list each photo once, sorted by Id and Image, and the {manifest.individuals} "
-            f"individuals that gallery.json counts, and does not. {_REPAIR}"
+            f"{path} must list each of {manifest.photos} photos once, sorted by Id and Image, and the "
+            f"{manifest.individuals} individuals that gallery.json counts, and does not. {_REPAIR}"
         )
+    return photos
 
 
 def _read_cells(folder: Path, manifest: GalleryManifest) -> Cells | None:
-    index = manifest.index
-    if index.kind == "exact":
+    cells = manifest.cells
+    if cells is None:
         return None
-    centroids = _read_array(folder / manifest.files["centroids"].name, np.float32, (index.cells, manifest.dimension))
-    path = folder / manifest.files["cells"].name
-    cell = _read_array(path, np.int32, (manifest.photos,))
-    if not np.isfinite(centroids).all() or cell.min() < 0 or cell.max() >= index.cells:
+    centroids = read_npy(manifest.path(folder, "centroids"), np.float32, (cells.number, manifest.dimension), _REPAIR)
+    path = manifest.path(folder, "cells")
+    cell = read_npy(path, np.int32, (manifest.photos,), _REPAIR)
+    if not np.isfinite(centroids).all() or cell.min() < 0 or cell.max() >= cells.number:
         raise FlukeprintError(
-            f"{path} names cells outside 0..{index.cells - 1}, or their centres are no numbers. {_REPAIR}"
+            f"{path} names cells outside 0..{cells.number - 1}, or their centres are no numbers. {_REPAIR}"
         )
-    return Cells(centroids, cell, index.probes, index.trained_on)
+    return Cells(np.asarray(centroids), np.asarray(cell), cells.probes, cells.trained_on)

@@ -1,144 +1,63 @@
-"""gallery.json: what a gallery is, which files hold it, and their checksums."""
+"""gallery.json: what a gallery is, and the sizes and checksums of the files that hold it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import model_validator
 
-from flukeprint.core import manifests
-from flukeprint.core.manifests import Record, Sha256
-from flukeprint.core.sections import Count, MemberName
-from flukeprint.retrieval.cells import Cells
+from flukeprint.core.manifests import FileRecord, Manifest, Record
+from flukeprint.core.sections import AtLeastOne, Count
 from flukeprint.retrieval.provenance import Provenance
 
-NAME = "gallery.json"
-VERSION = 1
-_WORDS = manifests.Words(
-    kind="gallery",
-    missing="Run `dvc repro gallery`, or name another.",
-    other_version="Use the program that made the gallery, or make it anew (`dvc repro`).",
-    repair="Copy the gallery again from where it came, or make it anew (`dvc repro`).",
-)
-
-# A name in a manifest opens a file: it can only be one of ours, in the same folder.
-DataFile = Annotated[str, StringConstraints(pattern=r"^(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)$")]
+Part = Literal["vectors", "photos", "centroids", "cells"]
+# What data files are called: a part, the start of its SHA-256, and the suffix of its format.
+DATA_FILE = re.compile(r"(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)")
 
 
-class FileRecord(Record):
-    """A data file."""
+class CellsRecord(Record):
+    """The cells through which a large gallery is searched."""
 
-    name: DataFile
-    bytes: Count
-    sha256: Sha256
-
-
-class Index(Record):
-    """How the gallery is searched: all of it, or through cells (the last three are 0 if there are none)."""
-
-    kind: Literal["exact", "ivf"]
-    exact_up_to: Count
-    cells: Count
-    probes: Count
-    trained_on: Count
-
-    @classmethod
-    def of(cls, exact_up_to: int, cells: Cells | None) -> Index:
-        """Describe a gallery's cells."""
-        if cells is None:
-            return cls(kind="exact", exact_up_to=exact_up_to, cells=0, probes=0, trained_on=0)
-        counts = {"cells": len(cells.centroids), "probes": cells.probes, "trained_on": cells.trained_on}
-        return cls(kind="ivf", exact_up_to=exact_up_to, **counts)
+    number: AtLeastOne
+    probes: AtLeastOne  # cells that a query looks into
+    trained_on: Count  # photos that there were when the cells were made
 
 
-class MemberRecord(Record):
-    """A member and its weights."""
-
-    name: MemberName
-    sha256: Sha256
-
-
-class ProvenanceRecord(Record):
-    """The provenance as JSON."""
-
-    members: Annotated[list[MemberRecord], Field(min_length=1)]
-    preprocessing: dict[str, Any]
-    preprocessing_sha256: Sha256
-
-
-class GalleryManifest(Record):
+class GalleryManifest(Manifest):
     """gallery.json, but for its own checksum."""
 
-    version: Literal[1]
-    provenance: ProvenanceRecord
+    NAME: ClassVar = "gallery.json"
+    KIND: ClassVar = "gallery"
+    VERSION: ClassVar = 2
+    MISSING: ClassVar = "Run `dvc repro gallery`, or name another."
+    REPAIR: ClassVar = "Copy the gallery again from where it came, or make it anew (`dvc repro`)."
+
+    provenance: Provenance
     photos: Count
     individuals: Count
     dimension: Count
-    index: Index
-    files: dict[str, FileRecord]
+    exact_up_to: Count  # photos; more are searched through `cells`
+    cells: CellsRecord | None
+    files: dict[Part, FileRecord]
 
-    @classmethod
-    def of(
-        cls,
-        provenance: Provenance,
-        photos: int,
-        individuals: int,
-        dimension: int,
-        files: Mapping[str, FileRecord],
-        index: Index,
-    ) -> GalleryManifest:
-        """Describe a gallery."""
-        record = ProvenanceRecord.model_validate(json.loads(json.dumps(provenance.as_json())))
-        return cls(
-            version=1,
-            provenance=record,
-            photos=photos,
-            individuals=individuals,
-            dimension=dimension,
-            index=index,
-            files=dict(files),
-        )
-
-    @property
-    def made(self) -> Provenance:
-        """The provenance."""
-        members = {member.name: member.sha256 for member in self.provenance.members}
-        return Provenance(members, self.provenance.preprocessing)
+    def path(self, folder: Path, part: Part) -> Path:
+        """Return the data file of a part."""
+        return folder / data_file_name(part, self.files[part])
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> GalleryManifest:
-        wanted = {"vectors", "photos"} | ({"centroids", "cells"} if self.index.kind == "ivf" else set())
+        wanted = {"vectors", "photos"} | ({"centroids", "cells"} if self.cells else set())
         if set(self.files) != wanted:
             message = f"files are {sorted(self.files)}, expected {sorted(wanted)}"
             raise ValueError(message)
-        if any(not record.name.startswith(f"{key}-{record.sha256[:16]}.") for key, record in self.files.items()):
-            message = "a file is not named after its contents"
-            raise ValueError(message)
-        if len(self.made.members) != len(self.provenance.members):
-            message = "a member is there twice"
-            raise ValueError(message)
-        if self.made.preprocessing_sha256 != self.provenance.preprocessing_sha256:
-            message = "preprocessing_sha256 is not that of preprocessing"
-            raise ValueError(message)
-        if self.index.kind == "ivf" and not (1 <= self.index.probes <= self.index.cells and self.photos >= 1):
-            message = f"{self.index.probes} of {self.index.cells} cells cannot be searched for {self.photos} photos"
+        if self.cells and (self.cells.probes > self.cells.number or not self.photos):
+            message = f"{self.cells.probes} of {self.cells.number} cells cannot be searched for {self.photos} photos"
             raise ValueError(message)
         return self
 
 
-def write_manifest(folder: Path, manifest: GalleryManifest) -> None:
-    """Put gallery.json in place, by one rename."""
-    manifests.write_manifest(folder / NAME, manifest)
-
-
-def read_manifest(folder: Path) -> GalleryManifest:
-    """Read and check gallery.json.
-
-    Raises:
-        FlukeprintError: there is none, it was changed, or a newer program made it.
-
-    """
-    return manifests.read_manifest(folder / NAME, GalleryManifest, VERSION, _WORDS)
+def data_file_name(part: Part, record: FileRecord) -> str:
+    """Return the name that a data file's contents give it."""
+    return f"{part}-{record.sha256[:16]}.{'parquet' if part == 'photos' else 'npy'}"

@@ -58,11 +58,12 @@ def resigned(bundle: Path) -> None:
     write_manifest(bundle)
 
 
+@pytest.mark.numeric
 def test_onnx_computes_what_torch_computes(project, monkeypatch):
     import torch
 
-    from flukeprint.learning.backbones import load_finetuned
     from flukeprint.learning.batches import PhotoScaler
+    from flukeprint.learning.network_files import load_finetuned
 
     photos = np.random.default_rng(0).integers(0, 256, (5, 3, *SIZE), dtype=np.uint8)
     for member in ("m1", "m2"):
@@ -70,13 +71,14 @@ def test_onnx_computes_what_torch_computes(project, monkeypatch):
         inputs = PhotoScaler(record.mean, record.std, torch.device("cpu"))(photos)
         with torch.inference_mode():
             expected = backbone.eval()(inputs).numpy(), backbone(inputs.flip(3)).numpy()
-        run = onnx_member((project / "bundle/members" / f"{member}.onnx").read_bytes(), member)
+        run = onnx_member(project / "bundle/members" / f"{member}.onnx", SIZE)
         for number in (1, 2, 5):
             found = run(photos[:number], 2)
             for view in (0, 1):
                 assert np.abs(found[:, view] - expected[view][:number]).max() <= 1e-4
 
 
+@pytest.mark.numeric
 def test_the_opset_is_fixed_and_two_exports_are_the_same(project, monkeypatch, tmp_path):
     import onnx
 
@@ -89,6 +91,7 @@ def test_the_opset_is_fixed_and_two_exports_are_the_same(project, monkeypatch, t
     assert (tmp_path / "again/gallery.album").read_bytes() == Path("bundle/gallery.album").read_bytes()
 
 
+@pytest.mark.numeric
 def test_a_bundle_answers_as_its_project_does(project, bundle, monkeypatch):
     texture(50, (96, 64)).save("q.jpg")
     photo = Path("q.jpg").absolute()
@@ -138,6 +141,7 @@ def test_the_card_says_what_it_is_for_how_good_it_is_and_who_decides(bundle):
     assert "0.500 (0.400 to 0.600)" in card
     assert "12 photos of 5 individuals" in card
     assert "Not meant for" in card
+    assert "the reference procedure" in card  # the members are classifiers
     assert "{" not in card
 
 
@@ -282,6 +286,14 @@ def test_a_link_is_refused_even_to_the_right_content(bundle, tmp_path):
         open_bundle(bundle)
 
 
+@pytest.mark.parametrize("name", ["README.md", "manifest.json", "gallery.album", "members/m1.onnx"])
+def test_a_fifo_is_refused_and_not_waited_for(bundle, name):
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    with pytest.raises(FlukeprintError, match="no regular file"):
+        open_bundle(bundle)
+
+
 class Pwned:
     """A pickle of this makes a file where it is loaded."""
 
@@ -292,8 +304,8 @@ class Pwned:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("members/m1.safetensors", "no safetensors file"),
-        ("members/m1.onnx", "no ONNX network"),
+        ("members/m1.safetensors", "not a readable safetensors file"),
+        ("members/m1.onnx", "not an ONNX network"),
         ("preprocessing.json", "not valid JSON"),
         ("decision.json", "not valid JSON"),
     ],
@@ -313,31 +325,40 @@ def test_a_path_in_the_manifest_is_refused(bundle, name):
     manifest["files"][name] = {"bytes": 1, "sha256": "0" * 64}
     canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     write_json(bundle / "manifest.json", {**manifest, "sha256": hashlib.sha256(canonical.encode()).hexdigest()})
-    with pytest.raises(FlukeprintError, match=r"manifest.json is not a bundle's"):
+    with pytest.raises(FlukeprintError, match=r"manifest.json is not what it should be: files"):
         open_bundle(bundle)
+
+
+def member(name: str) -> dict:
+    return {"name": name, "sha256": "0" * 64}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("preprocessing.json", {"members": ["../../m1"]}, "members"),
-        ("preprocessing.json", {"members": ["m9"]}, "m9.safetensors is missing"),
-        ("preprocessing.json", {"size": [100000, 100000]}, "size"),
-        ("preprocessing.json", {"size": [64, 64]}, "the weights were made for"),
+        ("preprocessing.json", {"provenance": {"members": [member("../../m1")]}}, "members"),
+        ("preprocessing.json", {"provenance": {"members": [member("m9")]}}, "m9.safetensors is missing"),
+        ("preprocessing.json", {"provenance": {"members": [member("m1"), member("m2")]}}, "the weights were made for"),
+        ("preprocessing.json", {"provenance": {"size": [100000, 100000]}}, "size"),
+        ("preprocessing.json", {"provenance": {"size": [64, 64]}}, "the weights were made for"),
+        ("preprocessing.json", {"limits": {"max_pixels": 10**12}}, "limits"),
+        ("preprocessing.json", {"limits": {"bits": "many"}}, "bits"),
         ("preprocessing.json", {"code": "x"}, "code"),
-        ("decision.json", {"scorers": {"gallery": {"other": 1}}}, "no decision of ours"),
-        ("decision.json", {"verification": {"thresholds": {}}}, "no decision of ours"),
-        ("decision.json", {"scorers": []}, "no decision of ours"),
-        ("decision.json", {"without": {"gallery": 1}}, "no decision of ours"),
+        ("decision.json", {"scorers": {"gallery": {"other": 1}}}, "decision.json is not what it should be"),
+        ("decision.json", {"verification": {"thresholds": {}}}, "decision.json is not what it should be"),
+        ("decision.json", {"scorers": []}, "decision.json is not what it should be"),
+        ("decision.json", {"without": {"gallery": 1}}, "decision.json is not what it should be"),
         (
             "decision.json",
             {"verification": {"thresholds": {}, "slope": "steep", "intercept": 0.0}},
-            "no decision of ours",
+            "decision.json is not what it should be",
         ),
     ],
 )
 def test_content_that_does_not_fit_is_refused(bundle, name, content, message):
-    write_json(bundle / name, read_json(bundle / name) | content)
+    old = read_json(bundle / name)
+    nested = {key: old[key] | content[key] for key in ("provenance", "limits") if key in content}
+    write_json(bundle / name, old | content | nested)
     resigned(bundle)
     with pytest.raises(FlukeprintError, match=message):
         open_bundle(bundle)
@@ -361,11 +382,12 @@ def test_an_onnx_that_names_another_file_does_not_read_it(bundle):
         open_bundle(bundle)
 
 
-def test_an_onnx_with_other_inputs_is_refused(bundle):
+def test_an_onnx_with_other_inputs_is_refused(tmp_path):
     from onnx import TensorProto, helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    (tmp_path / "m1.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(FlukeprintError, match="expected uint8 photos"):
-        onnx_member(model.SerializeToString(), "m1.onnx")
+        onnx_member(tmp_path / "m1.onnx", SIZE)

@@ -1,24 +1,29 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import (
     read_json,
     read_npy,
+    read_parquet,
     read_safetensors,
+    read_safetensors_metadata,
     replacing,
     replacing_folder,
     write_frame,
     write_json,
     write_npy,
+    write_parquet,
     write_safetensors,
 )
 
@@ -120,7 +125,59 @@ def test_safetensors_round_trip_and_refusals(tmp_path):
         read_safetensors(tmp_path / "b.safetensors")
 
 
+@pytest.mark.parametrize("read", [read_json, read_npy, read_parquet, read_safetensors, read_safetensors_metadata])
+def test_every_reader_names_the_file_and_the_repair_and_opens_regular_files_alone(tmp_path, read):
+    (tmp_path / "text").write_bytes(b"\x93 no such file format")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("text", "fifo", "."):
+        with pytest.raises(FlukeprintError, match=re.escape(f"{tmp_path / name} is not")) as fault:
+            read(tmp_path / name, repair="Ask for another copy.")
+        assert str(fault.value).endswith("Ask for another copy.")
+        assert not isinstance(fault.value, MissingFileError)
+    with pytest.raises(FlukeprintError, match="no regular file"):
+        read("/dev/zero")
+    for missing in (tmp_path / "none", tmp_path / "text" / "none"):
+        with pytest.raises(MissingFileError, match=r"none is missing\. .*dvc repro"):
+            read(missing)
+
+
+def test_json_longer_than_it_may_be_is_refused(tmp_path):
+    write_json(tmp_path / "a.json", "x" * 100)
+    assert read_json(tmp_path / "a.json", most=103) == "x" * 100
+    with pytest.raises(FlukeprintError, match="more than 102 bytes"):
+        read_json(tmp_path / "a.json", most=102)
+
+
+def test_arrays_of_another_type_shape_or_order_are_refused(tmp_path):
+    write_npy(tmp_path / "a.npy", np.zeros((3, 2), np.float32))
+    assert read_npy(tmp_path / "a.npy", np.float32, (3, 2)).shape == (3, 2)
+    for dtype, shape in ((np.float64, (3, 2)), (np.float32, (2, 3)), (np.float32, (3, 2, 1))):
+        with pytest.raises(FlukeprintError, match="holds float32"):
+            read_npy(tmp_path / "a.npy", dtype, shape)
+    np.savez(tmp_path / "b.npz", a=np.zeros(3))
+    with pytest.raises(FlukeprintError, match="not a plain"):
+        read_npy(tmp_path / "b.npz")
+
+
+def test_tables_of_other_columns_are_refused(tmp_path):
+    schema = pa.schema([("Image", pa.string()), ("Id", pa.int64())])
+    write_parquet(tmp_path / "a.parquet", pa.table({"Image": ["a.jpg"], "Id": [1]}, schema=schema))
+    assert read_parquet(tmp_path / "a.parquet", columns=["Id"]).to_pydict() == {"Id": [1]}
+    with pytest.raises(FlukeprintError, match="Id: int64, expected .*Id: string"):
+        read_parquet(tmp_path / "a.parquet", pa.schema([("Image", pa.string()), ("Id", pa.string())]))
+    assert read_parquet(tmp_path / "a.parquet", schema).num_rows == 1
+
+
+def test_a_folder_left_by_a_killed_process_is_in_nobodys_way(tmp_path):
+    left = tmp_path / f".out.{os.getpid()}.tmp"
+    left.mkdir()
+    (left / "half").write_text("")
+    with replacing_folder(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
+
+
 def test_arrays_of_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(FlukeprintError, match="not a readable"):
+    with pytest.raises(FlukeprintError, match="not a plain"):
         read_npy(tmp_path / "a.npy")

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data import sample
+from flukeprint.data import drawn_flukes
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.sample import SHIP_PHOTO, SampleSpec, draw_sample, planted_duplicates
+from flukeprint.data.sample import SHIP_PHOTO, SampleSpec, draw_sample, plan_sample
 
 SMALL = SampleSpec(
     photos=(5, 4, 4, 3, 3, 1),
@@ -44,6 +44,15 @@ def _grey(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("L").resize((24, 16), Image.Resampling.BOX), np.float64)
     return (pixels - pixels.mean()) / np.linalg.norm(pixels - pixels.mean())
+
+
+def _true_test_labels() -> dict[str, str]:
+    return {photo.name: photo.label for photo in plan_sample(0)[1]}
+
+
+def _planted_duplicates() -> list[tuple[str, str]]:
+    """Return (copy, original) for every photo that was re-encoded from a train photo."""
+    return [(photo.name, photo.copy_of) for part in plan_sample(0) for photo in part if photo.copy_of]
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -126,13 +135,13 @@ def test_every_photo_decodes_to_its_size(full: Path) -> None:
 
 
 def test_the_truth_of_test_photos_is_known_but_not_written(full: Path, train: pd.DataFrame) -> None:
-    truth = sample.true_test_labels(0)
+    truth = _true_test_labels()
     assert set(truth) == {path.name for path in (full / "test").iterdir()}
     counts = train.Id.value_counts()
     known = [label for label in truth.values() if label != NEW_WHALE]
     assert len(known) == 60
     assert set(known) <= set(train.Id)
-    assert {1, 2} <= {counts[label] for label in known}, "individuals with few train photos are asked for too"
+    assert {1, 2} <= {counts[label] for label in known}, "individuals with few train photos are among them too"
 
 
 def test_the_ship_is_filed_under_an_individual_over_the_threshold(full: Path, train: pd.DataFrame) -> None:
@@ -144,7 +153,7 @@ def test_the_ship_is_filed_under_an_individual_over_the_threshold(full: Path, tr
 
 
 def test_planted_duplicates_look_the_same(full: Path) -> None:
-    pairs = planted_duplicates(0)
+    pairs = _planted_duplicates()
     assert len(pairs) == 6 + 1 + 3
     for copy, original in pairs:
         a, b = _find(full, copy), _find(full, original)
@@ -154,22 +163,22 @@ def test_planted_duplicates_look_the_same(full: Path) -> None:
 
 
 def test_one_pair_of_duplicates_has_conflicting_labels(train: pd.DataFrame) -> None:
-    label = dict(zip(train.Image, train.Id, strict=True)) | sample.true_test_labels(0)
-    conflicting = [pair for pair in planted_duplicates(0) if label[pair[0]] != label[pair[1]]]
+    label = dict(zip(train.Image, train.Id, strict=True)) | _true_test_labels()
+    conflicting = [pair for pair in _planted_duplicates() if label[pair[0]] != label[pair[1]]]
     assert len(conflicting) == 1
     assert NEW_WHALE not in {label[name] for name in conflicting[0]}
 
 
 def test_three_test_photos_copy_train_photos(train: pd.DataFrame) -> None:
-    truth = sample.true_test_labels(0)
+    truth = _true_test_labels()
     label = dict(zip(train.Image, train.Id, strict=True))
-    copied = [(copy, original) for copy, original in planted_duplicates(0) if copy in truth]
+    copied = [(copy, original) for copy, original in _planted_duplicates() if copy in truth]
     assert len(copied) == 3
     assert all(truth[copy] == label[original] for copy, original in copied)
 
 
 def test_photos_that_are_no_copies_differ(full: Path) -> None:
-    copies = {copy for copy, _ in planted_duplicates(0)}
+    copies = {copy for copy, _ in _planted_duplicates()}
     photos = np.stack([_grey(path).ravel() for path in sorted(full.glob("*/*.jpg")) if path.name not in copies])
     likeness = photos @ photos.T
     np.fill_diagonal(likeness, 0)
@@ -177,7 +186,7 @@ def test_photos_that_are_no_copies_differ(full: Path) -> None:
 
 
 def test_photos_of_one_individual_are_more_alike_than_of_two(full: Path, train: pd.DataFrame) -> None:
-    copies = {copy for copy, _ in planted_duplicates(0)} | {SHIP_PHOTO}
+    copies = {copy for copy, _ in _planted_duplicates()} | {SHIP_PHOTO}
     counts = train.Id.map(train.Id.value_counts())
     rows = train[(counts >= 15) & (train.Id != NEW_WHALE) & ~train.Image.isin(copies)]
     photos = np.stack([_grey(full / "train" / name).ravel() for name in rows.Image])
@@ -189,7 +198,7 @@ def test_photos_of_one_individual_are_more_alike_than_of_two(full: Path, train: 
 
 
 def test_individuals_differ_in_their_trailing_edge() -> None:
-    edges = [sample._lobes(np.random.default_rng([0, number]))[0].trailing_edge() for number in range(10)]
+    edges = [drawn_flukes._lobes(np.random.default_rng([0, number]))[0].trailing_edge() for number in range(10)]
     gaps = [np.abs(a - b)[:, 1].max() for i, a in enumerate(edges) for b in edges[:i]]
     assert min(gaps) > 0.03
 

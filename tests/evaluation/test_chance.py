@@ -4,19 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from accelerate import Accelerator
+from training_cases import training_params
 
-from flukeprint.core.params import TrainingParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, TRAIN, VALID, class_labels
-from flukeprint.learning.heads import HeadTraining, head_data, train_head
+from flukeprint.learning.heads import HeadTraining, train_head
 from flukeprint.learning.networks import new_head
+from flukeprint.learning.training_data import training_data
 from flukeprint.metrics import reciprocal_ranks
-from flukeprint.scoring.calibration import as_ordinary_class
-from flukeprint.scoring.candidates import Scored, candidate_rows
-from flukeprint.scoring.scorers import Member, classify, nearest_photo
+from flukeprint.retrieval.vectors import vectors_of
+from flukeprint.scoring.answering import as_ordinary_class
+from flukeprint.scoring.candidates import Scored
+from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, nearest_photos
 
 INDIVIDUALS, PHOTOS, FEATURES = 60, 5, 16
-LOOP = TrainingParams(optimizer="adam", lr=0.05, weight_decay=0.0, batch_size=64, step_size=10, gamma=0.1, flip=0.0)
+LOOP = training_params(lr=0.05, step_size=10, flip=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,8 @@ def table() -> pd.DataFrame:
     """One query, one validation photo and three training photos of each individual; the last is new_whale."""
     labels = np.repeat([*(f"w_{number:02}" for number in range(INDIVIDUALS - 1)), NEW_WHALE], PHOTOS)
     splits = [QUERY, VALID, TRAIN, TRAIN, TRAIN] * INDIVIDUALS
-    return pd.DataFrame({"Id": labels, "split": splits, "pixel": range(len(labels))})
+    names = [f"{number:03}.jpg" for number in range(len(labels))]
+    return pd.DataFrame({"Image": names, "Id": labels, "split": splits, "pixel": range(len(labels))})
 
 
 def permuted(table: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
@@ -50,13 +53,14 @@ def leaking(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Scored:
-    return nearest_photo(embeddings[:, 0], table[table["split"].isin([TRAIN, VALID])], rows)
+    photos = TrainedPhotos.of(table[table["split"].isin([TRAIN, VALID])], [embeddings], 1)
+    return nearest_photos(photos, vectors_of([embeddings], rows, 1))
 
 
 def head(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Scored:
     labels = class_labels(table)
     training = HeadTraining("full_head", LOOP, 15, 0, Accelerator(cpu=True))
-    result = train_head(head_data(embeddings, table, labels), "m1", training)
+    result = train_head(training_data(embeddings, table, labels), "m1", training)
     linear = new_head(FEATURES, len(labels), 0)
     linear.load_state_dict(result.state)
     return classify([Member("m1", linear, labels, embeddings)], rows, 1)["m1"]
@@ -66,7 +70,7 @@ def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, asked:
     """Tell whether MAP@5 of known queries is outside what 2,000 permutations of their right answers give."""
     known = asked[(asked["split"] == QUERY) & (asked["Id"] != NEW_WHALE)]
     scored = scorer(embeddings, trained, known["pixel"].to_numpy())
-    answers = as_ordinary_class(candidate_rows(known, "scorer", scored), 5).labels
+    answers = as_ordinary_class(scored, 5).labels
     truth = known["Id"].to_numpy(dtype=str)
     points = np.array([reciprocal_ranks(np.roll(truth, shift), answers) for shift in range(len(truth))])
     generator = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from calibrations import calibration_of, open_set
 
 from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
@@ -12,7 +13,6 @@ from flukeprint.evaluation.curves import all_curves, curves_of, write_curves
 from flukeprint.evaluation.examples import choose_examples
 from flukeprint.evaluation.figures import counts, evaluate
 from flukeprint.evaluation.leaderboard import build_leaderboard
-from flukeprint.scoring.calibration import Decision
 
 # Photo, individual, right answer: four known queries of three individuals, three new ones.
 QUERIES = [
@@ -58,8 +58,9 @@ def leaderboard():
     knn = rows_of("pretrained_knn", [([("a", 1.0), ("b", 0.5)], np.nan)] * 7)
     table = pd.concat([without_candidates(), knn, rows_of("m1"), rows_of("ensemble")], ignore_index=True)
     # Always new first: its logit is far above the others'.
-    sure_of_new = Decision(1.0, -50.0, 50.0, None, 1, 1, 0.0)
-    return build_leaderboard(table, {"ensemble": sure_of_new, "duplicates": sure_of_new}, SHARE, ["m1"])
+    sure_of_new = open_set(1.0, -50.0, 50.0, None)
+    calibration = calibration_of(scorers={"ensemble": sure_of_new, "duplicates": sure_of_new})
+    return build_leaderboard(table, calibration, SHARE, ["m1"])
 
 
 def test_the_rungs_stand_in_the_order_of_the_ladder(leaderboard):
@@ -74,7 +75,7 @@ def test_a_decision_is_used_where_there_is_one(leaderboard):
     assert leaderboard.results["m1"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].candidates == leaderboard.results["ensemble"].candidates
-    undecided = build_leaderboard(rows_of("ensemble"), {}, SHARE, [])
+    undecided = build_leaderboard(rows_of("ensemble"), calibration_of(), SHARE, [])
     assert list(undecided.results) == ["all_new", "ensemble"]
     assert not undecided.calibrated
 
@@ -82,7 +83,7 @@ def test_a_decision_is_used_where_there_is_one(leaderboard):
 def test_scorers_that_were_asked_other_queries_are_refused():
     other = rows_of("m1").iloc[::-1]
     with pytest.raises(FlukeprintError, match=r"asks m1 7 queries and ensemble 7, and they are not the same"):
-        build_leaderboard(pd.concat([other, rows_of("ensemble")]), {}, SHARE, ["m1"])
+        build_leaderboard(pd.concat([other, rows_of("ensemble")]), calibration_of(), SHARE, ["m1"])
 
 
 def test_photos_of_new_whale_are_individuals_of_their_own(leaderboard):
@@ -143,12 +144,12 @@ def test_open_set_figures_use_the_probability_of_new(leaderboard):
 
 
 def test_one_kind_of_queries_gives_the_figures_that_it_can():
-    known = build_leaderboard(rows_of("ensemble", ANSWERS[:4], QUERIES[:4]), {}, SHARE, [])
+    known = build_leaderboard(rows_of("ensemble", ANSWERS[:4], QUERIES[:4]), calibration_of(), SHARE, [])
     figures = evaluate(known, resamples=200)["ensemble"]
     assert {"map5_plain", "known_top1", "cmc1", "ece"} <= set(figures)
     assert not {"map5", "new_top1", "auroc", "baks", "gain"} & set(figures)
     assert set(curves_of(known.results["ensemble"])) == {"cmc", "precision_recall", "reliability"}
-    new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), {}, SHARE, [])
+    new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), calibration_of(), SHARE, [])
     assert set(evaluate(new, resamples=200)["ensemble"]) == {"map5_plain", "top1", "new_top1", "ece"}
     assert set(curves_of(new.results["ensemble"])) == {"reliability"}
 
@@ -196,7 +197,9 @@ def test_long_curves_are_thinned_to_their_ends():
     number = 900
     queries = [(f"{n}.jpg", "a", "a") for n in range(number)]
     answers = [([("a" if n % 3 else "b", 1 + n / number)], 0.0) for n in range(number)]
-    points = curves_of(build_leaderboard(rows_of("ensemble", answers, queries), {}, SHARE, []).top)["precision_recall"]
+    points = curves_of(build_leaderboard(rows_of("ensemble", answers, queries), calibration_of(), SHARE, []).top)[
+        "precision_recall"
+    ]
     assert len(points) == 200
     assert points[-1]["recall"] == pytest.approx(600 / number)
     assert points[0]["probability"] > points[1]["probability"]

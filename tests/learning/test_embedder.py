@@ -3,25 +3,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from finetune_params import finetune_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_cases import finetune_params, random_backbone
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.learning.augmentation import ERASED_AREA, Draws, affine_maps, augment
-from flukeprint.learning.backbones import load_finetuned, save_finetuned
 from flukeprint.learning.embedder import Embedder, EmbedderSpec, GeM, feature_map
-from flukeprint.learning.networks import build_backbone, for_inference
-from flukeprint.learning.records import BackboneRecord
+from flukeprint.learning.network_files import load_finetuned, save_finetuned
+from flukeprint.learning.networks import for_inference
 from flukeprint.learning.training import Result
 
 SIZE = (64, 64)
 
 
 def backbone(name, *, folded=False):
-    network, last = build_backbone(name, SIZE, 0)
-    features = network.eval()(torch.zeros(1, 3, *SIZE)).shape[1]
-    return network, BackboneRecord(name, "random", "", (0.5,) * 3, (0.25,) * 3, SIZE, features, last, folded)
+    network, record = random_backbone(name, SIZE, folded=folded)
+    return network.eval(), record
 
 
 def spec(**changes):
@@ -36,6 +34,7 @@ def test_gem_is_the_generalised_mean_and_the_average_for_p_1():
         np.testing.assert_allclose(GeM(p)(maps).detach(), expected, rtol=1e-5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "shufflenet_v2_x0_5", "efficientnet_b0", "densenet121"])
 def test_the_map_of_features_averages_to_the_backbones_own_embedding(name):
     network, record = backbone(name)
@@ -49,17 +48,16 @@ def test_the_map_of_features_averages_to_the_backbones_own_embedding(name):
 
 @pytest.mark.parametrize("name", ["vgg11", "vit_b_16"])
 def test_gem_is_refused_where_weights_follow_the_pooling(name):
-    network, record = backbone(name) if name != "vit_b_16" else (build_backbone(name, SIZE, 0)[0], None)
-    if record is None:
-        record = BackboneRecord(name, "random", "", (0.5,) * 3, (0.25,) * 3, SIZE, 768, "heads.head", False)
+    network, record = backbone(name)
     with pytest.raises(FlukeprintError, match=rf"pooling is gem, but backbone '{name}'.*Set it to average"):
         feature_map(network, record)
 
 
+@pytest.mark.numeric
 def test_fused_network_computes_the_same():
     network, record = backbone("mobilenet_v2", folded=True)
     photos = torch.rand(2, 3, *SIZE)
-    plain = Embedder(build_backbone("mobilenet_v2", SIZE, 0)[0], spec(fused=False), record).eval()
+    plain = Embedder(backbone("mobilenet_v2")[0], spec(fused=False), record).eval()
     torch.manual_seed(0)
     fused = Embedder(network, spec(fused=True), record).eval()
     for part in ("pool", "projection", "neck"):
@@ -77,6 +75,7 @@ def test_l2_gives_unit_vectors_and_average_keeps_the_backbones_pooling():
     assert embedder.features == 512
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     network, record = backbone("mobilenet_v2", folded=folded)
@@ -163,6 +162,7 @@ class TestAugmentation:
             turn = to_pixels @ linear @ np.linalg.inv(to_pixels)
             np.testing.assert_allclose(turn @ turn.T, np.eye(2), atol=1e-6)
 
+    @pytest.mark.numeric
     def test_a_part_of_a_batch_is_changed_as_in_the_whole(self):
         photos = torch.rand(9, 3, 16, 16)
         params = self.params(rotate=10.0, zoom=0.1, grey=0.5, contrast=0.2, brightness=0.1, erase=0.5)

@@ -3,11 +3,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from training_cases import embedding_job_of
 
-from flukeprint.core.params import RuntimeParams
-from flukeprint.core.runtime import open_accelerator
-from flukeprint.learning.batches import PhotoScaler
-from flukeprint.learning.embedding import EmbeddingJob, distinct_photos, embed, embed_to_file
+from flukeprint.learning.embedding import distinct_photos, embed, embed_to_file
 
 
 class Counting(torch.nn.Module):
@@ -36,11 +34,9 @@ def test_a_repeated_photo_is_computed_once_and_gets_the_same_embedding(tmp_path,
     generator = np.random.default_rng(0)
     photos = generator.integers(0, 255, (20, 3, 4, 4), dtype=np.uint8)[generator.integers(0, 20, 50)]
     np.save(tmp_path / "photos.npy", photos)
-    runtime = RuntimeParams(device="cpu", precision="fp32", processes=1, threads=1, workers=1, batch_size=batch_size)
-    accelerator = open_accelerator(runtime)
-    network, scaler = Counting(), PhotoScaler((0.5,) * 3, (0.25,) * 3, accelerator.device)
-    job = EmbeddingJob(network, scaler, 4, batch_size, accelerator)
+    network = Counting()
+    job = embedding_job_of(network, batch_size, 4)
     embed_to_file(tmp_path / "embeddings.npy", np.load(tmp_path / "photos.npy", mmap_mode="r"), views, job)
     assert network.shown == views * len(np.unique(photos, axis=0)) < views * len(photos)
-    expected = embed(Counting(), photos, views, 7, scaler, "")
+    expected = embed(embedding_job_of(Counting(), 7, 4), photos, views)
     np.testing.assert_array_equal(np.load(tmp_path / "embeddings.npy"), expected)

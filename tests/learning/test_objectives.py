@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from finetune_params import finetune_params
+from training_cases import finetune_params
 
 from flukeprint.learning.batches import Batch
 from flukeprint.learning.objectives import (
     MetricModel,
-    build_judge,
     build_loss,
     build_miner,
+    build_validation_loss,
     class_margins,
     metric_step,
     pair_distance,
@@ -234,11 +234,11 @@ def test_a_step_gives_sums_and_leaves_out_photos_that_do_not_count():
 
 
 @pytest.mark.parametrize("objective", ["triplet", "contrastive"])
-def test_validation_judges_by_all_pairs(objective):
+def test_the_validation_loss_is_over_all_pairs(objective):
     """So that a network that violates fewer of them is the better one."""
     params = finetune_params(objective=objective, pairs=PAIRS)
     loss = build_loss(params, np.arange(CLASSES), CLASSES, FEATURES)
-    model = MetricModel(torch.nn.Identity(), loss, None, build_judge(params))
+    model = MetricModel(torch.nn.Identity(), loss, None, build_validation_loss(params))
     inputs, targets = batch()
     rows, labels = inputs.numpy(), targets.tolist()
     everyone = range(12)

@@ -1,34 +1,26 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from finetune_params import finetune_params
+from training_cases import RUNTIME, embedding_job_of, finetune_params, random_backbone, training_params
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.params import RuntimeParams, TrainingParams
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.learning import training
-from flukeprint.learning.batches import EmbeddingBatches, Labelled, PhotoScaler, epoch_order, number_of_batches
+from flukeprint.learning.batches import Batches, PhotoScaler, batch_slices, epoch_order, prepare_embeddings
 from flukeprint.learning.embedding import embed
-from flukeprint.learning.finetuning import FinetuneData, Start, finetune
-from flukeprint.learning.heads import (
-    HeadData,
-    HeadTraining,
-    labelled_rows,
-    load_head,
-    save_head,
-    train_head,
-    train_heads,
-)
-from flukeprint.learning.networks import build_backbone, for_inference, freeze, new_head
-from flukeprint.learning.optimization import Optimization, averaged, build_optimizer, build_schedule
-from flukeprint.learning.records import BackboneRecord
-from flukeprint.learning.sampling import TrainingBatches, photo_size, validation_pairs
+from flukeprint.learning.finetuning import Start, finetune
+from flukeprint.learning.heads import HeadTraining, train_head, train_heads
+from flukeprint.learning.network_files import load_head, save_head
+from flukeprint.learning.networks import for_inference, freeze, new_head
+from flukeprint.learning.optimization import averaged, build_optimizer, build_schedule
+from flukeprint.learning.sampling import TrainingBatches, photo_size
+from flukeprint.learning.training_data import Labelled, TrainingData, training_data, validation_pairs
 
-RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
 SIZE = (32, 32)
 
 
@@ -42,24 +34,15 @@ def accelerator():
     return open_accelerator(RUNTIME)
 
 
-def loop(**changes) -> TrainingParams:
-    values = {
-        "optimizer": "adam",
-        "lr": 0.01,
-        "weight_decay": 0.0,
-        "batch_size": 16,
-        "step_size": 2,
-        "gamma": 0.5,
-        "flip": 0.5,
-    }
-    return TrainingParams.model_validate(values | changes)
+def loop(**changes):
+    return training_params(**{"batch_size": 16, "step_size": 2, "gamma": 0.5} | changes)
 
 
 def finetuning(**changes):
     return finetune_params(lr=0.001, batch_size=8, step_size=2, gamma=0.5, **changes)
 
 
-def head_data(n: int = 60, classes: int = 3, features: int = 8) -> HeadData:
+def head_data(n: int = 60, classes: int = 3, features: int = 8) -> TrainingData:
     """Return embeddings in which the class shows, in two views, and a split of 3:1."""
     generator = np.random.default_rng(0)
     targets = np.arange(n) % classes
@@ -67,10 +50,10 @@ def head_data(n: int = 60, classes: int = 3, features: int = 8) -> HeadData:
     embeddings[np.arange(n), :, targets] += 2
     rows = np.arange(n)
     train, valid = rows[rows % 4 > 0], rows[rows % 4 == 0]
-    return HeadData(embeddings, Labelled(train, targets[train]), Labelled(valid, targets[valid]), ["a", "b", "c"])
+    return TrainingData(embeddings, Labelled(train, targets[train]), Labelled(valid, targets[valid]), ["a", "b", "c"])
 
 
-def photos(n: int = 24) -> FinetuneData:
+def photos(n: int = 24) -> TrainingData:
     generator = np.random.default_rng(0)
     targets = np.arange(n) % 2
     pixels = (
@@ -78,13 +61,11 @@ def photos(n: int = 24) -> FinetuneData:
         + (targets * 100).astype(np.uint8)[:, None, None, None]
     )
     rows = np.arange(n)
-    return FinetuneData(pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]), ["a", "b"])
+    return TrainingData(pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]), ["a", "b"])
 
 
 def start(*, folded: bool = False) -> Start:
-    backbone, last = build_backbone("resnet18", SIZE, 0)
-    record = BackboneRecord("resnet18", "random", "", (0.5,) * 3, (0.25,) * 3, SIZE, 512, last, folded)
-    return Start(backbone, record, new_head(512, 2, 0))
+    return Start(*random_backbone(size=SIZE, folded=folded), new_head(512, 2, 0))
 
 
 class TestEpochOrder:
@@ -120,20 +101,21 @@ def test_scaling_and_flip_are_those_of_torchvision():
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_embedding_views_are_the_photo_and_its_mirror_image():
-    backbone, _ = build_backbone("resnet18", SIZE, 0)
-    network, scaler = for_inference(freeze(backbone)), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
-    pixels = photos().pixels
-    both = embed(network, pixels, 2, 7, scaler, "")
+@pytest.mark.numeric
+def test_embedding_views_are_the_photo_and_its_mirror_image(accelerator):
+    backbone, _ = random_backbone(size=SIZE)
+    job = embedding_job_of(for_inference(freeze(backbone)), 7)
+    pixels = photos().array
+    both = embed(job, pixels, 2)
     assert both.shape == (24, 2, 512)
-    np.testing.assert_allclose(
-        both[:, 1], embed(network, pixels[..., ::-1], 1, 7, scaler, "")[:, 0], rtol=1e-4, atol=1e-4
-    )
-    batches = EmbeddingBatches(both, Labelled(np.arange(24), np.zeros(24, np.int64)), torch.device("cpu"))
+    np.testing.assert_allclose(both[:, 1], embed(job, pixels[..., ::-1], 1)[:, 0], rtol=1e-4, atol=1e-4)
+    labelled = Labelled(np.arange(24), np.zeros(24, np.int64))
+    batches = Batches(both, labelled, prepare_embeddings(accelerator.device), accelerator)
     [all_flipped] = batches.shuffled(24, 1.0, 0, 1)
     np.testing.assert_array_equal(sorted(all_flipped.inputs[:, 0].tolist()), sorted(both[:, 1, 0].tolist()))
 
 
+@pytest.mark.numeric
 class TestFit:
     def training(self, accelerator, epochs=6, **changes):
         return HeadTraining("train", loop(**changes), epochs, 0, accelerator)
@@ -144,7 +126,7 @@ class TestFit:
         assert result.best_epoch == losses.index(min(losses)) + 1
         head, data = new_head(8, 3, 0), head_data()
         head.load_state_dict(result.state)
-        logits = head(torch.from_numpy(data.embeddings[data.valid.rows, 0]))
+        logits = head(torch.from_numpy(data.array[data.valid.rows, 0]))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.valid.targets))
         assert loss.item() == pytest.approx(min(losses), rel=1e-5)
 
@@ -160,7 +142,7 @@ class TestFit:
         head = new_head(8, 3, training.derived_seed(seed, "init"))
         optimizer = torch.optim.Adam(head.parameters(), lr=params.lr)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, params.step_size, params.gamma)
-        inputs, targets = data.embeddings[data.train.rows, 0], data.train.targets
+        inputs, targets = data.array[data.train.rows, 0], data.train.targets
         for epoch in range(1, 5):
             total = 0.0
             for rows, _ in epoch_order(len(targets), params.batch_size, 0.0, seed, epoch):
@@ -178,7 +160,7 @@ class TestFit:
         whole = train_head(data, "m1", self.training(accelerator, optimizer=optimizer))
         monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
         trained = []
-        epoch_of = training._train_epoch
+        epoch_of = training._Run.train_epoch
         for killed_in in (2, 4, 5, None):
 
             def one_epoch(*arguments, killed_in=killed_in):
@@ -187,7 +169,7 @@ class TestFit:
                 trained.append(1)
                 return epoch_of(*arguments)
 
-            monkeypatch.setattr(training, "_train_epoch", one_epoch)
+            monkeypatch.setattr(training._Run, "train_epoch", one_epoch)
             if killed_in:
                 with pytest.raises(KeyboardInterrupt):
                     train_head(data, "m1", self.training(accelerator, optimizer=optimizer))
@@ -235,6 +217,7 @@ class TestFinetune:
         assert statistics
         assert not any(value.any() for value in statistics)
 
+    @pytest.mark.numeric
     @pytest.mark.parametrize(
         "changes",
         [
@@ -254,7 +237,7 @@ class TestFinetune:
         params = finetuning(**changes)
         whole = finetune(photos(), start(), "m1", 3, 0, params, accelerator)
         monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
-        epoch_of, trained = training._train_epoch, []
+        epoch_of, trained = training._Run.train_epoch, []
 
         def one_epoch(*arguments):
             if len(trained) == 2:
@@ -263,7 +246,7 @@ class TestFinetune:
             trained.append("epoch")
             return epoch_of(*arguments)
 
-        monkeypatch.setattr(training, "_train_epoch", one_epoch)
+        monkeypatch.setattr(training._Run, "train_epoch", one_epoch)
         with pytest.raises(KeyboardInterrupt):
             finetune(photos(), start(), "m1", 3, 0, params, accelerator)
         resumed = finetune(photos(), start(), "m1", 3, 0, params, accelerator)
@@ -277,13 +260,12 @@ class TestFinetune:
         result = finetune(data, start(), "m1", 2, 0, params, accelerator)
         assert result.best_epoch == 2
         assert [epoch.valid_loss for epoch in result.history] == [None, None]
-        assert sorted(data.used_by(params).train.rows) == list(range(24))
+        assert sorted(data.without_validation().train.rows) == list(range(24))
 
     def test_averaged_weights_agree_with_a_plain_recomputation(self):
         """The first step's state is copied; every later one counts a quarter, what was before three quarters."""
-        settings = Optimization.of_finetuning(finetuning(schedule={"ema": 0.75}))
         model = torch.nn.BatchNorm1d(3)
-        average, expected = averaged(model, settings), {}
+        average, expected = averaged(model, 0.75), {}
         generator = np.random.default_rng(0)
         for step in range(5):
             for key in ("weight", "running_mean"):
@@ -306,9 +288,8 @@ class TestFinetune:
     def test_separate_learning_rates_and_cosine_with_warm_up(self):
         params = finetuning(schedule={"shape": "cosine", "warm_up": 0.2, "head_lr": 0.01})
         model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
-        settings = Optimization.of_finetuning(params)
-        optimizer = build_optimizer(model, settings)
-        schedule = build_schedule(optimizer, settings, steps=5, epochs=4)
+        optimizer = build_optimizer(model, params, params.schedule)
+        schedule = build_schedule(optimizer, params, params.schedule, steps=5, epochs=4)
         rates = []
         for _ in range(20):
             rates.append([group["lr"] for group in optimizer.param_groups])
@@ -330,12 +311,12 @@ class TestTrainingBatches:
     def batches(self, accelerator, **changes):
         data, scaler = photos(), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
         params = finetuning(**changes)
-        return TrainingBatches.of(data.pixels, data.train, 2, 4, scaler, params, 0, accelerator), data
+        return TrainingBatches(Batches(data.array, data.train, scaler, accelerator), 2, 4, params, 0), data
 
-    def test_mirror_images_are_classes_of_their_own(self, accelerator):
+    def test_a_mirror_image_is_of_the_mirror_class(self, accelerator):
         made, data = self.batches(accelerator, objective="arcface", mirrored_ids=True)
         scaler = PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
-        inputs = scaler(np.array(data.pixels))
+        inputs = scaler(np.array(data.array))
         seen = set()
         for batch in made.epoch(1):
             for photo, target in zip(batch.inputs, batch.targets.tolist(), strict=True):
@@ -359,7 +340,7 @@ class TestTrainingBatches:
         schedule = {"first_size": 0.5, "full_size_at": 0.5}
         made, data = self.batches(accelerator, objective="arcface", schedule=schedule)
         sizes = [next(made.epoch(number)).inputs.shape[2:] for number in (1, 2, 3, 4)]
-        full = tuple(data.pixels.shape[2:])
+        full = tuple(data.array.shape[2:])
         assert sizes[2] == sizes[3] == full
         assert sizes[0] == photo_size(full, made.params.schedule, 1, 4) < sizes[1] <= full
 
@@ -395,26 +376,25 @@ def test_batches_have_photos_for_every_process():
     for n in (64, 65, 66, 67, 68, 3):
         sizes = [len(positions) for positions, _ in epoch_order(n, 64, 0.0, 0, 1, least=4)]
         assert sum(sizes) == n
-        assert len(sizes) == number_of_batches(n, 64, 4)
+        assert len(sizes) == len(batch_slices(n, 64, 4))
         assert sizes[-1] >= min(n, 4)
 
 
 def test_where_no_epoch_is_chosen_no_photo_is_trained_on_twice():
     table = pd.DataFrame({"Id": ["a", "b"], "split": ["train", "train"], "pixel": [3, 4]})
-    assert labelled_rows(table, ["a", "b"], "valid").rows.tolist() == [3, 4]
-    assert labelled_rows(table, ["a", "b"], "valid", chooses=False).rows.tolist() == []
+    array = np.zeros((5, 1, 2), np.float32)
+    assert training_data(array, table, ["a", "b"]).valid.rows.tolist() == [3, 4]
+    assert training_data(array, table, ["a", "b"], chooses=False).valid.rows.tolist() == []
 
 
+@pytest.mark.numeric
 def test_head_training_leaves_the_backbone_bit_identical(accelerator):
     """Parameters and BatchNorm buffers, over embedding the photos and training a head on them."""
-    backbone = freeze(build_backbone("resnet18", SIZE, 0)[0])
+    backbone = freeze(random_backbone(size=SIZE)[0])
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     data = photos()
-    scaler = PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
-    embeddings = embed(for_inference(backbone), data.pixels, 2, 8, scaler, "")
-    train_head(
-        HeadData(embeddings, data.train, data.valid, ["a", "b"]), "m1", HeadTraining("train", loop(), 3, 0, accelerator)
-    )
+    embeddings = embed(embedding_job_of(for_inference(backbone)), data.array, 2)
+    train_head(replace(data, array=embeddings), "m1", HeadTraining("train", loop(), 3, 0, accelerator))
     after = backbone.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
     assert any(key.endswith("running_var") for key in before)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from gallery_folder import PROVENANCE, add_photos, read_on, small_gallery, vecto
 
 from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.manifests import FileRecord
 from flukeprint.retrieval import gallery_files
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery
+from flukeprint.retrieval.gallery_manifest import GalleryManifest, data_file_name
 from flukeprint.retrieval.search import Searcher
 
 
@@ -35,9 +38,11 @@ def test_what_was_saved_is_loaded(folder):
     np.testing.assert_array_equal(loaded.vectors, built.vectors)
     assert loaded.photos == built.photos
     assert loaded.provenance == PROVENANCE
-    assert list(loaded.provenance.members) == ["m1", "m2"]
+    assert list(loaded.provenance.weights) == ["m1", "m2"]
     queries = vectors_of(5, seed=1)
-    assert Searcher(loaded).search(queries, 4, PROVENANCE) == Searcher(built).search(queries, 4)
+    one, other = (Searcher.of(gallery).search(queries, 4) for gallery in (loaded, built))
+    assert one.individual.tolist() == other.individual.tolist()
+    assert one.nearest.tolist() == other.nearest.tolist()
     assert (loaded.cells is None) == (built.cells is None)
 
 
@@ -74,7 +79,7 @@ def test_a_write_that_breaks_off_leaves_the_old_gallery(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     old = load_gallery(folder)
-    monkeypatch.setattr(gallery_files, "write_manifest", full)
+    monkeypatch.setattr(GalleryManifest, "write", full)
     with pytest.raises(OSError, match="No space"):
         update_gallery(folder, lambda gallery: gallery.remove(ids=["w_1"]))
     monkeypatch.undo()
@@ -112,7 +117,7 @@ def test_two_writers_lose_nothing_and_readers_see_whole_galleries(tmp_path):
 
 def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
     """The writer replaces the files after the reader has read gallery.json."""
-    read = gallery_files.read_manifest
+    read = GalleryManifest.read
     calls = []
 
     def slow(path):
@@ -122,7 +127,7 @@ def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
             update_gallery(folder, lambda gallery: gallery.remove(ids=["w_1"]))
         return manifest
 
-    monkeypatch.setattr(gallery_files, "read_manifest", slow)
+    monkeypatch.setattr(GalleryManifest, "read", slow)
     assert len(load_gallery(folder)) == 57
 
 
@@ -164,6 +169,23 @@ def test_any_truncated_or_missing_file_is_noticed(folder):
     load_gallery(folder)
 
 
+def test_a_fifo_is_refused_and_not_waited_for(folder):
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(FlukeprintError, match=rf"{path.name} .*no regular file"):
+            load_gallery(folder)
+        path.unlink()
+        path.write_bytes(whole)
+
+
+def test_a_manifest_that_is_far_too_long_is_not_read_whole(folder):
+    (folder / "gallery.json").write_text(" " * (1 << 21))
+    with pytest.raises(FlukeprintError, match=r"gallery\.json is not valid JSON \(more than"):
+        load_gallery(folder)
+
+
 def signed(content: dict) -> dict:
     """Give gallery.json the checksum that belongs to it, as an attacker can."""
     content = {key: value for key, value in content.items() if key != "sha256"}
@@ -179,10 +201,8 @@ def forge(folder: Path, **changes) -> None:
 def replace_file(folder: Path, key: str, data: bytes) -> None:
     """Replace a data file by another one, with name and checksums to match."""
     records = json.loads((folder / "gallery.json").read_text())["files"]
-    old = Path(records[key]["name"])
-    digest = hashlib.sha256(data).hexdigest()
-    records[key] = {"name": f"{key}-{digest[:16]}{old.suffix}", "bytes": len(data), "sha256": digest}
-    (folder / records[key]["name"]).write_bytes(data)
+    records[key] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / data_file_name(key, FileRecord(**records[key]))).write_bytes(data)
     forge(folder, files=records)
 
 
@@ -281,16 +301,16 @@ def test_other_manifests_are_refused(folder):
     whole = path.read_text()
     content = json.loads(whole)
     records = content["files"]
-    outside = {**records, "photos": {**records["photos"], "name": "../../etc/passwd"}}
-    other = {**records, "photos": {**records["photos"], "name": records["vectors"]["name"]}}
-    provenance = {**content["provenance"], "preprocessing": {"views": 2}}
+    outside = {**records, "../../etc/passwd": records["photos"]}
+    named = {**records, "photos": {**records["photos"], "name": "../../etc/passwd"}}
+    provenance = {**content["provenance"], "views": 3}
     for changes in (
-        {"files": outside}, {"files": other}, {"files": {}}, {"version": 2}, {"version": "1"}, {"photos": -1},
+        {"files": outside}, {"files": named}, {"files": {}}, {"version": 1}, {"version": "2"}, {"photos": -1},
         {"photos": 10**12}, {"dimension": 4}, {"individuals": 3}, {"more": 1}, {"provenance": provenance},
-        {"index": {**content["index"], "kind": "faiss"}},
+        {"cells": {"number": 2, "probes": 1, "trained_on": 60, "kind": "faiss"}}, {"exact_up_to": "10"},
     ):  # fmt: skip
         forge(folder, **changes)
-        with pytest.raises(FlukeprintError, match="expected|is not a gallery's|has version|must list"):
+        with pytest.raises(FlukeprintError, match="expected|is not what it should be|has version|must list"):
             load_gallery(folder)
         path.write_text(whole)
     for text in ("[]", "[" * 100_000, '{"version": NaN', "\x00"):
@@ -312,8 +332,8 @@ def test_a_search_of_no_or_too_many_cells_is_refused(tmp_path, probes):
     folder = tmp_path / "gallery"
     save_gallery(small_gallery(60, exact_up_to=10), folder)
     content = json.loads((folder / "gallery.json").read_text())
-    forge(folder, index={**content["index"], "probes": probes})
-    with pytest.raises(FlukeprintError, match="cells cannot be searched"):
+    forge(folder, cells={**content["cells"], "probes": probes})
+    with pytest.raises(FlukeprintError, match="cells cannot be searched|cells.probes"):
         load_gallery(folder)
 
 

@@ -1,10 +1,12 @@
-"""The files of networks: the pretrained backbone, and a member's fine-tuned one."""
+"""The files of networks: the pretrained backbone, a member's fine-tuned one, and its heads."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from torch import nn
 
 from flukeprint.core.files import (
     read_json,
@@ -14,13 +16,13 @@ from flukeprint.core.files import (
     write_json,
     write_safetensors,
 )
+from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
-from flukeprint.learning.networks import build_backbone, embedding_size, has_folded_batchnorm, load_weights
+from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of
+from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from flukeprint.core.params import ProfileParams
     from flukeprint.learning.training import Result
 
@@ -30,27 +32,25 @@ WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
     """Build the profile's backbone, fill its weights and write them with their record into `folder`.
 
-    Raises:
-        FlukeprintError: unknown network, weights that are missing or of another network, or a size it cannot take.
-
+    A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take.
     """
-    network, last_layer = build_backbone(profile.backbone.name, profile.size, seed)
-    load_weights(network, profile.backbone.weights, profile.backbone.name, last_layer)
-    features = embedding_size(network, profile.size, profile.backbone.name)
-    trained = profile.backbone.weights != "random"
+    wanted = profile.backbone
+    network, last_layer = build_backbone(wanted.name, profile.size, seed)
+    load_weights(network, wanted.weights, wanted.name, last_layer)
+    features = embedding_size(network, profile.size, wanted.name)
     with replacing_folder(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, network.state_dict())
-        source = Path(profile.backbone.weights)
+        source = Path(wanted.weights)
         record = BackboneRecord(
-            name=profile.backbone.name,
-            weights=profile.backbone.weights,
+            name=wanted.name,
+            weights=wanted.weights,
             sha256=sha256_of(source if source.is_file() else temporary / WEIGHTS),
-            mean=tuple(profile.backbone.mean),
-            std=tuple(profile.backbone.std),
+            mean=tuple(wanted.mean),
+            std=tuple(wanted.std),
             size=profile.size,
             features=features,
             last_layer=last_layer,
-            folded_batchnorm=trained and has_folded_batchnorm(network),
+            folded_batchnorm=wanted.weights != "random" and has_folded_batchnorm(network),
         )
         write_json(temporary / RECORD, asdict(record))
 
@@ -80,12 +80,22 @@ def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
     record = BackboneRecord.from_json(metadata["backbone"])
     network, _ = build_backbone(record.name, record.size, seed=0)
     if metadata["embedder"] is None:
-        network.load_state_dict(_part(state, "backbone."))
+        network.load_state_dict(parts_of(state)["backbone"])
         return network, record
     embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
-    embedder.load_state_dict(_part(state, "embedder."))
+    embedder.load_state_dict(parts_of(state)["embedder"])
     return embedder, replace(record, features=embedder.features)
 
 
-def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+def save_head(path: Path, result: Result, labels: list[str]) -> None:
+    """Write a head as safetensors: weight (classes x D), bias (classes), and its labels in the metadata."""
+    write_safetensors(path, result.state, {"labels": labels})
+
+
+def load_head(path: Path) -> tuple[nn.Linear, list[str]]:
+    """Read a head and its class labels."""
+    state, metadata = read_safetensors(path)
+    classes, features = state["weight"].shape
+    head = nn.Linear(features, classes)
+    head.load_state_dict(state)
+    return head, metadata["labels"]

@@ -1,0 +1,50 @@
+"""Params and networks for tests of training: the values of params.yaml with changes, small backbones."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flukeprint.core.params import RuntimeParams, check_params
+from flukeprint.core.training_params import FinetuneParams, TrainingParams
+
+RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
+CONTENT = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
+
+
+def finetune_params(**changes: Any) -> FinetuneParams:
+    """Return the section with some values changed; those of a nested section are given as a mapping."""
+    section = check_params(CONTENT).finetune.model_dump()
+    for key, value in changes.items():
+        section[key] = section[key] | value if isinstance(value, dict) else value
+    return FinetuneParams.model_validate(section)
+
+
+def training_params(**changes: Any) -> TrainingParams:
+    """Return the section `train` with some values changed."""
+    return TrainingParams.model_validate(check_params(CONTENT).train.model_dump() | changes)
+
+
+def embedding_job_of(network: Any, batch_size: int = 8, features: int = 512) -> Any:
+    """Return a job that embeds photos with a network as it is, on the CPU."""
+    from flukeprint.core.runtime import open_accelerator
+    from flukeprint.learning.batches import PhotoScaler
+    from flukeprint.learning.embedding import EmbeddingJob
+
+    accelerator = open_accelerator(RUNTIME)
+    return EmbeddingJob(
+        network, PhotoScaler((0.5,) * 3, (0.25,) * 3, accelerator.device), features, batch_size, accelerator
+    )
+
+
+def random_backbone(
+    name: str = "resnet18", size: tuple[int, int] = (32, 32), seed: int = 0, *, folded: bool = False
+) -> tuple[Any, Any]:
+    """Return a backbone with random weights and its record, in eval mode."""
+    from flukeprint.learning.backbones import build_backbone
+    from flukeprint.learning.networks import embedding_size
+    from flukeprint.learning.records import BackboneRecord
+
+    network, last = build_backbone(name, size, seed)
+    features = embedding_size(network, size, name)
+    return network, BackboneRecord(name, "random", "", (0.5,) * 3, (0.25,) * 3, size, features, last, folded)
