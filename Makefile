@@ -39,7 +39,7 @@ lint: env ## ruff and mypy
 	@mypy
 
 members: env ## fine-tune and embed J members at a time (make members J=2)
-	@dvc repro --quiet train
+	@dvc repro --quiet start
 	@python -c 'import yaml; print(*yaml.safe_load(open("params.yaml"))["ensemble"]["members"], sep="\n")' | xargs -P $(J) -I{} sh -c \
 	  'dvc repro --quiet --single-item finetune@{} && dvc repro --quiet --single-item embed@{} && echo "{} done"'
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from flukeprint.core.paths import (
     SIMILARITY,
     VALIDATED,
 )
+from flukeprint.core.receipts import write_receipt
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.retrieval.provenance import MemberRecord, Provenance
 from flukeprint.retrieval.search import DEPTH
@@ -120,6 +122,9 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     for member in members:
         # Of the networks the stage reads no more than whom they were trained on: every other individual.
         write_safetensors(work / FINETUNED / f"{member}.safetensors", {"none": torch.zeros(1)}, {"labels": [*ids[::2]]})
+    with chdir(work):
+        for member in members:
+            write_receipt(member, [FINETUNED / f"{member}.safetensors"])
 
 
 def _provenance(members: list[str]) -> Provenance:

@@ -4,6 +4,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
+from flukeprint.core.receipts import require_members
 from flukeprint.data.splits import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.scoring.calibration import Calibration, write_calibration
@@ -27,6 +28,7 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     pairs = pairs_of(read_npy(SIMILARITY / f"{ENSEMBLE}.npy"), table, CALIBRATION)
     members = params.ensemble.members
+    require_members(members, FINETUNED)
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
     fitted = fit_scorers(rows, share, scorer_names(members))
     calibration = Calibration(

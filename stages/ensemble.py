@@ -7,6 +7,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy, write_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.core.receipts import require_members
 from flukeprint.data.splits import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.network_files import load_head
 from flukeprint.retrieval.vectors import similarities
@@ -21,6 +22,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     views = params.embed.views
+    require_members(params.ensemble.members, EMBEDDINGS)
     members = load_members(params.ensemble.members, "train")
     table = read_selected(SELECTED / "full.parquet")
     pretrained = read_npy(EMBEDDINGS / PRETRAINED / "train.npy")

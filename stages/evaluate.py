@@ -18,6 +18,7 @@ from flukeprint.core.paths import (
     SIMILARITY,
     VALIDATED,
 )
+from flukeprint.core.receipts import keep_members, require_members
 from flukeprint.data.splits import QUERY, is_trained, read_selected
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
@@ -41,6 +42,8 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     members = params.ensemble.members
+    require_members(members, FINETUNED)
+    keep_members(METRICS / "finetune", members)
     rows = read_candidates(PREDICTIONS / "query.parquet")
     asked = rows[rows["split"] == QUERY]
     calibration = read_calibration(DECISION)

@@ -6,7 +6,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import BACKBONE, FINETUNED, HEADS, METRICS, PIXELS, SELECTED
+from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
 from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import class_labels, often_seen, read_selected
@@ -30,9 +30,10 @@ def main() -> None:
     settings = params.finetune
     accelerator = open_accelerator(params.runtime)
     backbone, record = load_backbone(BACKBONE)
-    head, labels = load_head(HEADS / f"{member}.safetensors")
     table = read_selected(SELECTED / f"{settings.on}.parquet")
-    if settings.on == "full" or settings.metric:
+    if settings.starts_from_head:
+        head, labels = load_head(STARTS / f"{member}.safetensors")
+    else:
         table = often_seen(table[table["Id"] != NEW_WHALE], settings.min_photos)
         labels = class_labels(table)
         head = new_head(record.features, len(labels), derived_seed(params.seed, "finetune", member, "head"))

@@ -4,6 +4,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_json, read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, METRICS, SELECTED
+from flukeprint.core.receipts import require_members
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.splits import read_selected
 from flukeprint.learning.heads import HeadTraining, train_heads
@@ -16,6 +17,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     accelerator = open_accelerator(params.runtime)
+    require_members(params.ensemble.members, EMBEDDINGS)
     table = read_selected(SELECTED / "full.parquet")
     labels = read_json(SELECTED / "labels.json")["full"]
     training = HeadTraining("full_head", params.full_head, params.active.epochs.full_head, params.seed, accelerator)

@@ -6,6 +6,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
+from flukeprint.core.receipts import require_members
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import is_trained, read_selected
 from flukeprint.retrieval.gallery import build_gallery
@@ -20,6 +21,8 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     members, views = params.ensemble.members, params.embed.views
+    for folder in (EMBEDDINGS, FINETUNED):
+        require_members(members, folder)
     table = labelled_photos(trained_only=params.gallery.photos == "trained")
     rows = table["pixel"].to_numpy()
     gallery = build_gallery(

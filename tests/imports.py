@@ -13,8 +13,9 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flukeprint", "stages")
-# Files that no stage lists: markers without code, and what only says how a stage ends (flukeprint/core/console.py).
-UNLISTED = {"flukeprint/core/console.py"}
+# Files that no stage lists, because they change no result, with those of their imports that may: how a stage ends, and
+# the schema that checks params.yaml. (tests/core/test_params.py: it hands on the values as they stand.)
+UNLISTED = {"flukeprint/core/console.py": (), "flukeprint/core/params.py": ("flukeprint/core/recipes.py",)}
 # Packages that are listed whole: no stage of learning imports them, so that an edit there trains nothing again.
 WHOLE = ("evaluation", "metrics", "pages", "quality")
 
@@ -69,7 +70,9 @@ def closure(path: Path) -> set[str]:
     waiting = [path]
     while waiting:
         current = waiting.pop()
-        if current not in seen and str(current.relative_to(ROOT)) not in UNLISTED:
+        if (name := str(current.relative_to(ROOT))) in UNLISTED:
+            waiting += [ROOT / file for file in UNLISTED[name]]
+        elif current not in seen:
             seen.add(current)
             waiting += imported_files(current) | packages_of(current)
     return {str(file.relative_to(ROOT)) for file in seen}

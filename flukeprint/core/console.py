@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from flukeprint.core.effective import with_effective_keys
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable_lines
 
@@ -50,8 +51,20 @@ def exit_cleanly(command: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except FlukeprintError as error:
-        sys.exit(f"error: {printable_lines(str(error))}")
+        sys.exit(f"error: {printable_lines(_message(error))}")
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
         sys.exit(f"error: {_REFUSALS[error.errno].format(printable_lines(str(error.filename or 'a file')))}")
+
+
+def _message(error: FlukeprintError) -> str:
+    """Return what an error says, with the keys of params.yaml that count where a recipe's value hides a section's."""
+    from flukeprint.core.params import ParamsError, read_params
+
+    if isinstance(error, ParamsError):
+        return str(error)
+    try:
+        return with_effective_keys(str(error), read_params())
+    except FlukeprintError:
+        return str(error)

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from flukeprint.core.effective import committed_text, effective_key, hidden_changes, with_effective_keys
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import PARAMS
-from flukeprint.core.recipes import RECIPE_SECTIONS, RecipeParams, is_of_recipe, with_recipe
+from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
 from flukeprint.core.sections import (
     AtLeastOne,
     Channels,
@@ -134,6 +135,7 @@ class SelectParams(Section):
     drop: list[str]
     protocol: Literal["grouped", "mlebench"]
     holdout: Share
+    new_share: OpenShare
     validation: Literal["grouped", "random"]
     valid_share: ValidShareParams
 
@@ -197,6 +199,15 @@ class RuntimeParams(Section):
     batch_size: AtLeastOne
 
 
+class RecipeParams(Section):
+    """`recipes.<recipe>`: values that replace those of the sections; what is not named here stays as it is there."""
+
+    finetune: dict[str, Any]
+    embed: dict[str, Any]
+    full_head: dict[str, Any]
+    submit: dict[str, Any]
+
+
 # The section has its stage's name, which pydantic 1 used for a method: the field replaces it.
 warnings.filterwarnings("ignore", message='Field name "validate" in "Params" shadows')
 
@@ -238,6 +249,10 @@ class Params(Section):
         return self.profiles[self.profile]
 
 
+class ParamsError(FlukeprintError):
+    """A fault of params.yaml itself."""
+
+
 def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
     """Check all of params.yaml and return the part that a stage declares.
 
@@ -251,11 +266,11 @@ def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
         Params in which any key outside `keys` raises AttributeError when it is read.
 
     Raises:
-        FlukeprintError: the file is missing or not YAML, a key is unknown or missing, or a value is
-            not what its key expects; every fault is named with key, value and expectation.
+        FlukeprintError: the file is missing or not YAML, a key is unknown or missing, a value is not what its key
+            expects, or one was changed since the last commit that another value hides; every fault is named.
 
     """
-    params = check_params(_read_yaml(Path(path)), str(path))
+    params = check_params(read_params(path), str(path), committed_text(Path(path)))
     names = [key.replace("profiles.*", f"profiles.{params.profile}").split(".") for key in ("runtime", *keys)]
     _refuse_half_declared(names)
     restricted: Params = _restrict(params, [name for name in names if name[0] != "recipes"])
@@ -272,35 +287,46 @@ def _refuse_half_declared(names: list[list[str]]) -> None:
         raise AttributeError(message)
 
 
-def check_params(content: Any, source: str = "params.yaml") -> Params:
+def check_params(content: Any, source: str = "params.yaml", committed: str | None = None) -> Params:
     """Return the typed params of a parsed YAML document, with the chosen recipe's values in their sections.
 
-    The other recipes are checked as well.
+    The other recipes are checked as well. `committed` is the file as it was before, if that is known.
 
     Raises:
         FlukeprintError: the message names every fault.
 
     """
     content = _word_keys(content)
-    recipe = content.get("recipe") if isinstance(content, dict) else None
-    recipes = content.get("recipes") if isinstance(content, dict) else None
-    others = [name for name in recipes if name != recipe] if isinstance(recipes, dict) else []
+    recipe = branch(content, "recipe")
     params, faults = _validated(content, recipe)
     if params is not None and params.submit.decision != "class" and not params.select.holdout:
         faults.append(
-            f"{_prefix(content, recipe, ('submit', 'decision'))}submit.decision: is {params.submit.decision!r}, which "
+            f"{effective_key(content, recipe, ('submit', 'decision'))}: is {params.submit.decision!r}, which "
             "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', or a holdout"
         )
-    for name in others:
-        more = _validated(content, name)[1]
+    for name in branch(content, "recipes") or ():
+        more = _validated(content, name)[1] if name != recipe else []
         faults += [fault for fault in more if fault not in faults]
+    if committed is not None:
+        faults += hidden_changes(content, _word_keys(yaml.safe_load(committed)))
     if params is None or faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
-        raise FlukeprintError(
+        raise ParamsError(
             f"{source} has values that cannot be used; nothing was run.\n{listed}\n"
             f"Repair the file (`git diff {source}` shows what was changed, also by `dvc exp run -S`)."
         )
     return params
+
+
+def read_params(path: Path | str = PARAMS) -> Any:
+    """Read the file as it stands, unchecked."""
+    path = Path(path)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FlukeprintError(f"{path} is missing here ({Path.cwd().name}/). Run from the project's root.") from None
+    except yaml.YAMLError as error:
+        raise FlukeprintError(f"{path} is not valid YAML: {error}") from None
 
 
 def _word_keys(content: Any) -> Any:
@@ -315,32 +341,20 @@ def _validated(content: Any, recipe: Any) -> tuple[Params | None, list[str]]:
     try:
         return Params.model_validate(with_recipe(content, recipe)), []
     except ValidationError as error:
-        return None, [_prefix(content, recipe, fault["loc"]) + _describe(fault) for fault in error.errors()]
+        return None, [_describe(fault, content, recipe) for fault in error.errors()]
 
 
-def _prefix(content: Any, recipe: Any, path: tuple[Any, ...]) -> str:
-    return f"recipes.{recipe}." if is_of_recipe(content, recipe, path) else ""
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing here ({Path.cwd().name}/). Run from the project's root.") from None
-    except yaml.YAMLError as error:
-        raise FlukeprintError(f"{path} is not valid YAML: {error}") from None
-
-
-def _describe(fault: Any) -> str:
-    """Say in one line which key, which value, and what was expected."""
-    key = ".".join(str(part) for part in fault["loc"]) or "params.yaml"
+def _describe(fault: Any, content: Any, recipe: Any) -> str:
+    """Say in one line which key counts, which value it has, and what was expected."""
+    key = effective_key(content, recipe, fault["loc"]) or "params.yaml"
     match fault["type"]:
         case "extra_forbidden":
             return f"{key}: there is no such key (value {fault['input']!r}); check the spelling"
         case "missing":
             return f"{key}: the key is missing"
         case "value_error":
-            return f"{key}: {fault['ctx']['error']}"
+            text = with_effective_keys(str(fault["ctx"]["error"]), content | {"recipe": recipe})
+            return text if len(fault["loc"]) == 1 and fault["loc"][0] in RECIPE_SECTIONS else f"{key}: {text}"
         case _:
             expected = fault["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
             return f"{key}: is {fault['input']!r}, {expected[0].lower()}{expected[1:]}"

@@ -19,12 +19,15 @@ SUBMISSION = Path("data/submission.csv")
 
 BACKBONE = Path("models/backbone")
 HEADS = Path("models/head")
+STARTS = Path("models/start")
 FINETUNED = Path("models/finetuned")
 FULL_HEADS = Path("models/full_head")
 DECISION = Path("models/decision.json")
 GALLERY = Path("models/gallery")
 
 METRICS = Path("metrics")
+# What each member's weights and embeddings are: flukeprint/core/receipts.py
+RECEIPTS = METRICS / "embed"
 
 # Checkpoints of a training under way; ignored by git, unknown to DVC, removed when the stage ends.
 WORK = Path(".work")

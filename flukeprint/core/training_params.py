@@ -105,7 +105,9 @@ class FinetuneParams(TrainingParams):
     def _batches_of_whole_classes(self) -> FinetuneParams:
         pairs = self.pairs
         if pairs.sampler == "per_class" and self.batch_size % pairs.per_class:
-            message = f"batch_size is {self.batch_size}, expected a multiple of pairs.per_class ({pairs.per_class})"
+            message = (
+                f"finetune.batch_size is {self.batch_size}, no multiple of finetune.pairs.per_class ({pairs.per_class})"
+            )
             raise ValueError(message)
         return self
 
@@ -114,14 +116,14 @@ class FinetuneParams(TrainingParams):
         embedding = self.embedding
         head = embedding.pooling == "gem" or embedding.dimension or embedding.batchnorm_neck or embedding.l2
         if not self.metric and (head or self.mirrored_ids):
-            message = "objective is cross_entropy, which has no embedding head and no mirrored_ids; choose another"
+            message = "finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids"
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
-    def _twins_are_seen(self) -> FinetuneParams:
+    def _both_kinds_are_seen(self) -> FinetuneParams:
         if self.mirrored_ids and self.pairs.sampler == "shuffle" and not 0 < self.flip < 1:
-            message = f"flip is {self.flip}, but mirrored_ids needs both kinds of photos; set it between 0 and 1"
+            message = f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1"
             raise ValueError(message)
         return self
 
@@ -129,14 +131,14 @@ class FinetuneParams(TrainingParams):
     def _usable_margins(self) -> FinetuneParams:
         largest = self.arcface.margin_base + self.arcface.margin_factor
         if largest >= math.pi:
-            message = f"arcface has a margin of {largest:g} for one photo, expected radians below pi"
+            message = f"finetune.arcface has a margin of {largest:g} for one photo, expected radians below pi"
             raise ValueError(message)
         pairs = self.pairs
         apart = pairs.positive_margin < pairs.negative_margin
         if self.objective == "contrastive" and pairs.distance == "euclidean" and not apart:
             message = (
-                f"pairs.positive_margin is {pairs.positive_margin} and pairs.negative_margin {pairs.negative_margin}: "
-                "of distances, the first must be smaller"
+                f"finetune.pairs.positive_margin is {pairs.positive_margin} and finetune.pairs.negative_margin "
+                f"{pairs.negative_margin}: of distances, the first must be smaller"
             )
             raise ValueError(message)
         return self
@@ -145,3 +147,8 @@ class FinetuneParams(TrainingParams):
     def metric(self) -> bool:
         """Whether an embedding is learned rather than a classifier."""
         return self.objective != "cross_entropy"
+
+    @property
+    def starts_from_head(self) -> bool:
+        """Whether training goes on with the head of stage `train`, which knows the classes of the small set."""
+        return not self.metric and self.on == "small"

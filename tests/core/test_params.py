@@ -1,17 +1,22 @@
+import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import yaml
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
+from flukeprint.core.effective import hidden_changes, with_effective_keys
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import check_params, load_params
+from flukeprint.core.recipes import with_recipe
 
-PARAMS = yaml.safe_load(Path("params.yaml").read_text())
+PARAMS = YAML(typ="safe").load(Path("params.yaml"))  # as DVC reads it
 
 
 def changed(key: str, value: object) -> dict:
     """Return a copy of params.yaml's content with one dotted key changed (or added)."""
-    content = yaml.safe_load(yaml.safe_dump(PARAMS))
+    content = deepcopy(PARAMS)
     *path, last = key.split(".")
     section = content
     for part in path:
@@ -55,7 +60,11 @@ def test_reference_values_of_the_report():
         ("recipes.metric.finetune.lrr", 1, "recipes.metric.finetune.lrr: there is no such key"),
         ("recipes.metric.train", {}, "recipes.metric.train: there is no such key"),
         ("finetune.mirrored_ids", True, "objective is cross_entropy, which has no embedding head and no mirrored_ids"),
-        ("finetune.pairs", {**PARAMS["finetune"]["pairs"], "sampler": "per_class", "per_class": 5}, "a multiple of"),
+        (
+            "finetune.pairs",
+            {**PARAMS["finetune"]["pairs"], "sampler": "per_class", "per_class": 5},
+            "no multiple of finetune.pairs.per_class",
+        ),
         ("profile", "mine", "profile is 'mine', expected one of ['folder', 'kaggle', 'sample']"),
         ("ensemble.members", [], "ensemble.members"),
         ("ensemble.members", ["a", "a"], "a name twice"),
@@ -128,7 +137,7 @@ def test_calibrated_answers_need_photos_that_are_set_aside():
 
 
 def test_on_is_a_word_also_for_yaml_1_1():
-    """params.yaml quotes the key, but whoever writes the file anew, DVC among them, may not."""
+    """DVC writes the key without quotes, and PyYAML reads that as True."""
     assert PARAMS["finetune"]["on"] == "small"
     content = changed("seed", 0)
     content["finetune"] = {True if key == "on" else key: value for key, value in content["finetune"].items()}
@@ -138,3 +147,104 @@ def test_on_is_a_word_also_for_yaml_1_1():
 def test_a_stage_declares_a_section_with_its_recipe():
     with pytest.raises(AttributeError, match="KEYS name the sections"):
         load_params(["finetune"])
+
+
+@pytest.mark.parametrize("recipe", ["reference", "metric"])
+def test_the_schema_hands_on_the_values_as_they_stand(recipe):
+    """No stage depends on the schema (tests/imports.py): it may refuse a value, and never change one."""
+    content = changed("recipe", recipe)
+    assert check_params(content).model_dump(exclude={"recipes"}) == {
+        key: value for key, value in with_recipe(content, recipe).items() if key != "recipes"
+    }
+
+
+def test_what_the_schema_derives():
+    params = check_params(PARAMS)
+    assert (params.active.size, params.profiles["folder"].size) == ((64, 128), (224, 224))
+    assert (params.embed.views, check_params(changed("recipe", "metric")).embed.views) == (1, 2)
+    for objective, on, metric, from_head in [
+        ("cross_entropy", "small", False, True), ("cross_entropy", "full", False, False),
+        ("arcface", "small", True, False), ("triplet", "full", True, False),
+    ]:  # fmt: skip
+        content = changed("finetune.objective", objective)
+        content["finetune"]["on"] = on
+        settings = check_params(content).finetune
+        assert (settings.metric, settings.starts_from_head) == (metric, from_head)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("train.lr=0.001", "  lr: 0.001"),
+        ("recipes.metric.finetune.lr=0.1", "      lr: 0.1"),
+        ("recipe=metric", "recipe: metric"),
+        ("finetune.epochs=3", "  epochs: 3 # none: the profile's epochs.finetune"),
+    ],
+)
+def test_a_value_that_dvc_writes_is_one_changed_line(tmp_path, change, line):
+    path = tmp_path / "params.yaml"
+    before = Path("params.yaml").read_text().splitlines()
+    path.write_text("\n".join(before) + "\n")
+    apply_overrides(path, [change])
+    after = path.read_text().splitlines()
+    assert len(after) == len(before)
+    [different] = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert different.startswith(line)
+
+
+def of_metric(**changes) -> dict:
+    """Return params.yaml's content under recipe metric, with values of dotted keys (written with __)."""
+    content = changed("recipe", "metric")
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = content
+        for part in path:
+            section = section[part]
+        section[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "hidden"),
+    [
+        (of_metric(finetune__lr=0.1), ["finetune.lr: is 0.1 (0.0001 in", "recipes.metric.finetune.lr (0.0003) counts"]),
+        (of_metric(finetune__schedule__warm_up=0.5), ["recipes.metric.finetune.schedule.warm_up (0.15) counts"]),
+        (of_metric(submit__decision="calibrated"), ["recipes.metric.submit.decision ('best') counts"]),
+        (of_metric(profiles__sample__epochs__finetune=3), ["recipes.metric.finetune.epochs (28) counts"]),
+        (changed("profiles.sample.epochs.finetune", 3), []),
+        (of_metric(profiles__kaggle__epochs__finetune=3), []),
+        (of_metric(finetune__gamma=0.5), []),
+        (of_metric(finetune__lr=0.1, recipes__metric__finetune__lr=0.2), []),
+        (changed("finetune.lr", 0.1), []),
+    ],
+)
+def test_a_changed_value_that_another_hides_is_named_with_the_one_that_counts(content, hidden):
+    faults = hidden_changes(content, PARAMS)
+    assert len(faults) == bool(hidden)
+    assert all(part in faults[0] for part in hidden)
+
+
+def test_a_hidden_change_is_refused_in_git_and_cannot_be_told_without(tmp_path):
+    path = tmp_path / "params.yaml"
+    text = Path("params.yaml").read_text()
+    path.write_text(text.replace("recipe: reference", "recipe: metric"))
+    apply_overrides(path, ["finetune.lr=0.1"])
+    assert load_params(["seed"], path).seed == 0
+    path.write_text(text)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "--message", "start"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    apply_overrides(path, ["recipe=metric", "finetune.lr=0.1"])
+    with pytest.raises(FlukeprintError, match=r"finetune\.lr: is 0\.1 .*recipes\.metric\.finetune\.lr \(0\.0003\)"):
+        load_params(["seed"], path)
+    apply_overrides(path, ["finetune.lr=0.0001", "recipes.metric.finetune.lr=0.1"])
+    assert load_params(["finetune", "recipes.*.finetune"], path).finetune.lr == 0.1
+
+
+def test_messages_name_the_key_that_counts():
+    text = "finetune.min_photos is 9 and finetune.gamma 1; set recipes.metric.finetune.on, not train.lr"
+    assert with_effective_keys(text, PARAMS) == text
+    expected = text.replace("finetune.min_photos", "recipes.metric.finetune.min_photos")
+    assert with_effective_keys(text, changed("recipe", "metric")) == expected
+    with pytest.raises(FlukeprintError, match=r"- recipes\.metric\.finetune\.objective is cross_entropy"):
+        check_params(changed("recipes.metric.finetune.objective", "cross_entropy"))

@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ def test_deps_list_every_module_that_the_stage_imports(stage):
 def test_a_missing_module_would_be_noticed(tmp_path):
     """The recogniser itself: it sees direct, indirect, late and aliased imports, and no type-only ones."""
     seen = closure(ROOT / "stages" / "select.py")
-    assert {"flukeprint/data/splits.py", "flukeprint/core/params.py", "flukeprint/core/paths.py"} <= seen
+    assert {"flukeprint/data/splits.py", "flukeprint/core/recipes.py", "flukeprint/core/paths.py"} <= seen
     assert "flukeprint/core/runtime.py" in seen  # only flukeprint/data/selection.py imports it
     assert "flukeprint/data/sample.py" in closure(ROOT / "stages" / "fetch.py")  # imported inside a function
     # Type-only in network_files.py.
@@ -68,7 +69,7 @@ STALE = {
     "profiles.sample.epochs.finetune": {"finetune"},
     "profiles.sample.epochs.full_head": {"full_head"},
     "recipes.metric": set(),
-    "recipes.reference.finetune": {"finetune"},
+    "recipes.reference.finetune": {"start", "finetune"},
     "recipes.reference.embed": {"embed", "ensemble", "gallery", "calibrate"},
     "recipes.reference.full_head": {"full_head"},
     "recipes.reference.submit": {"submit"},
@@ -77,12 +78,12 @@ STALE = {
     "validate": {"validate"},
     "select": {"select"},
     "train": {"train"},
-    "finetune": {"finetune"},
+    "finetune": {"start", "finetune"},
     "embed": {"embed", "ensemble", "gallery", "calibrate"},
     "gallery": {"gallery"},
     "full_head": {"full_head"},
     "evaluate": {"evaluate"},
-    "evaluate.new_share": {"select", "calibrate", "evaluate"},
+    "evaluate.new_share": {"calibrate", "evaluate"},
     "submit": {"submit"},
 }
 # Changing these changes the graph itself: tests/test_pipeline.py looks at them.
@@ -133,3 +134,58 @@ def test_great_expectations_slows_no_stage_but_validate(stage):
 def test_stages_without_a_network_do_not_import_torch(stage):
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules or 'great_expectations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+LEARNING = {"baseline", "train", "start", "finetune", "embed", "full_head"}
+# Templates and words for people, and the command line: an edit there must train nothing again.
+WORDS = (
+    "flukeprint/cli/",
+    "flukeprint/core/text.py",
+    "flukeprint/evaluation/",
+    "flukeprint/pages/",
+    "flukeprint/quality/",
+)
+
+
+@pytest.mark.parametrize("stage", sorted(LEARNING))
+def test_no_stage_of_learning_depends_on_words_for_people(stage):
+    listed = [f"{dep}/" if (ROOT / dep).is_dir() else dep for dep in DVC[stage]["deps"]]
+    assert not [dep for dep in listed if dep.startswith(WORDS)]
+
+
+def documented_edits() -> dict[str, set[str]]:
+    """Return the table of docs/pipeline.md: file of ours -> stages that its edit makes stale."""
+    table = (ROOT / "docs/pipeline.md").read_text().partition("| edited | stale |")[2].partition("\n\n")[0]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {file: {stage.strip() for stage in stages.split(",") if stage.strip()} for file, stages in rows}
+
+
+def test_the_documented_edits_make_exactly_the_named_stages_stale():
+    documented = documented_edits()
+    assert len(documented) >= 10
+    for file, stages in documented.items():
+        assert (ROOT / file).is_file(), file
+        covering = {str(path) for path in (Path(file), *Path(file).parents)}
+        assert stages == {stage for stage in DVC if covering & set(DVC[stage]["deps"])}, file
+
+
+def outputs_of(node: dict) -> dict[str, bool]:
+    """Return a stage's outputs: path -> whether DVC's cache holds it (otherwise git does)."""
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in node.get(kind, [])]
+    pairs = [(entry, {}) if isinstance(entry, str) else next(iter(entry.items())) for entry in entries]
+    return {path: options.get("cache", True) for path, options in pairs}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_data_deps_are_whole_outputs(stage):
+    """Folders in git, of receipts and curves, are read whole; their readers remove what is of no member."""
+    outputs = {path: cached for node in DVC.values() for path, cached in outputs_of(node).items()}
+    in_git = {path.rpartition("/")[0] for path, cached in outputs.items() if not cached}
+    data = {dep for dep in DVC[stage]["deps"] if dep.startswith(("data/", "models/", "metrics/"))}
+    assert data - set(outputs) - in_git <= {"data/exclusions.csv"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_output_keeps_a_stage_out_of_the_run_cache(stage):
+    """DVC's rule: metrics and plots may be in git, plain outputs may not."""
+    assert all(isinstance(out, str) for out in DVC[stage]["outs"])

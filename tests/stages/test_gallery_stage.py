@@ -10,7 +10,8 @@ import yaml
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import sha256_of, write_npy, write_safetensors
-from flukeprint.core.paths import GALLERY
+from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY
+from flukeprint.core.receipts import write_receipt
 from flukeprint.retrieval.gallery_files import load_gallery
 from flukeprint.retrieval.provenance import RESIZE, provenance_of
 from stages.gallery import main
@@ -26,6 +27,7 @@ def write_member(name: str, backbone: dict, seed: int) -> None:
     write_safetensors(f"models/finetuned/{name}.safetensors", {"head.bias": torch.full((2,), float(seed))}, metadata)
     embeddings = np.random.default_rng(seed).normal(size=(7, 2, 3 + seed)).astype(np.float32)
     write_npy(f"data/embeddings/{name}/train.npy", embeddings)
+    write_receipt(name, [FINETUNED / f"{name}.safetensors", EMBEDDINGS / name])
 
 
 @pytest.fixture
@@ -102,6 +104,9 @@ def test_members_of_different_inputs_are_refused(project):
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N."])
 def test_weights_that_are_no_member_are_refused(project, content):
     Path("models/finetuned/m1.safetensors").write_bytes(content)
+    with pytest.raises(FlukeprintError, match=r"m1\.safetensors is not what metrics/embed says of it"):
+        run()
+    write_receipt("m1", [FINETUNED / "m1.safetensors", EMBEDDINGS / "m1"])
     with pytest.raises(FlukeprintError, match=r"m1\.safetensors is not a readable safetensors file"):
         run()
     Path("models/finetuned/m1.safetensors").unlink()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from dvc.utils.serialize import modify_yaml
 
 from flukeprint.data.sample import SampleSpec, draw_sample, planted_duplicates, true_test_labels
 
@@ -23,6 +24,8 @@ TRACKED = (
     "data/incoming",
     "data/exclusions.csv",
     "data/.gitignore",
+    "models/.gitignore",
+    "reports/.gitignore",
     "dvc.yaml",
     ".dvcignore",
     ".gitignore",
@@ -60,14 +63,13 @@ def stages_run(output: str) -> set[str]:
 
 def set_params(folder: Path, **changes) -> None:
     """Change dotted keys (written with __) in a project's params.yaml."""
-    content = yaml.safe_load((folder / "params.yaml").read_text())
-    for key, value in changes.items():
-        *path, last = key.split("__")
-        section = content
-        for part in path:
-            section = section[part]
-        section[last] = value
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with modify_yaml(folder / "params.yaml") as content:
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            section = content
+            for part in path:
+                section = section[part]
+            section[last] = value
 
 
 def new_project(folder: Path, photos: Path) -> Path:
@@ -97,6 +99,7 @@ def new_project(folder: Path, photos: Path) -> Path:
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     run(folder, "dvc", "init", "--quiet")
     shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     commit(folder, "start")
     return folder
 
@@ -118,7 +121,7 @@ def finished(tmp_path_factory, photos) -> Path:
     """A project after `dvc repro`, committed. Not to be changed: `project` gives a copy."""
     folder = new_project(tmp_path_factory.mktemp("finished") / "project", photos)
     output = run(folder, "dvc", "repro")
-    assert len(stages_run(output)) == 13 + 2 * len(MEMBERS), output
+    assert len(stages_run(output)) == 13 + 3 * len(MEMBERS), output
     commit(folder, "results")
     return folder
 
@@ -202,8 +205,15 @@ def test_a_new_member_finetunes_and_embeds_only_itself(project):
     set_params(project, ensemble__members=[*MEMBERS, "m3"])
     ran = stages_run(run(project, "dvc", "repro"))
     assert ran == {
-        "train", "finetune@m3", "embed@m3", "full_head", "ensemble", "gallery", "calibrate", "evaluate", "submit",
+        "train", "start@m3", "finetune@m3", "embed@m3", "full_head", "ensemble", "gallery", "calibrate", "evaluate",
+        "submit",
     }  # fmt: skip
+    # Taken away again, it leaves nothing that a clone would not have.
+    set_params(project, ensemble__members=MEMBERS)
+    assert not stages_run(run(project, "dvc", "repro")) & {"train", "start@m1", "finetune@m1", "embed@m1"}
+    assert not list((project / "metrics").glob("*/m3.json"))
+    assert json.loads(run(project, "dvc", "status", "--json")) == {}
+    assert run(project, "git", "status", "--porcelain") == ""
 
 
 @pytest.mark.numeric
@@ -217,6 +227,9 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     )  # fmt: skip
     ran = stages_run(run(project, "dvc", "repro"))
     assert {"finetune@m1", "embed@m1", "gallery", "evaluate", "submit"} <= ran
+    set_params(project, train__lr=0.001)
+    assert stages_run(run(project, "dvc", "repro", "start")) == {"train", "start@m1"}
+    assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
     page = (project / "reports/evaluation/index.html").read_text()
     assert "full fine-tuning: loss" in page
     command = (sys.executable, "-m", "flukeprint.cli")
@@ -253,13 +266,15 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("recipe=metric finetune.lr=0.1", "recipes.metric.finetune.lr (0.0003) counts in its place"),
         ("train.lr=abc", "train.lr: is 'abc', expected a number"),
         ("profiles.folder.epochs.train=-1", "profiles.folder.epochs.train: is -1, expected greater than"),
         ("+train.lrr=1", "train.lrr: there is no such key"),
     ],
 )
 def test_a_bad_value_is_refused_before_any_work(project, change, message):
-    output = run(project, "dvc", "exp", "run", "-S", change, ok=False)
+    changes = [part for value in change.split() for part in ("-S", value)]
+    output = run(project, "dvc", "exp", "run", *changes, ok=False)
     assert message in output
     assert not list((project / ".work").glob("*/*"))
     run(project, "git", "checkout", "--quiet", "params.yaml")
@@ -294,3 +309,75 @@ def test_dvc_agrees_on_what_a_key_makes_stale(project, change, stale):
     set_params(project, **change)
     status = json.loads(run(project, "dvc", "status", "--json"))
     assert set(status) == stale
+
+
+def test_a_hidden_value_is_also_refused_in_a_copy_of_the_project(project):
+    changes = ("-S", "recipe=metric", "-S", "finetune.lr=0.1")
+    output = run(project, "dvc", "exp", "run", "--temp", *changes, ok=False)
+    assert "recipes.metric.finetune.lr (0.0003) counts in its place" in output
+
+
+def test_an_edit_of_words_trains_nothing_again(project):
+    for name, comment in (
+        ("flukeprint/evaluation/evaluation_report.html.j2", "{# edited #}"),
+        ("flukeprint/evaluation/words.py", "# edited"),
+        ("flukeprint/cli/identify.py", "# edited"),
+        ("flukeprint/core/text.py", "# edited"),
+        ("flukeprint/core/params.py", "# edited"),
+    ):
+        with (project / name).open("a") as stream:
+            stream.write(f"\n{comment}\n")
+    assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate", "validate"}
+
+
+def test_a_value_changed_and_put_back_trains_once(project):
+    set_params(project, finetune__lr=0.002)
+    assert {"finetune@m1", "embed@m1", "full_head", "evaluate"} <= stages_run(run(project, "dvc", "repro", "evaluate"))
+    run(project, "git", "checkout", "--quiet", "params.yaml")
+    output = run(project, "dvc", "repro", "evaluate")
+    assert not stages_run(output)
+    assert "Stage 'finetune@m1' is cached" in output
+    assert run(project, "git", "status", "--porcelain") == ""
+
+
+@pytest.fixture
+def pushed(project, tmp_path) -> Path:
+    """A project whose outputs are in a remote."""
+    run(project, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    run(project, "dvc", "push", "--quiet")
+    commit(project, "remote")
+    return project
+
+
+def clone_of(project: Path, folder: Path) -> Path:
+    run(project, "git", "clone", "--quiet", str(project), str(folder))
+    return folder
+
+
+def test_a_clone_that_has_pulled_runs_nothing(pushed, tmp_path):
+    clone = clone_of(pushed, tmp_path / "clone")
+    run(clone, "dvc", "pull", "--quiet")
+    assert not stages_run(run(clone, "dvc", "repro"))
+    set_params(clone, profiles__folder__epochs__full_head=2)
+    ran = stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing"))
+    assert {"full_head", "ensemble"} <= ran <= {"full_head", "ensemble", "calibrate", "evaluate", "submit"}
+
+
+@pytest.mark.parametrize(
+    ("change", "ran", "downstream"),
+    [
+        ({}, set(), set()),
+        ({"profiles__folder__epochs__full_head": 2}, {"full_head"}, {"ensemble", "calibrate", "evaluate", "submit"}),
+        (
+            {"ensemble__members": ["m1"]},
+            {"train", "full_head", "ensemble", "gallery"},
+            {"calibrate", "evaluate", "submit"},
+        ),
+    ],
+)
+def test_a_clone_without_data_pulls_what_a_change_needs(pushed, tmp_path, change, ran, downstream):
+    clone = clone_of(pushed, tmp_path / "clone")
+    set_params(clone, **change)
+    found = stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing"))
+    assert ran <= found <= ran | downstream
+    assert not stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing"))

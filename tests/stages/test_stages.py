@@ -12,6 +12,7 @@ import yaml
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_npy, write_safetensors
+from flukeprint.core.receipts import write_receipt
 from flukeprint.scoring.answering import calibrated
 from flukeprint.scoring.calibration import read_calibration
 from flukeprint.scoring.fusion import fused_of
@@ -87,7 +88,7 @@ def test_a_folder_that_is_not_there(project, monkeypatch):
 
 
 def test_a_stage_before_its_inputs(project, monkeypatch):
-    assert "full.parquet is missing" in message_of("full_head", monkeypatch)
+    assert "metrics/embed/m1.json is missing" in message_of("full_head", monkeypatch)
 
 
 def test_a_photo_that_vanished_after_validation(project, monkeypatch):
@@ -135,6 +136,9 @@ def write_scored_inputs(folder: Path) -> None:
         write_safetensors(folder / f"models/full_head/{member}.safetensors", state, {"labels": labels})
         made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}
         write_safetensors(folder / f"models/finetuned/{member}.safetensors", {"weight": weight}, made_for)
+    for member in ("m1", "m2", "m3"):  # m3 is no member any more
+        write_receipt(member, [Path("models/finetuned/m1.safetensors"), Path("data/embeddings/m1")])
+    write_receipt("m2", [Path("models/finetuned/m2.safetensors"), Path("data/embeddings/m2")])
 
 
 def run_stages(*names: str) -> None:

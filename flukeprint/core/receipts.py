@@ -1,0 +1,63 @@
+"""Receipts of the members' files: small, in git, and what a stage that reads all members depends on.
+
+DVC cannot list a changing number of members among a stage's deps. Their common folder would not do instead: it keeps
+the files of members that are gone, and holds only some in a clone that has not pulled the others. A receipt changes
+exactly when a file that it names does, and git has all of them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_json, sha256_of, write_json
+from flukeprint.core.paths import RECEIPTS
+
+
+def write_receipt(member: str, outputs: Iterable[Path]) -> None:
+    """Write the SHA-256 of a member's outputs (files, or folders of files) to `metrics/embed/<member>.json`."""
+    write_json(_receipt(member), {"sha256": {path.as_posix(): _digest(path) for path in outputs}})
+
+
+def require_members(members: Iterable[str], folder: Path) -> None:
+    """Make sure that every member's output in `folder` is the one that its receipt names; pull those that are missing.
+
+    Receipts of other members are removed first: they would count as inputs of the stage that calls this.
+
+    Raises:
+        FlukeprintError: an output is missing and cannot be pulled, or is another one.
+
+    """
+    keep_members(RECEIPTS, members)
+    receipts = [read_json(_receipt(member))["sha256"] for member in members]
+    named = {Path(name): digest for receipt in receipts for name, digest in receipt.items()}
+    named = {path: digest for path, digest in named.items() if path.parent == folder}
+    _pull([path for path in named if not path.exists()])
+    for path, digest in named.items():
+        if not path.exists():
+            raise FlukeprintError(f"{path} is missing, and DVC could not pull it. Run `dvc repro`, or name a remote.")
+        if _digest(path) != digest:
+            raise FlukeprintError(f"{path} is not what {RECEIPTS} says of it. Run `dvc repro` without --single-item.")
+
+
+def keep_members(folder: Path, members: Iterable[str]) -> None:
+    """Remove the JSON files of other members from a folder that a stage depends on."""
+    for path in set(folder.glob("*.json")) - {folder / f"{member}.json" for member in members}:
+        path.unlink()
+
+
+def _receipt(member: str) -> Path:
+    return RECEIPTS / f"{member}.json"
+
+
+def _digest(path: Path) -> str:
+    return sha256_of(*sorted(path.iterdir())) if path.is_dir() else sha256_of(path)
+
+
+def _pull(paths: list[Path]) -> None:
+    """Do for these what `dvc repro --pull` does for deps; what cannot be pulled stays missing."""
+    if paths:
+        subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", *map(str, paths)], check=False)  # noqa: S603
