@@ -48,8 +48,8 @@ class Spread:
 
 # What a collapsed embedding is told with, and what to try.
 COLLAPSED = (
-    "photos can hardly be told apart: {}. Answers would be chance. Train for more epochs, with a lower learning rate, or "
-    "from pretrained weights (backbone.weights)"
+    "photos can hardly be told apart: {}. Answers would be chance. Train for more epochs, with a lower learning rate, "
+    "or from pretrained weights (backbone.weights)"
 )
 
 
