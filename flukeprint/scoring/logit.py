@@ -49,11 +49,6 @@ class Fit:
     new: float
     new_weights: Floats
 
-    @property
-    def vector(self) -> Floats:
-        """(a_1, ..., a_K, b, c, d_1, ..., d_L)."""
-        return np.concatenate([self.slopes, [self.other, self.new], self.new_weights])
-
     @classmethod
     def of(cls, vector: Floats, number: int) -> Fit:
         """Take a vector apart; `number` is K."""

@@ -126,7 +126,6 @@ SCORERS: tuple[Scorer, ...] = (
 
 _BY_NAME = {scorer.name: scorer for scorer in SCORERS}
 CHOOSABLE = tuple(scorer.name for scorer in SCORERS if scorer.choosable)
-FUSED = tuple(scorer.name for scorer in SCORERS if scorer.features)
 
 
 def scorer_of(name: str) -> Scorer:
