@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flukeprint.evaluation.figures import accuracies
-from flukeprint.metrics import new_share_weights, weighted_mean
-from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE_CLASS, GALLERY_CENTRE, GALLERY_NEAREST, MOST_FREQUENT
+from flukeprint.metrics.arrays import new_share_weights, weighted_mean
+from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
-# Two results that do not look at the photo, and those that rank individuals as another does, or nearly.
-_LEFT_OUT = (ALL_NEW, MOST_FREQUENT, ENSEMBLE_CLASS, GALLERY_NEAREST, GALLERY_CENTRE, BEST)
 _SIDES = (100, 200, 400, 800)  # px
 _DIGITS = 6
 
@@ -51,13 +49,13 @@ def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) ->
         gallery: Image, Id of the photos that are trained on and searched in.
 
     """
-    asked = photos.set_index("Image").loc[queries.images]
+    shown = photos.set_index("Image").loc[queries.images]
     in_gallery = gallery["Id"].value_counts().reindex(queries.ids, fill_value=0).to_numpy()
     # The label new_whale may have photos in the gallery; no individual has.
     per_id = np.where(queries.is_new, 0, in_gallery)
-    grey = asked["mode"].str.match(r"[L1IF]").to_numpy(dtype=bool)
-    alike = (asked["cluster"].map(photos["cluster"].value_counts()) > 1).to_numpy()
-    twin = has_twin(queries, photos, gallery)
+    grey = shown["mode"].str.match(r"[L1IF]").to_numpy(dtype=bool)
+    alike = (shown["cluster"].map(photos["cluster"].value_counts()) > 1).to_numpy()
+    trained = near_duplicate_trained(queries, photos, gallery)
     return [
         _breakdown(
             "photos_per_id",
@@ -65,26 +63,26 @@ def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) ->
             [("1", per_id == 1), ("2", per_id == 2), ("3-5", (per_id >= 3) & (per_id <= 5)), ("over 5", per_id > 5)],
         ),
         _breakdown("colour", "Colour of the photo", [("grey", grey), ("colour", ~grey)]),
-        _breakdown("shorter_side", "Shorter side of the photo", _by_side(asked)),
+        _breakdown("shorter_side", "Shorter side of the photo", _by_side(shown)),
         _breakdown(
             "near_duplicates",
             "Near-duplicates of the photo",
-            [("none", ~alike), ("some, not trained on", alike & ~twin), ("some, trained on", twin)],
+            [("none", ~alike), ("some, not trained on", alike & ~trained), ("some, trained on", trained)],
         ),
     ]
 
 
-def has_twin(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> NDArray[np.bool_]:
+def near_duplicate_trained(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> NDArray[np.bool_]:
     """Return, for each query, whether a near-duplicate of it is in the gallery. Arguments as for `break_down`."""
     cluster = photos.set_index("Image")["cluster"]
-    trained = set(cluster.loc[gallery["Image"]])
-    return np.array([number in trained for number in cluster.loc[queries.images]], dtype=bool)
+    return cluster.loc[queries.images].isin(cluster.loc[gallery["Image"]]).to_numpy()
 
 
-def _by_side(asked: pd.DataFrame) -> list[tuple[str, Any]]:
-    side = asked[["width", "height"]].min(axis=1).to_numpy()
-    edges = [0, *_SIDES, None]
-    return [(_span(low, high), _between(side, low, high)) for low, high in pairwise(edges)]
+def _by_side(shown: pd.DataFrame) -> list[tuple[str, Any]]:
+    side = shown[["width", "height"]].min(axis=1).to_numpy()
+    names = [f"under {_SIDES[0]} px", *(f"{a}-{b - 1} px" for a, b in pairwise(_SIDES)), f"{_SIDES[-1]} px or more"]
+    place = np.searchsorted(_SIDES, side, side="right")
+    return [(name, place == number) for number, name in enumerate(names)]
 
 
 def _breakdown(key: str, title: str, groups: Sequence[tuple[str, Any]]) -> Breakdown:
@@ -92,17 +90,9 @@ def _breakdown(key: str, title: str, groups: Sequence[tuple[str, Any]]) -> Break
     return Breakdown(key, title, [group for group in found if group.rows.any()])
 
 
-def _span(low: int | None, high: int | None) -> str:
-    return f"{low} px or more" if high is None else f"under {high} px" if not low else f"{low}-{high - 1} px"
-
-
-def _between(values: NDArray[Any], low: int | None, high: int | None) -> NDArray[np.bool_]:
-    return np.asarray((values >= (low or 0)) & (values < (np.inf if high is None else high)))
-
-
 def shown_results(leaderboard: Leaderboard) -> list[ScorerResult]:
     """Return the results whose breakdown is worth reading: without single members, and one of each ranking."""
-    return [result for result in leaderboard.main if result.name not in _LEFT_OUT]
+    return [result for result in leaderboard.main if scorer_of(result.name).breakdown]
 
 
 def figures_of(result: ScorerResult, group: Group) -> dict[str, float]:
@@ -117,14 +107,12 @@ def figures_of(result: ScorerResult, group: Group) -> dict[str, float]:
 
 def as_metrics(leaderboard: Leaderboard, breakdowns: Sequence[Breakdown]) -> dict[str, Any]:
     """Return metrics/breakdowns.json: by breakdown and group the numbers of queries, and each result's figures."""
-    found: dict[str, Any] = {}
-    for breakdown in breakdowns:
-        found[breakdown.key] = {
-            group.name: {
-                "queries": int(group.rows.sum()),
-                "new_queries": int(leaderboard.queries.is_new[group.rows].sum()),
-            }
-            | {result.name: figures_of(result, group) for result in shown_results(leaderboard)}
+    is_new, results = leaderboard.queries.is_new, shown_results(leaderboard)
+    return {
+        breakdown.key: {
+            group.name: {"queries": int(group.rows.sum()), "new_queries": int(is_new[group.rows].sum())}
+            | {result.name: figures_of(result, group) for result in results}
             for group in breakdown.groups
         }
-    return found
+        for breakdown in breakdowns
+    }

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.tables import require_table
 from flukeprint.evaluation.figures import LEVEL
 from flukeprint.evaluation.query_table import COLUMNS
+from flukeprint.metrics.arrays import weighted_mean
+from flukeprint.metrics.intervals import Comparison, Resampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ class RunComparison:
     new_queries: int
     map5_a: float
     map5_b: float
-    difference: metrics.Comparison  # B - A
+    difference: Comparison  # B - A
     better: int  # queries that B answers better
     worse: int
     same: int
@@ -57,18 +58,16 @@ def compare_files(first: Path, second: Path, scorer: str, resamples: int = 2000)
             "Set evaluate.new_share to the same value in both and run `dvc repro evaluate`."
         )
     is_new = (a["truth"] == NEW_WHALE).to_numpy(dtype=bool)
-    found = metrics.compare_runs(
-        points_b, points_a, individuals_of(a["Id"], a.index), weights, is_new, resamples=resamples
-    )
+    draws = Resampling(individuals_of(a["Id"], a.index), weights, is_new, resamples)
     return RunComparison(
         first=first,
         second=second,
         scorer=scorer,
         queries=len(a),
         new_queries=int(is_new.sum()),
-        map5_a=metrics.weighted_mean(points_a, weights),
-        map5_b=metrics.weighted_mean(points_b, weights),
-        difference=found,
+        map5_a=weighted_mean(points_a, weights),
+        map5_b=weighted_mean(points_b, weights),
+        difference=draws.compare(points_b, points_a),
         better=int((points_b > points_a).sum()),
         worse=int((points_b < points_a).sum()),
         same=int((points_b == points_a).sum()),

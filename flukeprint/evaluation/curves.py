@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint import metrics
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.figures import reliability
+from flukeprint.metrics.detection import precision_recall_curve
+from flukeprint.metrics.rankings import cmc, map_over_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def curves_of(result: ScorerResult) -> dict[str, Points]:
         found["cmc"] = _cmc(result)
         found["precision_recall"] = _precision_recall(result)
     if result.queries.both_kinds:
-        values = metrics.map_over_share(result.points, is_new, SHARES)
+        values = map_over_share(result.points, is_new, SHARES)
         found["new_share"] = [_point(share=share, map5=value) for share, value in zip(SHARES, values, strict=True)]
     # No answer may name an individual; `dvc plots` cannot draw a file without points.
     return {name: points for name, points in found.items() if points}
@@ -70,13 +71,13 @@ def _point(**values: float) -> dict[str, float]:
 
 
 def _cmc(result: ScorerResult) -> Points:
-    shares = metrics.cmc(result.candidate_ranks[~result.queries.is_new], DEPTH)
+    shares = cmc(result.candidate_ranks[~result.queries.is_new], DEPTH)
     return [{"rank": rank} | _point(identified=share) for rank, share in enumerate(shares, start=1)]
 
 
 def _precision_recall(result: ScorerResult) -> Points:
     right, probability = _best_individuals(result)
-    curve = metrics.precision_recall_curve(right, probability, positives=int((~result.queries.is_new).sum()))
+    curve = precision_recall_curve(right, probability, positives=int((~result.queries.is_new).sum()))
     columns = zip(curve.recall, curve.precision, curve.envelope, curve.thresholds, strict=True)
     points = [_point(recall=r, precision=p, envelope=e, probability=t) for r, p, e, t in columns]
     return [points[index] for index in _thinned(len(points))]

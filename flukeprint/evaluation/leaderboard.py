@@ -12,7 +12,8 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
-from flukeprint.metrics import first_ranks, new_share_weights, reciprocal_ranks
+from flukeprint.metrics.arrays import new_share_weights
+from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
 from flukeprint.scoring.calibration import Answers, as_ordinary_class, calibrated
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
 
@@ -27,7 +28,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Queries:
-    """The N photos that every scorer is asked, in one order."""
+    """The N photos that every scorer answers, in one order."""
 
     images: list[str]
     ids: list[str]  # the individual, also where no training photo shows it; new_whale where nobody knows
@@ -61,13 +62,21 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The individuals that a scorer proposes for each query, best first, and their scores, higher is better."""
+
+    labels: list[list[str]]
+    scores: list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class ScorerResult:
     """One scorer's answers to the queries, in their order."""
 
     name: str
     queries: Queries
     answers: Answers  # at most TOP labels each, new_whale among them
-    candidates: list[list[str]] | None  # individuals only, best first; None where the scorer has none
+    candidates: Candidates | None  # None where the scorer has none
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
@@ -94,7 +103,7 @@ class ScorerResult:
         """The rank of the true individual among the candidates, without new_whale; 0 if it is not there (N)."""
         if self.candidates is None:
             return np.zeros(len(self.queries.truth), dtype=np.int64)
-        return first_ranks(self.queries.truth, self.candidates)
+        return first_ranks(self.queries.truth, self.candidates.labels)
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ def build_leaderboard(
         members: names of the scorers that are single members.
 
     Raises:
-        FlukeprintError: the scorers were not asked the same queries.
+        FlukeprintError: the scorers did not answer the same queries.
 
     """
     tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}
@@ -148,7 +157,7 @@ def build_leaderboard(
     # Without queries there is nothing to answer, not even for all_new.
     results = [_all_new(queries)] if tables else []
     for name, table in tables.items():
-        candidates = [list(labels) for labels in table["candidates"]]
+        candidates = Candidates([list(labels) for labels in table["candidates"]], list(table["scores"]))
         as_class = as_ordinary_class(table, TOP)
         if name not in decisions:
             results.append(ScorerResult(name, queries, as_class, candidates))

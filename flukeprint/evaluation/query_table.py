@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from flukeprint.core.files import replacing
+from flukeprint.core.text import spreadsheet_cell
 from flukeprint.evaluation.leaderboard import TOP
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ COLUMNS = (
     "points",  # 1 / rank, or 0: what the query adds to MAP@5
     "weight",  # of the query in map5; mean 1
 )
+# Columns of names that came with the photos.
+TEXTS = ("scorer", "Image", "Id", "truth", *(f"label_{place}" for place in PLACES))
 
 
 def query_table(leaderboard: Leaderboard) -> pd.DataFrame:
@@ -55,8 +58,10 @@ def _at(row: list[str] | list[float], place: int) -> str | float | None:
 
 
 def write_query_table(path: Path, table: pd.DataFrame) -> None:
-    """Write queries.csv: probabilities with 6 digits, points and weights in full."""
-    probabilities = [f"probability_{place}" for place in PLACES]
-    shown = table.assign(**{name: table[name].astype(float).round(6) for name in probabilities})
+    """Write queries.csv: probabilities with 6 digits, points and weights in full; no text runs in a spreadsheet."""
+    shown = table.assign(
+        **{name: table[name].astype(float).round(6) for name in COLUMNS if name.startswith("probability_")},
+        **{name: table[name].map(spreadsheet_cell, na_action="ignore") for name in TEXTS},
+    )
     with replacing(path) as temporary:
         shown.to_csv(temporary, index=False, lineterminator="\n")

@@ -6,44 +6,19 @@ from typing import TYPE_CHECKING
 
 from flukeprint.core.paths import PRETRAINED
 from flukeprint.evaluation.figures import LEVEL, REFERENCE
-from flukeprint.scoring.registry import (
-    ALL_NEW,
-    BEST,
-    BLEND,
-    DUPLICATES,
-    ENSEMBLE,
-    ENSEMBLE_CLASS,
-    GALLERY,
-    GALLERY_CENTRE,
-    GALLERY_NEAREST,
-    MOST_FREQUENT,
-    PRETRAINED_KNN,
-)
+from flukeprint.scoring.registry import BEST, ENSEMBLE, PRETRAINED_KNN, scorer_of
 
 if TYPE_CHECKING:
     from flukeprint.evaluation.leaderboard import Leaderboard
 
 Figures = dict[str, dict[str, float]]
 
-# What each scorer does, in a few words.
-_SCORERS = {
-    ALL_NEW: "answers “new whale” for every photo",
-    MOST_FREQUENT: "names the individuals with the most photos, whatever the photo shows",
-    DUPLICATES: "copies the label where another photo is nearly the same picture, else “new whale”",
-    PRETRAINED_KNN: "finds similar photos with a network that was never trained on flukes",
-    ENSEMBLE: "all members together, with the calibrated decision for new whales",
-    ENSEMBLE_CLASS: "the same, with “new whale” as one more class, as in the reference report",
-    GALLERY_NEAREST: "finds the individual with the most similar photo, by the trained networks",
-    GALLERY_CENTRE: "finds the individual whose photos are most similar on average, by the trained networks",
-    GALLERY: "both of these together, weighted; individuals can be added without training",
-    BLEND: "the photo search and the ensemble's classes together, weighted",
-}
-
 # (key in the figures, column's title, the figure in one plain sentence)
 RANKING = (
     ("cmc1", "rank 1", "Known whales: share whose individual is the first candidate, new_whale not counted."),
     ("cmc5", "rank 5", "Known whales: share whose individual is among the first 5 candidates."),
     ("cmc10", "rank 10", "Known whales: share whose individual is among the first 10 candidates."),
+    ("class_map", "mAP", "Known whales: how well each individual's photos come before others, individuals alike."),
 )
 OPEN_SET = (
     ("baks", "BAKS", "The share of right first answers on known whales, every individual counted alike."),
@@ -88,13 +63,12 @@ CURVES = {
     ),
 }
 
-
-# What compares two photos.
+# What compares two photos, and of whom they are, where individuals are added.
 SIMILARITIES = {
     ENSEMBLE: "the trained networks",
     PRETRAINED: "a network that was never trained on flukes",
 }
-ASKED = {
+ENROLLED = {
     "held_out": "held out whole, enrolled with one photo",
     "left_out": "in the gallery but left out of fine-tuning, one photo in the gallery",
     "trained": "trained on, one photo in the gallery",
@@ -108,13 +82,15 @@ OPERATING_POINTS = {
 
 def about_scorer(name: str, leaderboard: Leaderboard) -> str:
     """Say in a few words what a scorer does."""
-    if name in leaderboard.members:
-        return "one network of the ensemble"
+    scorer = scorer_of(name)
     if name == BEST:
-        return f"{leaderboard.best}, which other photos chose; labels of nearly the same pictures come first"
-    if name == ENSEMBLE and not leaderboard.calibrated:
-        return "all members together, with “new whale” as one more class"
-    return _SCORERS.get(name, "")
+        return f"{leaderboard.best}: {scorer.says}"
+    return scorer.says if leaderboard.calibrated else scorer.uncalibrated or scorer.says
+
+
+def style_of(name: str) -> int:
+    """Return the line style of a result, or of a similarity."""
+    return scorer_of(PRETRAINED_KNN if name == PRETRAINED else name).style
 
 
 def headline(leaderboard: Leaderboard, figures: Figures) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
 from flukeprint.data.labels import NEW_WHALE, individuals_of
-from flukeprint.metrics import new_share_weights, reciprocal_ranks, weighted_mean
+from flukeprint.metrics.arrays import new_share_weights, weighted_mean
+from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.scoring.calibration import Answers, calibrated, decision_of, fit_scorer, nothing_to_fit
 from flukeprint.scoring.copies import copied
 from flukeprint.scoring.fusion import mix, mixed, read_mixtures

@@ -21,7 +21,7 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.metrics import new_share_weights
+from flukeprint.metrics.arrays import new_share_weights
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json
-from flukeprint.metrics import roc_curve_of_few, threshold_at_eer, threshold_at_far
+from flukeprint.metrics.detection import roc_curve_of_few, threshold_at_eer, threshold_at_far
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, TRAIN, VALID, class_labels
 from flukeprint.learning.heads import HeadTraining, head_data, train_head
 from flukeprint.learning.networks import new_head
-from flukeprint.metrics import reciprocal_ranks
+from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.scoring.calibration import as_ordinary_class
 from flukeprint.scoring.candidates import Scored, candidate_rows
 from flukeprint.scoring.scorers import Member, classify, nearest_photo
@@ -62,9 +62,9 @@ def head(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Score
     return classify([Member("m1", linear, labels, embeddings)], rows, 1)["m1"]
 
 
-def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, asked: pd.DataFrame) -> bool:
+def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, queries: pd.DataFrame) -> bool:
     """Tell whether MAP@5 of known queries is outside what 2,000 permutations of their right answers give."""
-    known = asked[(asked["split"] == QUERY) & (asked["Id"] != NEW_WHALE)]
+    known = queries[(queries["split"] == QUERY) & (queries["Id"] != NEW_WHALE)]
     scored = scorer(embeddings, trained, known["pixel"].to_numpy())
     answers = as_ordinary_class(candidate_rows(known, "scorer", scored), 5).labels
     truth = known["Id"].to_numpy(dtype=str)

@@ -10,7 +10,7 @@ from scipy.optimize import check_grad
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.metrics import new_share_weights
+from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.scoring.calibration import Answers, calibrated, decision_of, fit_decision, fit_decisions, fit_mixture
 from flukeprint.scoring.choice import best_answers, choose, cross_validated, folds_of
 from flukeprint.scoring.copies import agreement, copied
