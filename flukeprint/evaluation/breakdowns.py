@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint.evaluation.figures import accuracies
+from flukeprint.evaluation.figures import accuracies, rounded
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.scoring.registry import scorer_of
 
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
 _SIDES = (100, 200, 400, 800)  # px
-_DIGITS = 6
-
-
-@dataclass(frozen=True)
-class Group:
-    """Some of the queries."""
-
-    name: str
-    rows: NDArray[np.bool_]  # which of the N queries
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ class Breakdown:
 
     key: str
     title: str
-    groups: list[Group]
+    groups: dict[str, NDArray[np.bool_]]  # by name, which of the N queries
 
 
 def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> list[Breakdown]:
@@ -56,20 +47,16 @@ def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) ->
     grey = shown["mode"].str.match(r"[L1IF]").to_numpy(dtype=bool)
     alike = (shown["cluster"].map(photos["cluster"].value_counts()) > 1).to_numpy()
     trained = near_duplicate_trained(queries, photos, gallery)
-    return [
-        _breakdown(
-            "photos_per_id",
-            "Training photos of the individual",
-            [("1", per_id == 1), ("2", per_id == 2), ("3-5", (per_id >= 3) & (per_id <= 5)), ("over 5", per_id > 5)],
-        ),
-        _breakdown("colour", "Colour of the photo", [("grey", grey), ("colour", ~grey)]),
-        _breakdown("shorter_side", "Shorter side of the photo", _by_side(shown)),
-        _breakdown(
-            "near_duplicates",
-            "Near-duplicates of the photo",
-            [("none", ~alike), ("some, not trained on", alike & ~trained), ("some, trained on", trained)],
-        ),
+    several, many = (per_id >= 3) & (per_id <= 5), per_id > 5
+    near = {"none": ~alike, "some, not trained on": alike & ~trained, "some, trained on": trained}
+    per_photo = {"1": per_id == 1, "2": per_id == 2, "3-5": several, "over 5": many}
+    found = [
+        Breakdown("photos_per_id", "Training photos of the individual", per_photo),
+        Breakdown("colour", "Colour of the photo", {"grey": grey, "colour": ~grey}),
+        Breakdown("shorter_side", "Shorter side of the photo", _by_side(shown)),
+        Breakdown("near_duplicates", "Near-duplicates of the photo", near),
     ]
+    return [replace(one, groups={name: rows for name, rows in one.groups.items() if rows.any()}) for one in found]
 
 
 def near_duplicate_trained(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> NDArray[np.bool_]:
@@ -78,16 +65,11 @@ def near_duplicate_trained(queries: Queries, photos: pd.DataFrame, gallery: pd.D
     return cluster.loc[queries.images].isin(cluster.loc[gallery["Image"]]).to_numpy()
 
 
-def _by_side(shown: pd.DataFrame) -> list[tuple[str, Any]]:
+def _by_side(shown: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     side = shown[["width", "height"]].min(axis=1).to_numpy()
     names = [f"under {_SIDES[0]} px", *(f"{a}-{b - 1} px" for a, b in pairwise(_SIDES)), f"{_SIDES[-1]} px or more"]
     place = np.searchsorted(_SIDES, side, side="right")
-    return [(name, place == number) for number, name in enumerate(names)]
-
-
-def _breakdown(key: str, title: str, groups: Sequence[tuple[str, Any]]) -> Breakdown:
-    found = [Group(name, np.asarray(rows, dtype=bool)) for name, rows in groups]
-    return Breakdown(key, title, [group for group in found if group.rows.any()])
+    return {name: place == number for number, name in enumerate(names)}
 
 
 def shown_results(leaderboard: Leaderboard) -> list[ScorerResult]:
@@ -95,14 +77,13 @@ def shown_results(leaderboard: Leaderboard) -> list[ScorerResult]:
     return [result for result in leaderboard.main if scorer_of(result.name).breakdown]
 
 
-def figures_of(result: ScorerResult, group: Group) -> dict[str, float]:
-    """Return a result's figures on one group: map5 and accuracies; what its queries cannot give is left out."""
-    queries = result.queries
-    points, is_new = result.points[group.rows], queries.is_new[group.rows]
+def figures_of(result: ScorerResult, rows: NDArray[np.bool_]) -> dict[str, float]:
+    """Return a result's figures on some queries: map5 and accuracies; what they cannot give is left out."""
+    points, is_new = result.points[rows], result.queries.is_new[rows]
     found = accuracies(points, is_new)
     if is_new.any() and not is_new.all():
-        found["map5"] = weighted_mean(points, new_share_weights(is_new, queries.new_share))
-    return {key: round(value, _DIGITS) for key, value in found.items()}
+        found["map5"] = weighted_mean(points, new_share_weights(is_new, result.queries.new_share))
+    return rounded(found)
 
 
 def as_metrics(leaderboard: Leaderboard, breakdowns: Sequence[Breakdown]) -> dict[str, Any]:
@@ -110,9 +91,9 @@ def as_metrics(leaderboard: Leaderboard, breakdowns: Sequence[Breakdown]) -> dic
     is_new, results = leaderboard.queries.is_new, shown_results(leaderboard)
     return {
         breakdown.key: {
-            group.name: {"queries": int(group.rows.sum()), "new_queries": int(is_new[group.rows].sum())}
-            | {result.name: figures_of(result, group) for result in results}
-            for group in breakdown.groups
+            name: {"queries": int(rows.sum()), "new_queries": int(is_new[rows].sum())}
+            | {result.name: figures_of(result, rows) for result in results}
+            for name, rows in breakdown.groups.items()
         }
         for breakdown in breakdowns
     }

@@ -12,7 +12,6 @@ import numpy as np
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.tables import require_table
-from flukeprint.evaluation.figures import LEVEL
 from flukeprint.evaluation.query_table import COLUMNS
 from flukeprint.metrics.arrays import weighted_mean
 from flukeprint.metrics.intervals import Comparison, Resampling
@@ -49,9 +48,9 @@ def compare_files(first: Path, second: Path, scorer: str, resamples: int = 2000)
     a, b = (_read(path, scorer) for path in (first, second))
     _require_same_queries(a, b, first, second)
     b = b.loc[a.index]
-    _require_same("truth", a, b, first, second)
-    _require_same("Id", a, b, first, second)
-    weights, points_a, points_b = a["weight"].to_numpy(), a["points"].to_numpy(), b["points"].to_numpy()
+    for column in ("truth", "Id"):
+        _require_same(column, a, b, first, second)
+    weights, points_a, points_b = (table.to_numpy() for table in (a["weight"], a["points"], b["points"]))
     if not np.allclose(weights, b["weight"].to_numpy(), rtol=1e-6):
         raise FlukeprintError(
             f"{first} and {second} weigh their queries differently: their runs declare other shares of new whales. "
@@ -83,21 +82,21 @@ def as_json(found: RunComparison) -> str:
 def as_text(found: RunComparison) -> str:
     """Return the comparison in words."""
     gain = found.difference
-    between = f"{gain.low:+.4f} to {gain.high:+.4f}"
-    # Few individuals make the bootstrap too sure of itself: both the interval and the test must agree.
-    sure = gain.p_value <= LEVEL
-    verdict = "B is better" if sure and gain.low > 0 else "B is worse" if sure and gain.high < 0 else None
-    chance = "The difference may be chance: the interval includes 0, or p is above 0.05."
+    verdict = {
+        1: "B is better, by more than chance.",
+        -1: "B is worse, by more than chance.",
+        0: "The difference may be chance: the interval includes 0, or p is above 0.05.",
+    }
     return "\n".join(
         [
             f"{found.scorer} on {found.queries} queries, {found.new_queries} of them new whales",
             "",
             f"A      MAP@5 {found.map5_a:.4f}   {found.first}",
             f"B      MAP@5 {found.map5_b:.4f}   {found.second}",
-            f"B - A  {gain.difference:+.4f}   95 % interval {between}, p = {gain.p_value:.4f}",
+            f"B - A  {gain.difference:+.4f}   95 % interval {gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p_value:.4f}",
             "",
             f"{found.better} queries got better, {found.worse} worse, {found.same} scored the same.",
-            f"{verdict}, by more than chance." if verdict else chance,
+            verdict[gain.verdict],
         ]
     )
 

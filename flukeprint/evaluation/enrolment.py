@@ -20,6 +20,7 @@ import numpy as np
 from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, is_trained
+from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.intervals import Resampling
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RANKS = (1, 5)
-_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,6 @@ def _ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.
 
 def _shares(ranks: NDArray[np.int64], individuals: NDArray[np.str_], resamples: int) -> dict[str, float]:
     within = np.stack([ranks <= k for k in _RANKS], axis=1).astype(float)
-    found: dict[str, float] = {}
     intervals = Resampling(individuals, resamples=resamples).intervals(within)
-    for k, interval in zip(_RANKS, intervals, strict=True):
-        found |= {f"top{k}": interval.estimate, f"top{k}_low": interval.low, f"top{k}_high": interval.high}
-    return {key: round(value, _DIGITS) for key, value in found.items()}
+    top1, top5 = (interval.figures(f"top{k}") for k, interval in zip(_RANKS, intervals, strict=True))
+    return rounded(top1 | top5)

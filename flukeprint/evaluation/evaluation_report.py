@@ -112,52 +112,18 @@ def _tables(
         yield breakdown.title, [(key, title) for key, title in titles.items() if key in present], groups
 
 
-# --- examples ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ShownAnswer:
-    """One of the labels of an answer."""
-
-    label: str
-    probability: float
-    right: bool
-    photo: str | None  # a training photo of the individual
-
-
-@dataclass(frozen=True)
-class Example:
-    """A query with its answers."""
-
-    image: str
-    identity: str  # the individual, new_whale where nobody knows
-    truth: str
-    answers: list[ShownAnswer]
-    missed: str | None  # a training photo of the right individual, where the answers lack it
-    place: int  # of the right individual among the candidates, 0 if it is not there
-
-    @property
-    def photos(self) -> list[str]:
-        """The names of the photos that are shown."""
-        return [name for name in (self.image, self.missed, *(one.photo for one in self.answers)) if name is not None]
-
-
 def _examples(result: ScorerResult, sources: Sources, most: int, workers: int) -> dict[str, Any]:
-    """Return what the template needs of the examples: lists of them, and their pictures."""
+    """Return what the template needs of the examples: lists of them, a photo of each individual, and their pictures."""
     firsts = sources.gallery.drop_duplicates("Id")
     # new_whale is no individual, even if photos with that label are trained on.
     photo_of = {label: name for label, name in zip(firsts["Id"], firsts["Image"], strict=True) if label != NEW_WHALE}
-    lists = [(kind, [_example(result, row, photo_of) for row in kind.rows]) for kind in choose_examples(result, most)]
-    names = [name for _, shown in lists for example in shown for name in example.photos]
-    return {"examples": lists, "pictures": thumbnails(sources.folder, sources.photos, names, workers)}
-
-
-def _example(result: ScorerResult, row: int, photo_of: dict[str, str]) -> Example:
-    queries, truth = result.queries, result.queries.truth[row]
-    pairs = zip(result.answers.labels[row], result.answers.probabilities[row], strict=True)
-    answers = [ShownAnswer(label, value, label == truth, photo_of.get(label)) for label, value in pairs]
-    missed = None if any(answer.right for answer in answers) else photo_of.get(truth)
-    return Example(queries.images[row], queries.ids[row], truth, answers, missed, int(result.candidate_ranks[row]))
+    lists = choose_examples(result, most)
+    names: list[str] = []
+    for row in (row for chosen in lists for row in chosen.rows):
+        labels = [result.queries.truth[row], *result.answers.labels[row]]
+        names += [result.queries.images[row], *(photo_of[label] for label in labels if label in photo_of)]
+    pictures = thumbnails(sources.folder, sources.photos, names, workers)
+    return {"examples": lists, "photo_of": photo_of, "pictures": pictures}
 
 
 def thumbnails(folder: Path, photos: pd.DataFrame, names: Iterable[str], workers: int) -> Sheets:

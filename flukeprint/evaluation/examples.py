@@ -48,9 +48,8 @@ def choose_examples(result: ScorerResult, most: int, seed: int = 0) -> list[Exam
         "new_right": (is_new & says_new, -confidence),
         "new_wrong": (is_new & ~says_new, -confidence),
     }
-    by_lot = np.random.default_rng(seed).permutation(len(ranks))[:most].tolist()
-    lists = [ExampleList("lot", *_TEXTS["lot"], by_lot)]
     shown: set[int] = set()
+    lists = [ExampleList("lot", *_TEXTS["lot"], np.random.default_rng(seed).permutation(len(ranks))[:most].tolist())]
     for key, (chosen, order) in wanted.items():
         rows = _first(chosen, order, most, shown)
         shown.update(rows)

@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 
 # The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES
-# A difference with a larger p-value is not called one.
-LEVEL = 0.05
 # Bins of equal width in which a probability is compared with how often it was right.
 BINS = 10
-_DIGITS = 6
 
 
 def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, float]]:
@@ -47,11 +44,19 @@ def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, fl
 
     """
     results = list(leaderboard.results.values())
-    found = {result.name: _ranking(result) | _open_set(result) | _probabilities(result) for result in results}
+    found = {
+        result.name: _ranking(result) | _open_set(result) | {"ece": expected_calibration_error(reliability(result))}
+        for result in results
+    }
     if leaderboard.queries.both_kinds:
         for name, row in _resampled(leaderboard, resamples).items():
             found[name] |= row
-    return {name: {key: round(value, _DIGITS) for key, value in row.items()} for name, row in found.items()}
+    return {name: rounded(row) for name, row in found.items()}
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Keep six digits, which do not depend on the order of a machine's sums."""
+    return {key: round(value, 6) for key, value in figures.items()}
 
 
 def counts(queries: Queries) -> dict[str, int]:
@@ -132,10 +137,6 @@ def _open_set(result: ScorerResult) -> dict[str, float]:
     }
 
 
-def _probabilities(result: ScorerResult) -> dict[str, float]:
-    return {"ece": expected_calibration_error(reliability(result))}
-
-
 def reliability(result: ScorerResult) -> ReliabilityBins:
     """Compare the probability of each first label with how often it is right, under the weights of map5."""
     weights = result.queries.weights if result.queries.both_kinds else None
@@ -145,16 +146,14 @@ def reliability(result: ScorerResult) -> ReliabilityBins:
 def _resampled(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, float]]:
     """Return map5 and gain with their intervals. All results share the resamples, so that differences are paired."""
     queries, results = leaderboard.queries, leaderboard.results
-    reference = results.get(REFERENCE)
     points = {("map5", name): result.points for name, result in results.items()}
-    if reference is not None:
-        points |= {
-            ("gain", name): result.points - reference.points for name, result in results.items() if name != REFERENCE
-        }
+    if REFERENCE in results:
+        others = (name for name in results if name != REFERENCE)
+        points |= {("gain", name): results[name].points - results[REFERENCE].points for name in others}
     draws = Resampling(queries.groups, queries.weights, queries.is_new, resamples)
     found: dict[str, dict[str, float]] = {name: {} for name in results}
     for (figure, name), interval in zip(points, draws.intervals(np.column_stack(list(points.values()))), strict=True):
-        found[name] |= {figure: interval.estimate, f"{figure}_low": interval.low, f"{figure}_high": interval.high}
+        found[name] |= interval.figures(figure)
         if figure == "gain":
             found[name]["gain_p"] = draws.p_value(points[figure, name])
     return found

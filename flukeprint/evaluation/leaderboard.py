@@ -154,16 +154,16 @@ def build_leaderboard(
     """
     tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}
     queries = _queries(tables, new_share)
+    number = len(queries.images)
+    all_new = Answers([[NEW_WHALE]] * number, [[1.0]] * number, np.ones(number))
     # Without queries there is nothing to answer, not even for all_new.
-    results = [_all_new(queries)] if tables else []
+    results = [ScorerResult(ALL_NEW, queries, all_new, None)] if tables else []
     for name, table in tables.items():
         candidates = Candidates([list(labels) for labels in table["candidates"]], list(table["scores"]))
         as_class = as_ordinary_class(table, TOP)
-        if name not in decisions:
-            results.append(ScorerResult(name, queries, as_class, candidates))
-            continue
-        results.append(ScorerResult(name, queries, calibrated(table, decisions[name], TOP), candidates))
-        if name == ENSEMBLE:
+        answers = calibrated(table, decisions[name], TOP) if name in decisions else as_class
+        results.append(ScorerResult(name, queries, answers, candidates))
+        if name == ENSEMBLE and name in decisions:
             results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, candidates))
     return Leaderboard(queries, {result.name: result for result in results}, frozenset(members) & set(tables))
 
@@ -180,9 +180,3 @@ def _queries(tables: Mapping[str, pd.DataFrame], new_share: float) -> Queries:
                 "are not the same in the same order. Run `dvc repro --force ensemble` to ask every scorer anew."
             )
     return Queries(first["Image"].tolist(), first["Id"].tolist(), first["truth"].tolist(), new_share)
-
-
-def _all_new(queries: Queries) -> ScorerResult:
-    number = len(queries.images)
-    answers = Answers([[NEW_WHALE]] * number, [[1.0]] * number, np.ones(number))
-    return ScorerResult(ALL_NEW, queries, answers, None)

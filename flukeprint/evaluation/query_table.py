@@ -38,23 +38,22 @@ def query_table(leaderboard: Leaderboard) -> pd.DataFrame:
 
 def _rows(result: ScorerResult) -> pd.DataFrame:
     queries, answers = result.queries, result.answers
+    labels, chances = (
+        pd.DataFrame(part).reindex(columns=range(TOP)) for part in (answers.labels, answers.probabilities)
+    )
     rank = pd.Series(result.ranks, dtype="Int64")
     columns = {
         "scorer": result.name,
         "Image": queries.images,
         "Id": queries.ids,
         "truth": queries.truth,
-        **{f"label_{place}": [_at(row, place) for row in answers.labels] for place in PLACES},
-        **{f"probability_{place}": [_at(row, place) for row in answers.probabilities] for place in PLACES},
+        **{f"label_{place}": labels[place - 1] for place in PLACES},
+        **{f"probability_{place}": chances[place - 1] for place in PLACES},
         "rank": rank.mask(rank == 0),
         "points": result.points,
         "weight": queries.weights if queries.both_kinds else 1.0,
     }
     return pd.DataFrame(columns, columns=list(COLUMNS))
-
-
-def _at(row: list[str] | list[float], place: int) -> str | float | None:
-    return row[place - 1] if place <= len(row) else None
 
 
 def write_query_table(path: Path, table: pd.DataFrame) -> None:

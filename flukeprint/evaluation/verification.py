@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.detection import (
     Curve,
     auroc,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3}
 # Where the curve is drawn: 20 points per power of ten.
 _DRAWN = np.round(np.logspace(-4, 0, 81), 9)
-_DIGITS = 6
 
 
 def verify(
@@ -65,21 +65,16 @@ def _figures(pairs: QueryPairs, curve: Curve, resamples: int) -> dict[str, float
     genuine = pairs.similarity[pairs.same]
     for name, rate in RATES.items():
         accepted = (genuine >= threshold_at_far(curve, rate)).astype(float)
-        interval = draws.interval(accepted)
-        key = f"tar_at_{name}_far"
-        found |= {key: interval.estimate, f"{key}_low": interval.low, f"{key}_high": interval.high}
-    return {key: round(value, _DIGITS) for key, value in found.items()}
+        found |= draws.interval(accepted).figures(f"tar_at_{name}_far")
+    return rounded(found)
 
 
 def _drawn(curve: Curve) -> Points:
     """Return the curve at rates that look even on a logarithmic axis."""
-    return [{"far": float(far), "tar": round(tar_at_far(curve, far), _DIGITS)} for far in _DRAWN.tolist()]
+    return [{"far": far} | rounded({"tar": tar_at_far(curve, far)}) for far in _DRAWN.tolist()]
 
 
 def _rates(pairs: QueryPairs, threshold: float) -> dict[str, float]:
     accepted = pairs.similarity >= threshold
-    return {
-        "threshold": threshold,
-        "far": round(float(accepted[~pairs.same].mean()), _DIGITS),
-        "tar": round(float(accepted[pairs.same].mean()), _DIGITS),
-    }
+    rates = {"far": float(accepted[~pairs.same].mean()), "tar": float(accepted[pairs.same].mean())}
+    return {"threshold": threshold} | rounded(rates)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flukeprint.core.paths import PRETRAINED
-from flukeprint.evaluation.figures import LEVEL, REFERENCE
+from flukeprint.evaluation.figures import REFERENCE
+from flukeprint.metrics.intervals import Comparison
 from flukeprint.scoring.registry import BEST, ENSEMBLE, PRETRAINED_KNN, scorer_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,17 @@ OPERATING_POINTS = {
     "far_1e-3": "1 in 1,000 pairs of different whales",
     "eer": "as many false accepts as false refusals",
 }
+# By the figure that a sentence needs.
+HEADLINE = {
+    "known_top1": "Of 100 photos of whales that it knows, {name} names the right individual first for "
+    "{of_100[known_top1]}, and among its five answers for {of_100[known_top5]}.",
+    "cmc1": "Where “new whale” is not among the answers, these are {of_100[cmc1]} and {of_100[cmc5]}.",
+    "new_top1": "Of 100 photos of whales that it has never seen, it says “new whale” first for {of_100[new_top1]}.",
+    "map5": "Its MAP@5 is {found[map5]:.3f} (95 % interval {found[map5_low]:.3f} to {found[map5_high]:.3f}), with new "
+    "whales counted as {percent} of all photos; saying “new whale” every time gives {share:.3f}.",
+    "gain": "On these photos {name} {verdict} {reference}, which only copies labels: {signed[gain]} "
+    "(95 % interval {signed[gain_low]} to {signed[gain_high]}).",
+}
 
 
 def about_scorer(name: str, leaderboard: Leaderboard) -> str:
@@ -96,61 +108,20 @@ def style_of(name: str) -> int:
 def headline(leaderboard: Leaderboard, figures: Figures) -> list[str]:
     """Say in plain words how good the highest result is, and what to make of it."""
     found = figures[leaderboard.top.name]
-    name = _called(leaderboard)
-    sentences = _of_hundred(name, found)
-    if "map5" in found:
-        sentences += [_score(leaderboard, found), *_against_reference(name, found)]
-    return sentences
-
-
-def _called(leaderboard: Leaderboard) -> str:
-    """Name the highest result in a sentence."""
-    name = leaderboard.best if leaderboard.best and leaderboard.top.name == BEST else leaderboard.top.name
-    return "the ensemble" if name == ENSEMBLE else name
-
-
-def _of_hundred(name: str, found: dict[str, float]) -> list[str]:
-    parts = []
-    if "known_top1" in found:
-        first, five = (round(100 * found[key]) for key in ("known_top1", "known_top5"))
-        parts.append(
-            f"Of 100 photos of whales that it knows, {name} names the right individual first for {first}, and among "
-            f"its five answers for {five}{_without_new(found)}."
-        )
-    if "new_top1" in found:
-        parts.append(
-            f"Of 100 photos of whales that it has never seen, it says “new whale” first for "
-            f"{round(100 * found['new_top1'])}."
-        )
-    return parts
-
-
-def _without_new(found: dict[str, float]) -> str:
-    if "cmc1" not in found:
-        return ""
-    first, five = (round(100 * found[key]) for key in ("cmc1", "cmc5"))
-    return f" ({first} and {five} where “new whale” is not among the answers)"
-
-
-def _score(leaderboard: Leaderboard, found: dict[str, float]) -> str:
-    share = leaderboard.queries.new_share
-    between = f"{found['map5_low']:.3f} to {found['map5_high']:.3f}"
-    return (
-        f"Its MAP@5 is {found['map5']:.3f} (95 % interval {between}), with new whales counted as "
-        f"{100 * share:g} % of all photos; saying “new whale” every time gives {share:.3f}."
-    )
-
-
-def _against_reference(name: str, found: dict[str, float]) -> list[str]:
-    if "gain" not in found:
-        return []
-    # Few individuals make the bootstrap too sure of itself: both the interval and the test must agree.
-    sure = found["gain_p"] <= LEVEL
-    better, worse = sure and found["gain_low"] > 0, sure and found["gain_high"] < 0
-    verdict = "better than" if better else "worse than" if worse else None
-    says = f"On these photos {name} is {verdict}" if verdict else f"On these photos {name} cannot be told from"
-    by = f"{signed(found['gain'])} (95 % interval {signed(found['gain_low'])} to {signed(found['gain_high'])})"
-    return [f"{says} {REFERENCE}, which only copies labels: {by}."]
+    name = leaderboard.best if leaderboard.top.name == BEST else leaderboard.top.name
+    said = {
+        "name": "the ensemble" if name == ENSEMBLE else name,
+        "reference": REFERENCE,
+        "share": leaderboard.queries.new_share,
+        "percent": f"{100 * leaderboard.queries.new_share:g} %",
+        "found": found,
+        "of_100": {key: round(100 * value) for key, value in found.items()},
+        "signed": {key: signed(value) for key, value in found.items()},
+    }
+    if "gain" in found:
+        gain = Comparison(*(found[key] for key in ("gain", "gain_low", "gain_high", "gain_p")))
+        said["verdict"] = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}[gain.verdict]
+    return [text.format(**said) for key, text in HEADLINE.items() if key in found]
 
 
 def signed(value: float) -> str:

@@ -13,6 +13,8 @@ from flukeprint.metrics.arrays import Bools, Floats, as_portions, floats, requir
 
 # Elements of the largest array that the bootstrap makes at a time (32 MB).
 _BLOCK = 1 << 22
+# A difference with a larger p-value is not called one.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Interval:
     estimate: float
     high: float
 
+    def figures(self, key: str) -> dict[str, float]:
+        """Return the estimate under a key, and the bounds under `<key>_low` and `<key>_high`."""
+        return {key: self.estimate, f"{key}_low": self.low, f"{key}_high": self.high}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -32,6 +38,14 @@ class Comparison:
     low: float
     high: float
     p_value: float  # two-sided; the chance of a difference at least this large if the runs were alike
+
+    @property
+    def verdict(self) -> int:
+        """1 where the first is better by more than chance, -1 where it is worse, else 0.
+
+        Few individuals make the bootstrap too sure of itself: both the interval and the test must agree.
+        """
+        return (int(self.low > 0) - int(self.high < 0)) * int(self.p_value <= LEVEL)
 
 
 @dataclass(frozen=True)

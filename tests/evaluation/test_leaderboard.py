@@ -247,7 +247,7 @@ def breakdowns(leaderboard):
 
 
 def rows_by_group(breakdown):
-    return {group.name: (np.flatnonzero(group.rows) + 1).tolist() for group in breakdown.groups}
+    return {name: (np.flatnonzero(rows) + 1).tolist() for name, rows in breakdown.groups.items()}
 
 
 def test_queries_are_grouped_by_photo_and_individual(breakdowns):
@@ -263,14 +263,14 @@ def test_queries_are_grouped_by_photo_and_individual(breakdowns):
 
 def test_figures_of_a_group_are_those_of_its_queries_alone(leaderboard, breakdowns):
     result = leaderboard.results["ensemble_class"]
-    grey = breakdowns["colour"].groups[0]
+    grey = breakdowns["colour"].groups["grey"]
     assert figures_of(result, grey) == {
         "known_top1": 0.5,
         "known_top5": 0.5,
         "new_top1": 1.0,
         "map5": pytest.approx(0.6 * 0.5 + 0.4),
     }
-    assert set(figures_of(result, breakdowns["photos_per_id"].groups[0])) == {"known_top1", "known_top5"}
+    assert set(figures_of(result, breakdowns["photos_per_id"].groups["1"])) == {"known_top1", "known_top5"}
 
 
 def test_breakdowns_name_how_many_queries_they_rest_on(leaderboard, breakdowns):
