@@ -18,7 +18,6 @@ from flukeprint.metrics.intervals import Comparison, Resampling
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ def as_json(found: RunComparison) -> str:
 def as_text(found: RunComparison) -> str:
     """Return the comparison in words."""
     gain = found.difference
+    between = f"{gain.low:+.4f} to {gain.high:+.4f}"
     verdict = {
         1: "B is better, by more than chance.",
         -1: "B is worse, by more than chance.",
@@ -93,7 +93,7 @@ def as_text(found: RunComparison) -> str:
             "",
             f"A      MAP@5 {found.map5_a:.4f}   {found.first}",
             f"B      MAP@5 {found.map5_b:.4f}   {found.second}",
-            f"B - A  {gain.difference:+.4f}   95 % interval {gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p_value:.4f}",
+            f"B - A  {gain.difference:+.4f}   95 % interval {between}, p = {gain.p_value:.4f}",
             "",
             f"{found.better} queries got better, {found.worse} worse, {found.same} scored the same.",
             verdict[gain.verdict],
@@ -103,34 +103,29 @@ def as_text(found: RunComparison) -> str:
 
 def _read(path: Path, scorer: str) -> pd.DataFrame:
     """Return Id, truth, points and weight of a scorer's queries, by Image."""
+    import pandas as pd
+
     table = require_table(path, COLUMNS)
     names = list(dict.fromkeys(table["scorer"].dropna()))
     if scorer not in names:
         raise FlukeprintError(
             f"{path} has no scorer {scorer!r}, only {', '.join(names) or 'no rows at all'}. Choose with --scorer."
         )
-    rows = table[(table["scorer"] == scorer).fillna(False).astype(bool)]
+    rows = table[(table["scorer"] == scorer).fillna(False).astype(bool)].astype(object)
     for column in ("Image", "Id", "truth"):
         for row in rows.loc[rows[column].isna(), "csv_line"].head(1):
             raise FlukeprintError(f"{path} row {row}: the cell {column} is empty. Run `dvc repro evaluate` again.")
-    numbers = {column: _numbers(path, rows, column) for column in ("points", "weight")}
-    found = rows[["Image", "Id", "truth"]].astype(object).assign(**numbers).set_index("Image")
-    for image in found.index[found.index.duplicated()][:1]:
+    for column in ("points", "weight"):
+        values = pd.to_numeric(rows[column], errors="coerce").astype(float)
+        for row, cell in rows.loc[~(np.isfinite(values) & (values >= 0)), ["csv_line", column]].head(1).to_numpy():
+            raise FlukeprintError(
+                f"{path} row {row}: {column} is {cell!r}, expected a number >= 0. Run `dvc repro evaluate` "
+                "to write the file again."
+            )
+        rows[column] = values
+    for image in rows.loc[rows["Image"].duplicated(), "Image"].head(1):
         raise FlukeprintError(f"{path} names the query {image} twice for {scorer}. Run `dvc repro evaluate` again.")
-    return found
-
-
-def _numbers(path: Path, rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    import pandas as pd
-
-    values = pd.to_numeric(rows[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-    for index in bad[:1]:
-        raise FlukeprintError(
-            f"{path} row {rows['csv_line'].iloc[index]}: {column} is {rows[column].iloc[index]!r}, expected a number "
-            ">= 0. Run `dvc repro evaluate` to write the file again."
-        )
-    return values
+    return rows.set_index("Image")
 
 
 def _require_same_queries(a: pd.DataFrame, b: pd.DataFrame, first: Path, second: Path) -> None:

@@ -89,11 +89,6 @@ class ScorerResult:
         return reciprocal_ranks(self.queries.truth, self.answers.labels, TOP)
 
     @cached_property
-    def first_labels(self) -> list[str]:
-        """The first label of each answer ('' where it has none)."""
-        return [labels[0] if labels else "" for labels in self.answers.labels]
-
-    @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """The probability of each first label (N); 0 where there is none."""
         return np.array([row[0] if len(row) else 0.0 for row in self.answers.probabilities], dtype=np.float64)

@@ -72,21 +72,18 @@ def map_over_share(reciprocal: ArrayLike, is_new: ArrayLike, shares: ArrayLike) 
     return np.array([weighted_mean(reciprocal, new_share_weights(is_new, share)) for share in floats(shares)])
 
 
-def top_k_accuracy(ranks: ArrayLike, k: int, weights: ArrayLike | None = None) -> float:
-    """Return the (weighted) share of queries whose true label is within the first k, from N ranks."""
+def top_k_accuracy(ranks: ArrayLike, k: int) -> float:
+    """Return the share of queries whose true label is within the first k, from N ranks."""
     found = np.asarray(ranks, dtype=np.int64)
-    return weighted_mean((found > 0) & (found <= k), weights)
+    return weighted_mean((found > 0) & (found <= k))
 
 
-def cmc(ranks: ArrayLike, depth: int, weights: ArrayLike | None = None) -> Floats:
-    """Return the cumulative match characteristic: top-1, top-2, ... top-depth accuracy, shape (depth,).
+def cmc(ranks: ArrayLike, depth: int) -> Floats:
+    """Return the cumulative match characteristic: top-1, top-2, ... top-depth accuracy, shape (depth,), from N ranks.
 
-    Source: ISO/IEC 19795-1, the identification rate at rank k. Arguments as for `top_k_accuracy`.
+    Source: ISO/IEC 19795-1, the identification rate at rank k.
     """
-    found = np.asarray(ranks, dtype=np.int64)
-    portions = as_portions(len(found), weights)
-    within = (found > 0) & (found <= depth)
-    return np.cumsum(np.bincount(found[within] - 1, weights=portions[within], minlength=depth)[:depth])
+    return np.array([top_k_accuracy(ranks, k) for k in range(1, depth + 1)])
 
 
 def balanced_accuracy(individuals: ArrayLike, correct: ArrayLike) -> float:

@@ -40,7 +40,6 @@ _RULES: dict[str, Any] = {
     "axes.labelcolor": _INK,
     "axes.edgecolor": _SOFT,
     "axes.facecolor": "none",
-    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -78,7 +78,7 @@ def test_every_curve_belongs_to_a_scorer_of_the_registry():
 
 
 def test_a_decision_is_used_where_there_is_one(leaderboard):
-    assert set(leaderboard.results["ensemble"].first_labels) == {NEW_WHALE}
+    assert {labels[0] for labels in leaderboard.results["ensemble"].answers.labels} == {NEW_WHALE}
     assert leaderboard.results["m1"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].candidates == leaderboard.results["ensemble"].candidates
