@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
+from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE, Pairs, duplicate_pairs
+from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE, Pairs, columns_of, duplicate_pairs
 
 Alter = Callable[[Image.Image], Image.Image]
 
@@ -99,17 +99,8 @@ def file_name(number: int, variant: str) -> str:
 
 def found_pairs(records: Sequence[PhotoRecord], rule: dict[str, float]) -> Pairs:
     """Return the pairs that the rule calls duplicates."""
-    thumbnails = np.frombuffer(b"".join(record.thumbnail for record in records), np.uint8)
-    return duplicate_pairs(
-        np.array([record.phash for record in records], np.uint64),
-        np.array([record.width for record in records]),
-        np.array([record.height for record in records]),
-        np.array([record.mode for record in records]),
-        thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
-        max_bits=int(rule["max_bits"]),
-        max_mse=rule["max_mse"],
-        same_size=bool(rule["same_size"]),
-    )
+    columns = columns_of(records, same_size=bool(rule["same_size"]))
+    return duplicate_pairs(**columns, max_bits=int(rule["max_bits"]), max_mse=rule["max_mse"])
 
 
 def figures(pairs: Pairs, original: NDArray[np.int64], variant: NDArray[np.int64]) -> dict[str, object]:

@@ -50,7 +50,7 @@ def measured(shape: str, photos: int, side: int, same_size: bool) -> dict[str, f
     copies, originals = planted(hashes, kind, thumbnails, rng)
     before = peak_mib()
     start = time.perf_counter()
-    cluster = near_duplicate_clusters(hashes, kind, kind, np.full(photos, "RGB"), thumbnails, same_size=same_size)
+    cluster = near_duplicate_clusters(hashes, thumbnails, kind if same_size else None)
     return {
         "photos": photos,
         "seconds": round(time.perf_counter() - start, 2),

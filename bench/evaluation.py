@@ -38,10 +38,13 @@ from flukeprint.core.paths import (
     VALIDATED,
 )
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.calibration import fit_decisions
-from flukeprint.scoring.candidates import DEPTH, write_candidates
+from flukeprint.retrieval.provenance import MemberRecord, Provenance
+from flukeprint.retrieval.search import DEPTH
+from flukeprint.scoring.calibration import Calibration, write_calibration
+from flukeprint.scoring.candidates import write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
+from flukeprint.scoring.fitting import fit_scorers
 from flukeprint.scoring.fusion import FEATURES, NEW_FEATURES
 from flukeprint.scoring.pair_calibration import fit_verification
 from flukeprint.scoring.pairs import pairs_of
@@ -101,16 +104,27 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     for name, matrix in similarity.items():
         write_npy(work / SIMILARITY / f"{name}.npy", matrix)
     calibration, share = rows[rows["split"] == "calibration"], params["evaluate"]["new_share"]
-    content = fit_decisions(calibration, share, scorer_names(members)) | {
-        "best": choose(calibration, share, CHOOSABLE),
-        "duplicates": agreement(table.assign(cluster=range(len(table)))),
-        "verification": fit_verification(pairs_of(similarity[ENSEMBLE], table, "calibration")),
-    }
-    write_json(work / DECISION, content)
+    fitted = fit_scorers(calibration, share, scorer_names(members))
+    content = Calibration(
+        share=share,
+        scorers=fitted.scorers,
+        fusions=fitted.fusions,
+        without=fitted.without,
+        provenance=_provenance(members),
+        best=choose(calibration, share, CHOOSABLE),
+        duplicates=agreement(table.assign(cluster=range(len(table)))),
+        verification=fit_verification(pairs_of(similarity[ENSEMBLE], table, "calibration")),
+    )
+    write_calibration(work / DECISION, content)
     _write_trainings(work / METRICS, members)
     for member in members:
         # Of the networks the stage reads no more than whom they were trained on: every other individual.
         write_safetensors(work / FINETUNED / f"{member}.safetensors", {"none": torch.zeros(1)}, {"labels": [*ids[::2]]})
+
+
+def _provenance(members: list[str]) -> Provenance:
+    weights = [MemberRecord(name=member, sha256="0" * 64) for member in members]
+    return Provenance(members=weights, size=[64, 64], mean=[0.5] * 3, std=[0.25] * 3, resize="none", views=1)
 
 
 def _labelled(generator: np.random.Generator, number: int, ids: NDArray[np.str_]) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    photos = list_photos(arguments.folder).photos[: arguments.photos]
+    photos = list_photos([arguments.folder])[: arguments.photos]
     model = open_model(arguments.bundle, None)
     pixels = np.stack([read_rgb(path.parent, path.name, model.encoder.size) for path in photos])
     rounds = [(forward_rate(model, pixels), identify_rate(model, photos)) for _ in range(arguments.rounds)]

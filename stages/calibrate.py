@@ -1,15 +1,16 @@
 """calibrate: what each scorer's scores say of known and new whales, which is best, thresholds for pairs."""
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_npy, write_json
+from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
 from flukeprint.data.splits import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
-from flukeprint.scoring.calibration import fit_decisions
+from flukeprint.scoring.calibration import Calibration, write_calibration
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
+from flukeprint.scoring.fitting import fit_scorers
 from flukeprint.scoring.pair_calibration import fit_verification
 from flukeprint.scoring.pairs import pairs_of
 from flukeprint.scoring.registry import CHOOSABLE, ENSEMBLE, scorer_names
@@ -27,14 +28,18 @@ def main() -> None:
     pairs = pairs_of(read_npy(SIMILARITY / f"{ENSEMBLE}.npy"), table, CALIBRATION)
     members = params.ensemble.members
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
-    content = fit_decisions(rows, share, scorer_names(members)) | {
-        # What the scores were made with: of other weights they would mean something else.
-        "provenance": provenance_of(weights, params.embed.views).as_json(),
-        "best": choose(rows, share, CHOOSABLE),
-        "duplicates": agreement(table[is_trained(table)]),
-        "verification": fit_verification(pairs),
-    }
-    write_json(DECISION, content)
+    fitted = fit_scorers(rows, share, scorer_names(members))
+    calibration = Calibration(
+        share=share,
+        scorers=fitted.scorers,
+        fusions=fitted.fusions,
+        without=fitted.without,
+        provenance=provenance_of(weights, params.embed.views),
+        best=choose(rows, share, CHOOSABLE),
+        duplicates=agreement(table[is_trained(table)]),
+        verification=fit_verification(pairs),
+    )
+    write_calibration(DECISION, calibration)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.data.splits import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.heads import load_head
-from flukeprint.retrieval.individuals import Individuals, similarities
+from flukeprint.retrieval.vectors import similarities
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
 from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, scorer_names
-from flukeprint.scoring.scorers import Member, classify, near_duplicates, score_queries
+from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, near_duplicates, score_queries
 
 KEYS = ("ensemble", "embed", "recipes.*.embed")
 
@@ -44,9 +44,9 @@ def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> p
     """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
     test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
     trained = _trained(table)
-    gallery = Individuals.of(trained, _embeddings(members), views)
+    photos = TrainedPhotos.of(trained, _embeddings(members), views)
     asked = load_members([member.name for member in members], "test")
-    scored = classify(asked, test.index.to_numpy(), views, apart=False, gallery=gallery)
+    scored = classify(asked, test.index.to_numpy(), views, apart=False, photos=photos)
     scored[DUPLICATES] = near_duplicates(trained, test["cluster"].tolist())
     return pd.concat([candidate_rows(test[["Image"]], name, scored[name]) for name in (DUPLICATES, *CHOOSABLE)])
 

@@ -26,10 +26,9 @@ from flukeprint.evaluation.evaluation_report import Findings, Sources, write_rep
 from flukeprint.evaluation.figures import counts, evaluate
 from flukeprint.evaluation.leaderboard import TOP, Leaderboard, build_leaderboard
 from flukeprint.evaluation.verification import verify
-from flukeprint.scoring.calibration import read_decisions
+from flukeprint.scoring.calibration import Calibration, Verification, read_calibration
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import best_answers
-from flukeprint.scoring.fusion import mixed, read_mixtures
 from flukeprint.scoring.pairs import pairs_of
 from flukeprint.scoring.registry import ENSEMBLE
 
@@ -44,15 +43,17 @@ def main() -> None:
     members = params.ensemble.members
     rows = read_candidates(PREDICTIONS / "query.parquet")
     asked = rows[rows["split"] == QUERY]
-    decided = read_json(DECISION)
-    leaderboard = _leaderboard(asked, decided["best"]["scorer"], params.evaluate.new_share, members)
+    calibration = read_calibration(DECISION)
+    leaderboard = _leaderboard(asked, calibration, params.evaluate.new_share, members)
     photos = pd.read_parquet(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
     gallery = table[is_trained(table)]
     figures = evaluate(leaderboard, params.evaluate.resamples)
     similarity = {name: read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, PRETRAINED)}
     pairs = {name: pairs_of(matrix, table, QUERY) for name, matrix in similarity.items()}
-    verification, roc = verify(pairs, decided["verification"].get("thresholds", {}), params.evaluate.resamples)
+    pair = calibration.verification
+    thresholds = pair.thresholds if isinstance(pair, Verification) else {}
+    verification, roc = verify(pairs, thresholds, params.evaluate.resamples)
     curves = all_curves(leaderboard)
     for name, points in roc.items():
         curves.setdefault(name, {})["roc"] = points
@@ -75,12 +76,13 @@ def main() -> None:
     write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
 
 
-def _leaderboard(asked: pd.DataFrame, best: str | None, share: float, members: list[str]) -> Leaderboard:
+def _leaderboard(asked: pd.DataFrame, calibration: Calibration, share: float, members: list[str]) -> Leaderboard:
     """Let every scorer answer, and the best one after the labels of near-duplicates, if one was chosen."""
-    leaderboard = build_leaderboard(mixed(asked, read_mixtures(DECISION)), read_decisions(DECISION), share, members)
+    leaderboard = build_leaderboard(asked, calibration, share, members)
+    best = calibration.best.scorer
     if best is None or not leaderboard.queries.images:
         return leaderboard
-    return leaderboard.with_best(best, best_answers(asked, DECISION, TOP))
+    return leaderboard.with_best(best, best_answers(asked, calibration, TOP))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, PREDICTIONS, RAW, SUBMISSION
 from flukeprint.data.submission import MAX_LABELS, check_submission, write_submission
 from flukeprint.data.tables import require_table
-from flukeprint.scoring.calibration import as_ordinary_class, calibrated, decision_of
-from flukeprint.scoring.candidates import read_candidates
+from flukeprint.scoring.answering import as_ordinary_class, calibrated
+from flukeprint.scoring.calibration import read_calibration
+from flukeprint.scoring.candidates import read_candidates, scored_of
 from flukeprint.scoring.choice import best_answers
 from flukeprint.scoring.registry import ENSEMBLE
 
@@ -22,11 +23,11 @@ def main() -> None:
     check_submission(own, sample["Image"])
     match params.submit.decision:
         case "best":
-            answers = best_answers(rows, DECISION, MAX_LABELS)
+            answers = best_answers(rows, read_calibration(DECISION), MAX_LABELS)
         case "calibrated":
-            answers = calibrated(own, decision_of(ENSEMBLE, DECISION), MAX_LABELS)
+            answers = calibrated(scored_of(own, ENSEMBLE), read_calibration(DECISION).of(ENSEMBLE), MAX_LABELS)
         case _:
-            answers = as_ordinary_class(own, MAX_LABELS)
+            answers = as_ordinary_class(scored_of(own, ENSEMBLE), MAX_LABELS)
     labels = dict(zip(own["Image"], answers.labels, strict=True))
     write_submission(SUBMISSION, sample["Image"].tolist(), [labels[image] for image in sample["Image"]])
 

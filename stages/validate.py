@@ -8,7 +8,7 @@ from flukeprint.core.files import write_json, write_parquet
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, RAW, VALIDATED
 
-KEYS = ("validate", "select.threshold")
+KEYS = ("validate",)
 # Photos that people chose to leave out, with a reason; in git.
 EXCLUSIONS = Path("data/exclusions.csv")
 REPORT = Path("reports/data_quality")
@@ -33,7 +33,7 @@ def _check_and_write() -> None:
     # Whatever ends this run early, no tables of older data stay behind.
     for path in outputs.values():
         path.unlink(missing_ok=True)
-    checked = check_folder(RAW, params.validate, params.select.threshold, params.runtime.workers, EXCLUSIONS)
+    checked = check_folder(RAW, params.validate, params.runtime.workers, EXCLUSIONS)
     write_json(METRICS / "data_quality.json", checked.metrics)
     write_report(REPORT, checked, params.validate, params.runtime.workers)
     for text in (*checked.excluded, *checked.warnings):

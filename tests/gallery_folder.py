@@ -6,13 +6,18 @@ import numpy as np
 
 from flukeprint.retrieval.gallery import Gallery, build_gallery
 from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
-from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.provenance import MemberRecord, Provenance
 from flukeprint.retrieval.vectors import unit
 
-PROVENANCE = Provenance(
-    {"m1": "1" * 64, "m2": "2" * 64},
-    {"size": [64, 128], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "resize": "bilinear", "views": 1},
-)
+
+def provenance(size: list[int] | None = None, views: int = 1, **weights: str) -> Provenance:
+    members = [MemberRecord(name=name, sha256=digest * 64) for name, digest in weights.items()]
+    return Provenance(
+        members=members, size=size or [64, 128], mean=[0.5] * 3, std=[0.25] * 3, resize="bilinear", views=views
+    )
+
+
+PROVENANCE = provenance(m1="1", m2="2")
 
 
 def vectors_of(photos: int, dimension: int = 8, seed: int = 0) -> np.ndarray:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from calibrations import calibration_of
 from quality_folder import texture
 
-from flukeprint.core.files import write_frame, write_json, write_safetensors
+from flukeprint.core.files import write_frame, write_safetensors
 from flukeprint.core.paths import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.data.pixels import write_pixels
@@ -24,6 +25,7 @@ from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.retrieval.vectors import photo_vectors
+from flukeprint.scoring.calibration import write_calibration
 
 ROOT = Path(__file__).parent.parent
 SIZE = (32, 48)
@@ -54,7 +56,7 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
         columns["sha256"],
     )  # fmt: skip
     save_gallery(gallery, folder / GALLERY)
-    write_json(folder / DECISION, decision() | {"provenance": gallery.provenance.as_json()})
+    write_calibration(folder / DECISION, calibration_of(**decision(), provenance=gallery.provenance))
 
 
 def write_member(path: Path, seed: int) -> None:
@@ -88,11 +90,10 @@ def decision() -> dict:
         "new_queries": 5, "log_loss": 1.0,
     }  # fmt: skip
     return {
-        "share": 0.325,
         "scorers": {"gallery": fitted},
-        "mixtures": {"gallery": {"features": {"nearest": 0.75, "centre": 0.25}, "new_features": {}}},
-        "without": {},
+        "fusions": {"gallery": {"features": {"nearest": 0.75, "centre": 0.25}, "new_features": {}}},
         "verification": {
+            "queries": 5, "individuals": 5, "same_pairs": 10, "different_pairs": 50,
             "thresholds": {"far_1e-2": 0.5, "far_1e-3": 0.9, "eer": 0.4}, "slope": 10.0, "intercept": -5.0,
         },
     }  # fmt: skip

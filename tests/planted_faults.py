@@ -124,7 +124,7 @@ def plant_all(folder: Folder) -> dict[str, int]:
     """Plant the faults of PHOTOS, ROWS and TEST; return the row of train.csv of each of the first two."""
     rows = {}
     for name, (content, *_) in PHOTOS.items():
-        _write_photo(folder.path / "train" / name, content)
+        write_photo(folder.path / "train" / name, content)
         rows[name] = len(folder.lines()) + 1
         folder.add_row(f"{name},w_c")
     text = (folder.path / "train.csv").read_text()
@@ -136,7 +136,7 @@ def plant_all(folder: Folder) -> dict[str, int]:
     return rows
 
 
-def _write_photo(path, content):
+def write_photo(path, content):
     if callable(content):
         content(path)
     elif isinstance(content, bytes):
@@ -246,13 +246,6 @@ ALONE = {
         r"not UTF-8 (caf\xe9.jpg,w_a)",
     ),
     "one label": Fault(lambda f: _labels(f, ["w_a"] * 12), "label_count", "error", "train.csv", "1 distinct labels"),
-    "no class over the threshold": Fault(
-        lambda f: _labels(f, [f"w_{number // 2}" for number in range(12)]),
-        "classes_over_threshold",
-        "error",
-        "train.csv",
-        "0 individual(s)",
-    ),
     "nearly all new_whale": Fault(
         lambda f: _labels(f, ["new_whale"] * 11 + ["w_a"]), "new_whale_share", "warning", "train.csv", "is 0.917"
     ),
@@ -316,7 +309,7 @@ def _checked(folder, bounds=None):
     from flukeprint.quality.check import check_folder
 
     params = load_params(("validate",)).validate.model_copy(update=dict(bounds or {}))
-    return check_folder(folder.path, params, 3, exclusions=folder.path.parent / "exclusions.csv")
+    return check_folder(folder.path, params, exclusions=folder.path.parent / "exclusions.csv")
 
 
 def _print(name, checked, rule, where, says):

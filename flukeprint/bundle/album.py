@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,12 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing
 from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo
 from flukeprint.data.photos import read_rgb
+from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flukeprint.retrieval.gallery import Photo
+    from flukeprint.retrieval.gallery import Gallery, Photo
 
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
 PICTURE = (320, 160)
@@ -223,11 +224,26 @@ def write_album(path: Path, entries: Iterable[Entry]) -> None:
         temporary.write_bytes(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
 
 
-def bring_pictures(gallery: Path, other: Path, photos: Sequence[Photo]) -> None:
-    """Take from the album of another gallery what it has of some photos and this gallery's album lacks.
+def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gallery:
+    """Add the photos of the gallery in `other` to that in `folder`, with their pictures; return what it is now.
 
-    Call it before the photos join the gallery: an entry too many is never looked at, one too few would be missed.
+    Raises:
+        FlukeprintError: as `update_gallery` and `Gallery.merge` do. Nothing was changed then.
+
     """
+    added = load_gallery(other)
+
+    def change(gallery: Gallery) -> Gallery:
+        merged = gallery.merge(added, allow_copies=allow_copies)
+        # Before the gallery's own files: an entry too many is never looked at, one too few would be missed.
+        _bring_pictures(folder, other, added.photos)
+        return merged
+
+    return update_gallery(folder, change)
+
+
+def _bring_pictures(gallery: Path, other: Path, photos: Sequence[Photo]) -> None:
+    """Take from the album of another gallery what it has of some photos and this gallery's album lacks."""
     wanted = {photo.sha256 for photo in photos}
     own, found = read_album(album_path(gallery)).entries(), read_album(album_path(other)).entries()
     wanted -= {entry.sha256 for entry in own}
@@ -235,9 +251,20 @@ def bring_pictures(gallery: Path, other: Path, photos: Sequence[Photo]) -> None:
         write_album(album_path(gallery), [*own, *new])
 
 
-def drop_pictures(gallery: Path, photos: Sequence[Photo]) -> None:
-    """Remove from a gallery's album whatever is of no photo in `photos`: those that the gallery has now."""
-    path, kept = album_path(gallery), {photo.sha256 for photo in photos}
+def remove_from(folder: Path, ids: Collection[str], images: Collection[str]) -> Gallery:
+    """Remove individuals and photos from the gallery in `folder`, with their pictures; return the gallery as it is now.
+
+    Raises:
+        FlukeprintError: as `update_gallery` and `Gallery.remove` do. Nothing was changed then.
+
+    """
+    # What is removed may have been asked to be removed: no picture of it stays.
+    return update_gallery(folder, lambda gallery: gallery.remove(ids, images), lambda now: _drop_pictures(folder, now))
+
+
+def _drop_pictures(folder: Path, gallery: Gallery) -> None:
+    """Remove from a gallery's album whatever is of no photo of the gallery."""
+    path, kept = album_path(folder), {photo.sha256 for photo in gallery.photos}
     entries = read_album(path).entries()
     left = [entry for entry in entries if entry.sha256 in kept]
     if len(left) < len(entries):

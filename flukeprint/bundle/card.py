@@ -9,6 +9,7 @@ from flukeprint.core.files import read_json
 from flukeprint.core.paths import DECISION, METRICS
 from flukeprint.pages.templates import template
 from flukeprint.scoring import registry
+from flukeprint.scoring.calibration import read_calibration
 
 if TYPE_CHECKING:
     from flukeprint.retrieval.gallery import Gallery
@@ -32,6 +33,7 @@ def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
 
     """
     evaluation = _read(METRICS / "evaluation.json")
+    calibration = read_calibration(DECISION) if DECISION.is_file() else None
     return template(__file__, "card.md.j2").render(
         provenance=provenance,
         gallery=gallery,
@@ -40,8 +42,8 @@ def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
         evaluation=evaluation,
         scorers=[(name, says, evaluation[name]) for name, says in _SCORERS.items() if evaluation.get(name)],
         verification=_read(METRICS / "verification.json"),
-        calibrated=registry.GALLERY in _read(DECISION).get("scorers", {}),
-        share=_read(DECISION).get("share"),
+        calibrated=calibration is not None and registry.GALLERY in calibration.scorers,
+        share=None if calibration is None else calibration.share,
     )
 
 

@@ -107,9 +107,9 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
 
 
 def _described(provenance: Provenance, limits: Limits, *, pictures: bool) -> Preprocessing:
-    fields = {key: provenance.preprocessing[key] for key in ("resize", "size", "mean", "std", "views")}
+    fields = provenance.model_dump(exclude={"members"})
     return Preprocessing(
-        **fields, members=list(provenance.members), vector=_VECTOR, pictures=pictures, limits=limits_record(limits)
+        **fields, members=list(provenance.weights), vector=_VECTOR, pictures=pictures, limits=limits_record(limits)
     )
 
 

@@ -14,6 +14,7 @@ from flukeprint.retrieval.gallery_files import load_gallery
 if TYPE_CHECKING:
     from flukeprint.retrieval.gallery import Gallery
     from flukeprint.retrieval.provenance import Provenance
+    from flukeprint.scoring.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Model:
     encoder: Encoder
     provenance: Provenance
     gallery_folder: Path
-    decision: Path  # it may be missing
+    calibration: Calibration | None  # None: the model ranks and gives no probabilities
     limits: Limits
     workers: int  # threads that decode photos
     own_album: Album  # of the photos that the model came with

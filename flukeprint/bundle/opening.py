@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +16,11 @@ from flukeprint.bundle.onnx_members import onnx_member
 from flukeprint.bundle.preprocessing import NAME, Preprocessing, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
 from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
 from flukeprint.core.text import printable
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance, provenance_of
+from flukeprint.scoring.calibration import Calibration, read_calibration
 
 if TYPE_CHECKING:
     from flukeprint.bundle.encoder import Member
@@ -32,13 +30,6 @@ _WORKERS = 2
 # Most batches that run at once, a core for each: every one of them takes memory.
 _MOST_AT_ONCE = 8
 _REPAIR = "Copy the bundle again from where it came."
-
-
-@dataclass(frozen=True)
-class _NoPairs:
-    """`verification` where there were no pairs to calibrate with."""
-
-    without: str
 
 
 def open_model(bundle: Path | None, gallery: Path | None) -> Model:
@@ -74,7 +65,7 @@ def _open_project(gallery: Path | None) -> Model:
         torch_encoder(list(files.values()), views, params.runtime),
         provenance,
         gallery or paths.GALLERY,
-        DECISION,
+        _calibration(DECISION),
         Limits.of(params.validate),
         params.runtime.workers,
         FolderAlbum.of(RAW / "train", VALIDATED / "train.parquet"),
@@ -95,7 +86,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     check_files(folder)
     described = read_preprocessing(folder / NAME)
     provenance = _fingerprint(folder, described)
-    _check_decision(folder / "decision.json")
+    calibration = _calibration(folder / "decision.json")
     if described.pictures and not (folder / ALBUM).is_file():
         raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {_REPAIR}")
     members = [
@@ -109,7 +100,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
         Encoder(members, (height, width), described.views, at_once=min(_cores(), _MOST_AT_ONCE)),
         provenance,
         gallery or folder / GALLERY,
-        folder / "decision.json",
+        calibration,
         Limits(**described.limits.model_dump()),
         _WORKERS,
         # With the bundle's own gallery its album is the one beside the gallery, which is read for every request.
@@ -138,10 +129,9 @@ def _fingerprint(folder: Path, described: Preprocessing) -> Provenance:
         _check_weights(path)
     provenance = provenance_of(weights, described.views)
     said = described.model_dump(include={"size", "mean", "std", "resize", "views"})
-    if dict(provenance.preprocessing) != said:
-        raise FlukeprintError(
-            f"{folder / NAME} says {said}, but the weights were made for {dict(provenance.preprocessing)}. {_REPAIR}"
-        )
+    wanted = provenance.model_dump(exclude={"members"})
+    if wanted != said:
+        raise FlukeprintError(f"{folder / NAME} says {said}, but the weights were made for {wanted}. {_REPAIR}")
     return provenance
 
 
@@ -161,29 +151,9 @@ def _check_weights(path: Path) -> None:
         ) from None
 
 
-def _check_decision(path: Path) -> None:
-    """Refuse a decision that could not be used; a bundle without one ranks and gives no probabilities."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from flukeprint.scoring.calibration import Decision
-    from flukeprint.scoring.fusion import Mixture
-    from flukeprint.scoring.pair_calibration import Verification
-
-    if not path.is_file():
-        return
-    content = read_json(path)
-    try:
-        kinds: tuple[tuple[Any, Any], ...] = (
-            (dict[str, Decision], content["scorers"]),
-            (dict[str, Mixture], content["mixtures"]),
-            (dict[str, str], content["without"]),
-            (Verification | _NoPairs, content["verification"]),
-        )
-        for kind, part in kinds:
-            TypeAdapter(kind).validate_json(json.dumps(part, allow_nan=False), strict=True)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FlukeprintError(f"{path} is no decision of ours ({printable(reason)}). {_REPAIR}") from None
+def _calibration(path: Path) -> Calibration | None:
+    """Read decision.json; without one a model ranks and gives no probabilities."""
+    return read_calibration(path) if path.is_file() else None
 
 
 def _try_out(path: Path, member: Member, size: tuple[int, int]) -> None:

@@ -14,11 +14,22 @@ from collections.abc import Callable
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable_lines
 
-# Names that cannot be used for a file, by the system's error.
-_UNUSABLE = {
-    errno.ENAMETOOLONG: "is too long a name for this disk",
-    errno.ENOTDIR: "goes through a file as if it were a folder",
-    errno.EEXIST: "goes through a file as if it were a folder",
+_NO_PERMISSION = "no permission to write or read {}. Change its permissions, or choose another place."
+_THROUGH_A_FILE = "{} goes through a file as if it were a folder. Choose another one."
+_FULL = (
+    "no space left on the disk while writing {}. Nothing half-written was kept: "
+    "free some space (dvc gc --workspace drops cached outputs of old runs) and run again."
+)
+# What the system refuses for a reason that the user can mend, by its error. Any other error is a defect.
+_REFUSALS = {
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
+    errno.EROFS: "{} is on a disk that cannot be written to. Choose another place.",
+    errno.ENAMETOOLONG: "{} is too long a name for this disk. Choose another one.",
+    errno.ENOTDIR: _THROUGH_A_FILE,
+    errno.EEXIST: _THROUGH_A_FILE,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
 }
 
 
@@ -40,19 +51,7 @@ def exit_cleanly(command: Callable[[], None]) -> None:
         sys.exit(1)
     except FlukeprintError as error:
         sys.exit(f"error: {printable_lines(str(error))}")
-    except PermissionError as error:
-        place = printable_lines(str(error.filename or "a file"))
-        sys.exit(f"error: no permission to write or read {place}. Change its permissions, or choose another place.")
     except OSError as error:
-        if error.errno == errno.EROFS:
-            sys.exit(f"error: {error.filename} is on a disk that cannot be written to. Choose another place.")
-        if error.errno in _UNUSABLE:
-            name = printable_lines(str(error.filename or "a name"))
-            sys.exit(f"error: {name} {_UNUSABLE[error.errno]}. Choose another one.")
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _REFUSALS:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        sys.exit(
-            f"error: no space left on the disk{where}. Nothing half-written was kept: "
-            "free some space (dvc gc --workspace drops cached outputs of old runs) and run again."
-        )
+        sys.exit(f"error: {_REFUSALS[error.errno].format(printable_lines(str(error.filename or 'a file')))}")

@@ -79,52 +79,6 @@ class FetchParams(Section):
 
 
 Level = Annotated[Literal["error", "warning", "off"], BeforeValidator(yaml_off)]
-# What later stages rely on cannot be lowered: a photo that does not decode would stop them anyway.
-Required = Literal["error"]
-
-
-class RuleLevels(Section):
-    """`validate.rules`: how much each rule of flukeprint/quality/rules.py weighs."""
-
-    layout: Required
-    table_header: Required
-    table_rows: Required
-    row_count: Required
-    blank_cells: Required
-    plain_names: Required
-    photo_exists: Required
-    photo_decodes: Required
-    submission_matches_test: Required
-    photo_listed_once: Level
-    formula_cells: Level
-    label_characters: Level
-    label_pattern: Level
-    label_spelling: Level
-    label_count: Level
-    classes_over_threshold: Level
-    new_whale_share: Level
-    photo_size: Level
-    photo_mode: Level
-    photo_grey: Level
-    photo_format: Level
-    photo_orientation: Level
-    photo_frames: Level
-    photo_contrast: Level
-    photo_unlisted: Level
-    near_duplicates: Level
-    conflicting_labels: Level
-    paired_labels: Level
-    test_in_train: Level
-    exclusions_known: Level
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_rules(cls, value: Any) -> Any:
-        unknown = sorted(set(value) - set(cls.model_fields)) if isinstance(value, dict) else []
-        if unknown:
-            message = f"there is no rule {', '.join(map(repr, unknown))}; the rules are {', '.join(cls.model_fields)}"
-            raise ValueError(message)
-        return value
 
 
 class DuplicateParams(Section):
@@ -136,9 +90,9 @@ class DuplicateParams(Section):
 
 
 class ValidateParams(Section):
-    """`validate`: the rules' levels and the bounds they compare with."""
+    """`validate`: the bounds that rules compare with, and levels other than their own."""
 
-    rules: RuleLevels
+    rules: dict[str, Level]  # of rules of flukeprint/quality/rules.py, which checks the names
     rows: Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)]
     labels: Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)]
     new_whale_share: Annotated[list[Annotated[Float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
@@ -158,7 +112,7 @@ class ValidateParams(Section):
                 message = f"{name} is [{low}, {high}], expected [least, most]"
                 raise ValueError(message)
         try:
-            re.compile(self.label_pattern)
+            re.compile(rf"\A(?:{self.label_pattern})\Z")  # as it is used
         except re.error as error:
             message = f"label_pattern is {self.label_pattern!r}, not a regular expression ({error})"
             raise ValueError(message) from None

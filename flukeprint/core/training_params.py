@@ -18,7 +18,7 @@ PROXY_OBJECTIVES = ("arcface", "subcenter_arcface")
 
 
 class TrainingParams(Section):
-    """The report's loop with its constants."""
+    """The loop of the reference procedure (docs/reference.md), with its constants."""
 
     optimizer: Literal["adam", "adamw", "sgd"]
     lr: Positive

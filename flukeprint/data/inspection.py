@@ -7,9 +7,10 @@ import hashlib
 import io
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +44,9 @@ _MAX_TIFF_FRAMES = 1000
 _LARGEST_CHUNK, _CHUNKS_PER_WORKER = 256, 16
 # So many photos are read sooner than a process starts.
 _FEW_PHOTOS = 64
+_HASHED_TOGETHER = 256
 
-Chunk = tuple[Path, Sequence[str]]
+Fields = dict[str, Any]  # of a record
 
 
 @dataclass(frozen=True)
@@ -65,31 +67,28 @@ class PhotoRecord:
     thumbnail: builtins.bytes = b""  # THUMBNAIL_SIDE squared grey values, row by row; b"" where there is a fault
     fault: str | None = None  # one line that says why the photo cannot be used
 
+    @property
+    def short_side(self) -> int:
+        """The shorter side, px."""
+        return min(self.width, self.height)
+
 
 def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> PhotoRecord:
     """Read and fully decode one photo; bad content gives a record with a `fault`, never an exception.
 
     Only the first frame of an animation is read. Photos of more than `max_pixels` are not decoded.
     """
-    return _records(_read_chunk(max_pixels, (Path(folder), [name])))[0]
-
-
-def read_photo(
-    folder: Path, name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS
-) -> tuple[PhotoRecord, NDArray[np.uint8] | None]:
-    """Do what `inspect_photo` and `photos.read_rgb` do, in one decoding: return a photo's record and its pixels.
-
-    The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
-    """
-    return read_photos([Path(folder) / name], size, max_pixels)[0]
+    return _records([_fields(Path(folder), name, max_pixels)])[0]
 
 
 def read_photos(
     paths: Sequence[Path], size: tuple[int, int], max_pixels: int = MAX_PIXELS
 ) -> list[tuple[PhotoRecord, NDArray[np.uint8] | None]]:
-    """Do that for several photos, which costs less than one by one."""
-    with quiet():
-        found = [_fields(path.parent, path.name, max_pixels, size) for path in paths]
+    """Do what `inspect_photo` and `photos.read_rgb` do, in one decoding: return records and pixels.
+
+    The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
+    """
+    found = [_fields(path.parent, path.name, max_pixels, size) for path in paths]
     pixels = [fields.pop("pixels", None) for fields in found]
     return list(zip(_records(found), pixels, strict=True))
 
@@ -115,60 +114,48 @@ def inspect_photos(
         FlukeprintError: a worker process was killed, for example for lack of memory.
 
     """
-    total = sum(map(len, photos.values()))
-    chunks = _chunks(photos, min(_LARGEST_CHUNK, 1 + total // (workers * _CHUNKS_PER_WORKER)))
-    read = partial(_read_chunk, max_pixels)
-    if workers <= 1 or total <= _FEW_PHOTOS:
-        meanwhile()
-        records = _collected(map(read, chunks), total)
-    else:
-        # Spawned, not forked: a fork of a process with running threads (Arrow, torch) can hang.
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
-                found = pool.map(read, chunks)
-                meanwhile()
-                records = _collected(found, total)
-        except BrokenProcessPool:
-            raise FlukeprintError(
-                f"a process that was reading photos in {', '.join(map(str, photos))} was killed, probably for lack "
-                "of memory. Lower runtime.workers in params.yaml, or the largest photo size that is accepted."
-            ) from None
-    each = iter(records)
+    from tqdm import tqdm
+
+    paths = [(Path(folder), name) for folder, names in photos.items() for name in names]
+    try:
+        with _mapped(partial(_fields_of, max_pixels), paths, workers) as found:
+            meanwhile()
+            each = iter(_records(list(tqdm(found, "photos", len(paths), unit="photo", disable=None))))
+    except BrokenProcessPool:
+        raise FlukeprintError(
+            f"a process that was reading photos in {', '.join(map(str, photos))} was killed, probably for lack "
+            "of memory. Lower runtime.workers in params.yaml, or the largest photo size that is accepted."
+        ) from None
     return {folder: [next(each) for _ in names] for folder, names in photos.items()}
 
 
-def _chunks(photos: Mapping[Path, Sequence[str]], size: int) -> list[Chunk]:
-    return [
-        (Path(folder), names[start : start + size])
-        for folder, names in photos.items()
-        for start in range(0, len(names), size)
-    ]
+@contextmanager
+def _mapped(
+    read: Callable[[tuple[Path, str]], Fields], paths: Sequence[tuple[Path, str]], workers: int
+) -> Iterator[Iterator[Fields]]:
+    """Give what is read of each photo, in order, by several processes where that is quicker."""
+    if workers <= 1 or len(paths) <= _FEW_PHOTOS:
+        yield map(read, paths)
+        return
+    # Spawned, not forked: a fork of a process with running threads (Arrow, torch) can hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        chunk = min(_LARGEST_CHUNK, 1 + len(paths) // (workers * _CHUNKS_PER_WORKER))
+        yield pool.map(read, paths, chunksize=chunk)
 
 
-def _collected(chunks: Iterable[list[dict[str, Any]]], total: int) -> list[PhotoRecord]:
-    """Turn chunks into records under a progress bar, which only a terminal shows."""
-    from tqdm import tqdm
-
-    records: list[PhotoRecord] = []
-    with tqdm(total=total, desc="photos", unit="photo", disable=None) as bar:
-        for chunk in chunks:
-            records += _records(chunk)
-            bar.update(len(chunk))
-    return records
-
-
-def _records(found: Sequence[dict[str, Any]]) -> list[PhotoRecord]:
+def _records(found: Sequence[Fields]) -> list[PhotoRecord]:
     """Return the records of photos, after adding what follows from their thumbnails.
 
     That is quicker for many at once, and done in one process it spares the others the import of scipy.
     """
     usable = [fields for fields in found if "fault" not in fields]
-    thumbnails = np.frombuffer(b"".join(fields["thumbnail"] for fields in usable), np.uint8)
-    thumbnails = thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    hashes, contrasts = perceptual_hashes(thumbnails).tolist(), thumbnails.std(axis=(1, 2)).tolist()
-    for fields, phash, contrast in zip(usable, hashes, contrasts, strict=True):
-        fields |= {"phash": phash, "contrast": contrast}
+    for start in range(0, len(usable), _HASHED_TOGETHER):
+        some = usable[start : start + _HASHED_TOGETHER]
+        thumbnails = np.frombuffer(b"".join(fields["thumbnail"] for fields in some), np.uint8)
+        thumbnails = thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        hashes, contrasts = perceptual_hashes(thumbnails).tolist(), thumbnails.std(axis=(1, 2)).tolist()
+        for fields, phash, contrast in zip(some, hashes, contrasts, strict=True):
+            fields |= {"phash": phash, "contrast": contrast}
     return [PhotoRecord(**fields) for fields in found]
 
 
@@ -189,18 +176,18 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
 # --- in the processes -------------------------------------------------------------------------------------
 
 
-def _read_chunk(max_pixels: int, chunk: Chunk) -> list[dict[str, Any]]:
-    """Return what the files say of some photos: the fields of their records but for what `_records` adds."""
-    folder, names = chunk
-    with quiet():
-        return [_fields(folder, name, max_pixels) for name in names]
+def _fields_of(max_pixels: int, path: tuple[Path, str]) -> Fields:
+    return _fields(*path, max_pixels)
 
 
-def _fields(folder: Path, name: str, max_pixels: int, size: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Return the fields of a photo's record that come from its file; with a `size` also its `pixels`."""
-    fields: dict[str, Any] = {"name": name}
+def _fields(folder: Path, name: str, max_pixels: int, size: tuple[int, int] | None = None) -> Fields:
+    """Return the fields of a photo's record that come from its file; with a `size` also its `pixels`.
+
+    What is left are those that `_records` adds.
+    """
+    fields: Fields = {"name": name}
     try:
-        with photo_path(folder, name).open("rb", buffering=0) as file:
+        with quiet(), photo_path(folder, name).open("rb", buffering=0) as file:
             stream = _read_once(file)
             fields["bytes"], fields["sha256"] = _size_and_sha256(stream)
             if fields["bytes"] == 0:
@@ -242,7 +229,7 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def _content(image: Image.Image, size: tuple[int, int] | None) -> dict[str, Any]:
+def _content(image: Image.Image, size: tuple[int, int] | None) -> Fields:
     """Decode a photo, once, and return the fields of its record that come from its content."""
     # Both before decoding: reading every frame's header, and a palette turned into RGB, change the object.
     frames, mode = _frames(image), image.mode

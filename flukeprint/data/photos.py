@@ -15,8 +15,17 @@ from PIL import Image, UnidentifiedImageError
 
 from flukeprint.core.errors import FlukeprintError
 
-# What a photo's file may be. Pillow's other readers (and their attack surface) are never tried.
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+# What a photo's file may be, in Pillow's names, and how it is called then. Pillow's other readers (and their attack
+# surface) are never tried.
+SUFFIXES_OF_FORMAT = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+}
+SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
 # Pillow itself refuses photos of more than about 179 million pixels, whatever stands here.
 MAX_PIXELS = 100_000_000
 
@@ -106,7 +115,7 @@ def quiet() -> warnings.catch_warnings[None]:
 
 def open_photo(stream: BinaryIO, max_pixels: int) -> Image.Image:
     """Return the photo with its header read and its pixels not yet, after a look at their number."""
-    image = Image.open(stream, formats=FORMATS)
+    image = Image.open(stream, formats=tuple(SUFFIXES_OF_FORMAT))
     if image.width * image.height > max_pixels:
         raise UnusableError(
             f"{image.width} x {image.height} pixels are more than the {max_pixels} accepted (decompression bomb?)"
@@ -169,7 +178,7 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 def reason(error: Exception) -> str:
     """Say in one line why a photo cannot be used."""
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image in one of the formats {', '.join(FORMATS)}"
+        return f"not an image in one of the formats {', '.join(SUFFIXES_OF_FORMAT)}"
     if isinstance(error, Image.DecompressionBombError):
         return "far more pixels than accepted (decompression bomb?)"
     if isinstance(error, FileNotFoundError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections import deque
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.text import printable
 from flukeprint.data.inspection import PhotoRecord, read_photos
-from flukeprint.data.photos import MAX_PIXELS
+from flukeprint.data.photos import MAX_PIXELS, SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How photos are called. Files of other names in a folder are counted, not opened.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+log = logging.getLogger(__name__)
+
 # Batches that may lie decoded and waiting: enough that neither side waits, few enough for any memory.
 _AHEAD = 2
 # Photos that a thread reads at a time: threads that change too often wait for one another.
@@ -39,25 +41,23 @@ class ReadPhoto:
     pixels: NDArray[np.uint8] | None = None
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The photos that a user named, and how many other files and folders stand beside them."""
+def list_photos(given: Iterable[Path]) -> list[Path]:
+    """Return the photos and those of the folders in `given`, each once; a folder's by name, without its subfolders.
 
-    photos: list[Path]
-    others: int = 0
-
-
-def list_photos(given: Path) -> Listing:
-    """Return the photo `given`, or those of the folder `given`, by name; subfolders are not entered.
+    What else a folder holds is counted in a log message, not opened.
 
     Raises:
         FlukeprintError: there is no such file or folder, it cannot be listed, or holds no photo.
 
     """
+    return list(dict.fromkeys(photo for path in given for photo in _photos_of(path)))
+
+
+def _photos_of(given: Path) -> list[Path]:
     if not given.is_dir():
         if not os.path.lexists(given):
             raise FlukeprintError(f"there is no photo or folder {str(given)!r}. Check the name.")
-        return Listing([given])
+        return [given]
     try:
         entries = sorted(given.iterdir())
     except OSError as error:
@@ -67,7 +67,9 @@ def list_photos(given: Path) -> Listing:
         raise FlukeprintError(
             f"the folder {str(given)!r} holds no photo, expected files that end in {', '.join(sorted(SUFFIXES))}."
         )
-    return Listing(photos, len(entries) - len(photos))
+    if others := len(entries) - len(photos):
+        log.warning("%s: %d other file(s) or folder(s) left alone", printable(str(given)), others)
+    return photos
 
 
 def read_batches(

@@ -28,7 +28,7 @@ def full_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
 
 
 def small_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
-    """Return the small set, as the report made it.
+    """Return the small set, as the reference procedure makes it.
 
     Individuals with more than `select.threshold` photos, without `select.drop`, in the table's order; after
     them the first `select.new_whale` photos of new_whale. Photos are counted before any is dropped.
@@ -57,7 +57,7 @@ def small_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
 def selection_counts(table: pd.DataFrame, params: SelectParams) -> dict[str, int]:
     """Return the counts of metrics/selection.json, taken before any photo is set aside.
 
-    On the competition's 9,850 rows with the reference params they are the report's: 4,251 labels, a small
+    On the competition's 9,850 rows with the reference params they are the reference procedure's: 4,251 labels, a small
     set of 498 rows and 25 classes, a full set of 9,849 rows.
     """
     per_label = table["Id"].value_counts()
@@ -154,7 +154,7 @@ def _with_split(
 
 
 def random_validation(table: pd.DataFrame, share: float, seed: int) -> list[int]:
-    """Return the index labels of a random `share` of the rows: the report's split, flaws included."""
+    """Return the index labels of a random `share` of the rows: the reference procedure's split, flaws included."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(table))[: round(share * len(table))]
     return [int(label) for label in table.index.to_numpy()[order]]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.tables import read_table, require_table
+from flukeprint.data.tables import require_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ def read_submission(path: Path | str) -> pd.DataFrame:
     Accepted: a byte order mark, any line ends, quoted cells, empty lines.
 
     Returns:
-        Columns `file` (for messages), `row` (line in the file, the header is 1), `Image`, `Id` (the labels).
+        Columns `file` (for messages), `csv_line` (the header is line 1), `Image`, `Id` (the labels).
 
     Raises:
         FlukeprintError: no such file, an empty one, other columns, a malformed row, a photo twice.
@@ -48,9 +48,6 @@ def read_truth(path: Path | str) -> pd.DataFrame:
 
 def _read(path: Path | str, fault_of: Callable[[str], str | None], repair: str) -> pd.DataFrame:
     path = Path(path)
-    start = read_table(path, COLUMNS, max_rows=0)
-    if not start.missing and not start.faults and start.header is None:
-        raise FlukeprintError(f"{path} is empty. Expected the header Image,Id and a row per photo; write it again.")
     frame = require_table(path, COLUMNS)
     if frame.empty:
         raise FlukeprintError(f"{path} has no rows below its header. Expected a row per photo; write it again.")
@@ -68,13 +65,13 @@ def _refuse_empty_and_repeated_photos(frame: pd.DataFrame) -> None:
     import numpy as np
 
     images = frame["Image"]
-    for index in np.flatnonzero(images.isna().to_numpy())[:1]:
+    for index in np.flatnonzero(images.isna())[:1]:
         raise FlukeprintError(f"{_place(frame, index)}: the cell Image is empty, expected a photo's name. Write it.")
-    repeated = np.flatnonzero(images.duplicated().to_numpy())
+    repeated = np.flatnonzero(images.duplicated())
     for index in repeated[:1]:
-        first = int(np.flatnonzero((images == images.iloc[index]).to_numpy())[0])
+        first = frame["csv_line"].iloc[int(images.eq(images[index]).to_numpy().argmax())]
         raise FlukeprintError(
-            f"{_place(frame, index)}: {images.iloc[index]} stands in row {frame['csv_line'].iloc[first]} already, "
+            f"{_place(frame, index)}: {images[index]} stands in row {first} already, "
             f"expected one row per photo. Remove one of the two{_more(repeated)}."
         )
 
@@ -234,3 +231,12 @@ def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
             "top5": top_k_accuracy(ranks, MAX_LABELS),
         }
     return summary
+
+
+def as_text(summary: dict[str, dict[str, float]]) -> str:
+    """Return a summary as a table for people."""
+    lines = [f"{'':8}{'photos':>8}{'MAP@5':>10}{'top-1':>10}{'top-5':>10}"]
+    for name, row in summary.items():
+        figures = "".join(f"{row[key]:10.5f}" for key in ("map5", "top1", "top5"))
+        lines.append(f"{name:8}{row['photos']:8,.0f}{figures}")
+    return "\n".join(lines)

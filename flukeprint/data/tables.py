@@ -7,14 +7,18 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+Row = tuple[int, list[str]]  # number and cells
 
 # More rows are never read: a table's memory is bounded by this times MAX_LINE, and in practice is far smaller.
 MAX_ROWS = 1_000_000
@@ -38,7 +42,9 @@ class Table:
 
     file: str  # name for messages
     columns: tuple[str, ...]  # as expected
-    frame: pd.DataFrame  # well-formed rows: file, row (int64), and the expected columns as strings (null: empty cell)
+    frame: (
+        pd.DataFrame
+    )  # well-formed rows: file, csv_line (int64), and the expected columns as strings (null: empty cell)
     faults: list[tuple[int, str]] = field(default_factory=list)  # (row, what is wrong with it), at most 1,000
     faulty: int = 0  # rows with a fault
     rows: int = 0  # rows below the header, faulty ones included
@@ -58,7 +64,7 @@ class Table:
 
 
 class _UnreadableError(Exception):
-    """A fault after which the rest of the file cannot be read."""
+    """A fault after which the rest of the file cannot be read: (row, what is wrong)."""
 
 
 def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: int = MAX_ROWS) -> Table:
@@ -75,16 +81,18 @@ def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: i
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         try:
             _refuse_other_formats(path)
-            _read_rows(stream, table, columns, max_rows, chunks)
+            good = _well_formed(_records(stream), table, max_rows)
+            while some := list(islice(good, _CHUNK_ROWS)):
+                chunks.append(_chunk(table, some))
         except _UnreadableError as error:
             table.complete = False
-            _add_fault(table, _row_of(error), str(error.args[1]))
+            _add_fault(table, *error.args)
     table.frame = _frame(path.name, columns, chunks)
     return table
 
 
 def require_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: int = MAX_ROWS) -> pd.DataFrame:
-    """Read a CSV file that has to be in order; the columns are `file`, `row` and those named.
+    """Read a CSV file that has to be in order; the columns are `file`, `csv_line` and those named.
 
     Raises:
         FlukeprintError: the file is absent, or not a table with these columns; the first fault is named.
@@ -103,10 +111,6 @@ def require_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows
     if not table.complete:
         raise FlukeprintError(f"{path} has more than {max_rows} rows, which is the most that is read.")
     return table.frame
-
-
-def _row_of(error: _UnreadableError) -> int:
-    return int(error.args[0])
 
 
 def _not_a_file(path: Path) -> str | None:
@@ -128,36 +132,27 @@ def _refuse_other_formats(path: Path) -> None:
             raise _UnreadableError(1, f"the file is {name}, expected CSV text in UTF-8")
 
 
-def _read_rows(stream: TextIO, table: Table, columns: Sequence[str], max_rows: int, chunks: list[pa.Table]) -> None:
-    """Read header and rows into `table` and `chunks`."""
-    records = _records(stream)
+def _well_formed(records: Iterator[Row], table: Table, max_rows: int) -> Iterator[Row]:
+    """Yield the rows with as many cells as the right header; note the header and the other rows in `table`."""
     header = next(records, None)
     if header is None:
         return
+    expected = list(table.columns)
     table.header = _shown(",".join(header[1]))
-    expected = list(columns)
     if header[1] != expected:
         return
-    rows: list[int] = []
-    cells: list[list[str]] = []
     for row, record in records:
         if table.rows == max_rows:
             table.complete = False
-            break
+            return
         table.rows += 1
         if len(record) != len(expected) or record == expected:
             _add_fault(table, row, _wrong_cells(record, expected))
-            continue
-        rows.append(row)
-        cells.append(record)
-        if len(rows) == _CHUNK_ROWS:
-            chunks.append(_chunk(table, columns, rows, cells))
-            rows, cells = [], []
-    if rows:
-        chunks.append(_chunk(table, columns, rows, cells))
+        else:
+            yield row, record
 
 
-def _records(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
+def _records(stream: TextIO) -> Iterator[Row]:
     """Yield (row, cells) of every line that is not empty."""
     reader = csv.reader(_lines(stream), strict=True)
     start = 1
@@ -189,21 +184,18 @@ def _wrong_cells(record: list[str], expected: list[str]) -> str:
     return f"{cells} ({_shown(','.join(record))[:80]}), expected {len(expected)}: {','.join(expected)}"
 
 
-def _chunk(table: Table, columns: Sequence[str], rows: list[int], cells: list[list[str]]) -> pa.Table:
+def _chunk(table: Table, rows: list[Row]) -> pa.Table:
     """Return rows as an Arrow table; rows that are not text are left out, as faults."""
     import pyarrow as pa
 
-    if _fault_of_text("".join(map("".join, cells))):
-        faults = [_fault_of_text(",".join(record)) for record in cells]
-        for row, fault in zip(rows, faults, strict=True):
+    if _fault_of_text("".join("".join(record) for _, record in rows)):
+        faults = [_fault_of_text(",".join(record)) for _, record in rows]
+        for (row, _), fault in zip(rows, faults, strict=True):
             if fault:
                 _add_fault(table, row, fault)
-        good = [index for index, fault in enumerate(faults) if fault is None]
-        rows, cells = [rows[index] for index in good], [cells[index] for index in good]
-    values = {name: [record[place] or None for record in cells] for place, name in enumerate(columns)}
-    return pa.table(
-        {"csv_line": pa.array(rows, pa.int64()), **{key: pa.array(v, pa.string()) for key, v in values.items()}}
-    )
+        rows = [row for row, fault in zip(rows, faults, strict=True) if fault is None]
+    cells = [[record[place] or None for _, record in rows] for place in range(len(table.columns))]
+    return pa.table([[row for row, _ in rows], *cells], schema=_schema(table.columns))
 
 
 def _fault_of_text(text: str) -> str | None:
@@ -217,10 +209,13 @@ def _fault_of_text(text: str) -> str | None:
     return None
 
 
+def escaped(text: str) -> str:
+    """Return text, read with surrogateescape, with escapes for bytes that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _shown(text: str) -> str:
-    """Return text in which bytes that are not UTF-8, and characters that do not print, stand as escapes."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(escaped(text))
 
 
 def _add_fault(table: Table, row: int, fault: str) -> None:
@@ -234,8 +229,13 @@ def _frame(file: str, columns: Sequence[str], chunks: list[pa.Table]) -> pd.Data
     import pandas as pd
     import pyarrow as pa
 
-    schema = pa.schema([("csv_line", pa.int64()), *((name, pa.string()) for name in columns)])
-    table = pa.concat_tables(chunks) if chunks else schema.empty_table()
+    table = pa.concat_tables(chunks) if chunks else _schema(columns).empty_table()
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
     frame.insert(0, "file", pd.Series(file, index=frame.index, dtype="category"))
     return frame
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([("csv_line", pa.int64()), *((name, pa.string()) for name in columns)])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
+    from flukeprint.scoring.candidates import Scored
 
 # The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES
@@ -93,28 +94,26 @@ def _ranking(result: ScorerResult) -> dict[str, float]:
     if result.candidates is not None and not is_new.all():
         identified = result.candidate_ranks[~is_new]
         found |= {f"cmc{k}": top_k_accuracy(identified, k) for k in (1, 5, 10)}
-        found["class_map"] = class_map(result)
+        found["class_map"] = class_map(result, result.candidates)
     return found
 
 
-def class_map(result: ScorerResult) -> float:
+def class_map(result: ScorerResult, scored: Scored) -> float:
     """Return the mean, over the individuals that known queries show, of the AP of each against the rest.
 
     For an individual, all known queries are sorted by the score that each gives it as a candidate (at most 20 of a
     query; all others come last); those that show it should come first. AP: the area under the interpolated curve.
     """
-    known = np.flatnonzero(~result.queries.is_new)
+    known = ~result.queries.is_new
     individuals, shown = np.unique(np.array(result.queries.truth)[known], return_inverse=True)
-    place = {label: index for index, label in enumerate(individuals.tolist())}
-    candidates = result.candidates
-    triples = [
-        (place[label], place[label] == own, score)
-        for row, own in zip(known, shown, strict=True)
-        for label, score in (zip(candidates.labels[row], candidates.scores[row], strict=True) if candidates else ())
-        if label in place
-    ]
-    classes, right, scores = zip(*triples, strict=True) if triples else ((), (), ())
-    return float(average_precisions(classes, right, scores, np.bincount(shown)).mean())
+    found = scored[known]
+    place = found.places_of(individuals)
+    class_of = np.full(len(found.names) + 1, -1)  # the last is for "no further candidate"
+    class_of[place[place >= 0]] = np.flatnonzero(place >= 0)
+    classes = class_of[found.label]
+    kept = classes >= 0
+    right = (classes == shown[:, None])[kept]
+    return float(average_precisions(classes[kept], right, found.scores[kept], np.bincount(shown)).mean())
 
 
 def _open_set(result: ScorerResult) -> dict[str, float]:

@@ -12,18 +12,21 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
+from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
-from flukeprint.scoring.calibration import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.answering import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flukeprint.scoring.calibration import Decision
+    from flukeprint.scoring.calibration import Calibration
+    from flukeprint.scoring.candidates import Scored
 
 # Labels of an answer: what Kaggle scores.
-TOP = 5
+TOP = MAX_LABELS
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,13 @@ class Queries:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The individuals that a scorer proposes for each query, best first, and their scores, higher is better."""
-
-    labels: list[list[str]]
-    scores: list[NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
 class ScorerResult:
     """One scorer's answers to the queries, in their order."""
 
     name: str
     queries: Queries
     answers: Answers  # at most TOP labels each, new_whale among them
-    candidates: Candidates | None  # None where the scorer has none
+    candidates: Scored | None  # individuals with one score each; None where the scorer has none
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
@@ -98,7 +93,7 @@ class ScorerResult:
         """The rank of the true individual among the candidates, without new_whale; 0 if it is not there (N)."""
         if self.candidates is None:
             return np.zeros(len(self.queries.truth), dtype=np.int64)
-        return first_ranks(self.queries.truth, self.candidates.labels)
+        return first_ranks(self.queries.truth, self.candidates.labels())
 
 
 @dataclass(frozen=True)
@@ -132,14 +127,14 @@ class Leaderboard:
 
 
 def build_leaderboard(
-    rows: pd.DataFrame, decisions: Mapping[str, Decision], new_share: float, members: list[str]
+    rows: pd.DataFrame, calibration: Calibration, new_share: float, members: list[str]
 ) -> Leaderboard:
     """Let every scorer answer its queries: by its calibrated decision, where it has one.
 
     Args:
-        rows: the queries' rows of data/predictions/query.parquet, without features (`mixed`); scorers in the order of
-            the leaderboard.
-        decisions: by scorer, from models/decision.json.
+        rows: the queries' rows of data/predictions/query.parquet; scorers in the order of the leaderboard. Those with
+            features that have no fusion are left out.
+        calibration: models/decision.json.
         new_share: the share of new whales that scores are weighted to.
         members: names of the scorers that are single members.
 
@@ -154,12 +149,14 @@ def build_leaderboard(
     # Without queries there is nothing to answer, not even for all_new.
     results = [ScorerResult(ALL_NEW, queries, all_new, None)] if tables else []
     for name, table in tables.items():
-        candidates = Candidates([list(labels) for labels in table["candidates"]], list(table["scores"]))
-        as_class = as_ordinary_class(table, TOP)
-        answers = calibrated(table, decisions[name], TOP) if name in decisions else as_class
-        results.append(ScorerResult(name, queries, answers, candidates))
-        if name == ENSEMBLE and name in decisions:
-            results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, candidates))
+        scored = fused_of(table, name, calibration)
+        if scored is None:
+            continue
+        as_class, decided = as_ordinary_class(scored, TOP), calibration.scorers.get(name)
+        answers = calibrated(scored, decided, TOP) if decided else as_class
+        results.append(ScorerResult(name, queries, answers, scored))
+        if name == ENSEMBLE and decided:
+            results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, scored))
     return Leaderboard(queries, {result.name: result for result in results}, frozenset(members) & set(tables))
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flukeprint.bundle.encoder import encode_photos
-from flukeprint.identify.matching import Match, find, match, why_uncalibrated
+from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
 from flukeprint.quality.flags import Flag, flags_of
-from flukeprint.retrieval.search import Searcher
 
 if TYPE_CHECKING:
     from flukeprint.bundle.album import Album
@@ -44,7 +43,7 @@ class Identification:
 
 
 def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
-    """PhotoAnswer photos.
+    """Answer photos.
 
     Args:
         model: a project's or a bundle's.
@@ -58,8 +57,9 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
     # Before the photos, so that a damaged one is told at once.
     gallery, album = model.gallery(), model.album()
     encoded = encode_photos(model.encoder, paths, model.workers, max_pixels=model.limits.max_pixels)
-    found = find(Searcher(gallery), encoded.vectors) if encoded.photos else []
-    matches = match(gallery, found, model.decision, top)
+    uncalibrated = why_uncalibrated(model.calibration, model.provenance)
+    calibration = None if uncalibrated else model.calibration
+    matches = match(gallery, encoded.vectors, calibration, top) if encoded.photos else []
     records = [photo.record for photo in encoded.photos]
     limits = model.limits
     duplicates = near_duplicates_of(records, gallery.photos, album, limits.bits, limits.mse)
@@ -67,4 +67,4 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
-    return Identification(answers, encoded.failed, gallery, album, why_uncalibrated(model.decision, model.provenance))
+    return Identification(answers, encoded.failed, gallery, album, uncalibrated)

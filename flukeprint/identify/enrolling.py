@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from flukeprint.bundle.album import album_path, entry_of, read_album, write_album
 from flukeprint.bundle.encoder import Encoded, encode_photos
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.paths import GALLERY
 from flukeprint.identify.formats import shown
 from flukeprint.identify.neighbours import near_duplicates_of
 from flukeprint.quality.flags import flags_of
@@ -97,3 +99,21 @@ def _warnings(model: Model, encoded: Encoded, gallery: Gallery, identity: str, *
     return lines + [
         f"{shown(record.name)}: {flag.says}" for record in records for flag in flags_of(record, model.limits)
     ]
+
+
+def as_text(done: Enrolled, folder: Path) -> str:
+    """Say what was done to the gallery in `folder`, and how to undo it."""
+    had = f"which had {done.before}" if done.before else "which is new"
+    images = [f"--image={image}" for image in done.images]  # names may start with a dash
+    lines = [f"! {warning}" for warning in done.warnings]
+    lines += [
+        f"{folder}: {len(done.images)} photo(s) added to {done.id}, {had}; now {len(done.gallery)} photos of "
+        f"{len(done.gallery.individuals)} individuals",
+        "To undo: " + shlex.join(["flukeprint", "gallery", "remove", *images, "--gallery", str(folder)]),
+    ]
+    if folder == GALLERY:
+        lines.append(
+            f"{GALLERY} is an output of the pipeline: the next `dvc repro` makes it anew, without these "
+            "photos. To keep them, add them to the raw data, or work on a copy of the folder (--gallery DIR)."
+        )
+    return "\n".join(lines)

@@ -71,8 +71,7 @@ def _confirmed(
     phash = np.array([record.phash, *(entry.phash for _, entry in there)], np.uint64)
     pixels = record.thumbnail + b"".join(entry.thumbnail for _, entry in there)
     thumbnails = np.frombuffer(pixels, np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    nothing = np.zeros(len(phash), np.int64)
-    pairs = duplicate_pairs(phash, nothing, nothing, [""] * len(phash), thumbnails, max_bits, max_mse)
+    pairs = duplicate_pairs(phash, thumbnails, max_bits=max_bits, max_mse=max_mse)
     own = pairs.i == 0
     found = zip(pairs.j[own].tolist(), pairs.bits[own].tolist(), pairs.mse[own].tolist(), strict=True)
     return sorted(

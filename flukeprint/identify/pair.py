@@ -12,18 +12,18 @@ import numpy as np
 
 from flukeprint.bundle.encoder import encode_photos
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
-from flukeprint.data.inspection import THUMBNAIL_SIDE
-from flukeprint.data.near_duplicates import duplicate_pairs
+from flukeprint.data.near_duplicates import columns_of, duplicate_pairs
 from flukeprint.identify.formats import percent, shown
-from flukeprint.identify.matching import fitted_to
+from flukeprint.identify.matching import other_weights
+from flukeprint.retrieval.vectors import cosines
+from flukeprint.scoring.calibration import Verification
 
 if TYPE_CHECKING:
     from flukeprint.bundle.model import Model
     from flukeprint.data.inspection import PhotoRecord
     from flukeprint.quality.flags import Limits
     from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.scoring.pair_calibration import Verification
+    from flukeprint.scoring.calibration import Calibration
 
 # Operating points of models/decision.json in words, the most careful first.
 _POINTS = {
@@ -66,39 +66,31 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
     if encoded.failed:
         faults = "; ".join(f"{shown(photo.path)}: {photo.record.fault}" for photo in encoded.failed)
         raise FlukeprintError(f"photos cannot be compared: {faults}. Give two photos that can be read.")
-    one, other = encoded.vectors.astype(np.float64)
-    verification, without = read_thresholds(model.decision, model.provenance)
+    [similarity] = cosines(encoded.vectors, np.array([0]), encoded.vectors, np.array([1])).tolist()
+    verification, without = thresholds_of(model.calibration, model.provenance)
     return PairComparison(
         (first, second),
-        float(np.clip(one @ other, -1, 1)),
+        similarity,
         _same_picture([photo.record for photo in encoded.photos], model.limits),
         verification,
         without,
     )
 
 
-def read_thresholds(decision: Path, provenance: Provenance) -> tuple[Verification | None, str | None]:
+def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tuple[Verification | None, str | None]:
     """Return the thresholds and the calibration of pairs, or why there are none."""
-    from flukeprint.scoring.pair_calibration import read_verification
-
-    content = read_json(decision) if decision.is_file() else {}
-    if "verification" not in content:
-        return None, f"{decision.name} has no thresholds for pairs of photos"
-    if not fitted_to(content, provenance):
-        return None, f"{decision.name} was fitted to other weights; run `dvc repro`"
-    try:
-        return read_verification(decision), None
-    except FlukeprintError as error:
-        return None, str(error)
+    if calibration is None:
+        return None, "there is no decision.json"
+    if reason := other_weights(calibration, provenance):
+        return None, reason
+    found = calibration.verification
+    if isinstance(found, Verification):
+        return found, None
+    return None, f"decision.json has none: {found.without}. Set some aside (select.holdout)"
 
 
 def _same_picture(records: list[PhotoRecord], limits: Limits) -> bool:
-    nothing = np.zeros(2, np.int64)
-    thumbnails = np.frombuffer(b"".join(record.thumbnail for record in records), np.uint8)
-    pairs = duplicate_pairs(
-        np.array([record.phash for record in records], np.uint64), nothing, nothing, ["", ""],
-        thumbnails.reshape(2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), limits.bits, limits.mse,
-    )  # fmt: skip
+    pairs = duplicate_pairs(**columns_of(records), max_bits=limits.bits, max_mse=limits.mse)
     return len(pairs.i) > 0
 
 

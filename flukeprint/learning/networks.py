@@ -155,7 +155,7 @@ def _mismatches(wanted: State, found: State) -> list[str]:
 
 
 def imagenet_weights(name: str) -> State:
-    """Fetch torchvision's own ImageNet weights, the first published ones, as the report used."""
+    """Fetch torchvision's own ImageNet weights, the first published ones, as the reference procedure used."""
     import torchvision
 
     choices = torchvision.models.get_model_weights(name)

@@ -19,7 +19,7 @@ BACKBONE = ("backbone.", "embedder.backbone.")
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a network is optimised. The defaults are the report's: StepLR, the best epoch's weights."""
+    """How a network is optimised. The defaults are the reference procedure's: StepLR, the best epoch's weights."""
 
     optimizer: str
     lr: float

@@ -74,11 +74,10 @@ def _finding(outcome: Outcome, frames: Mapping[str, pd.DataFrame], params: Valid
 
 def _case(says: str, row: Mapping[Any, Any]) -> Case:
     where = row["file"] if row.get("csv_line") is None else f"{row['file']} row {int(row['csv_line'])}"
-    images = (
-        [f"train/{image}" for image in row["images"]] if "images" in row else [row["path"]] if "path" in row else []
-    )
-    if row.get("twin"):
-        images.append(f"train/{row['twin']}")
+    names = row.get("images", [])  # of a cluster
+    if isinstance(row.get("same_in_train"), str):
+        names = [row["same_in_train"]]
+    images = [*([row["path"]] if "path" in row else []), *(f"train/{name}" for name in names)]
     return Case(printable(where), _shortened(printable(says.format(**row))), tuple(images))
 
 
@@ -132,7 +131,7 @@ def _sizes(train: pd.DataFrame, test: pd.DataFrame, clusters: pd.DataFrame) -> d
         "train_clusters": train["cluster"].nunique(),
         "duplicate_clusters": len(clusters),
         "conflicting_clusters": clusters["labels"].gt(1).sum(),
-        "test_photos_in_train": test["twin"].notna().sum(),
+        "test_photos_in_train": test["same_in_train"].notna().sum(),
         "grey_train_photos": train["mode"].eq("L").sum(),
     }
     return {name: int(value) for name, value in sizes.items()}

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE
 from flukeprint.data.photos import MAX_PIXELS
+from flukeprint.quality.rules import RULES, Rule
 
 if TYPE_CHECKING:
     from flukeprint.core.params import ValidateParams
     from flukeprint.data.inspection import PhotoRecord
 
-_GREY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+# What the expectations of these rules say of a single value; Great Expectations would take seconds to import.
+_HOLDS: Mapping[str, Callable[..., bool]] = {
+    "ExpectColumnValuesToBeBetween": lambda value, min_value=-math.inf, max_value=math.inf: (
+        min_value <= value <= max_value
+    ),
+    "ExpectColumnValuesToBeInSet": lambda value, value_set: value in value_set,
+    "ExpectColumnValuesToNotBeInSet": lambda value, value_set: value not in value_set,
+}
 
 
 class Flag(NamedTuple):
@@ -32,32 +41,21 @@ class Limits:
     max_pixels: int = MAX_PIXELS
     bits: int = MAX_BITS
     mse: float = MAX_MSE
+    modes: list[str] = field(default_factory=lambda: ["L", "RGB"])
 
     @classmethod
     def of(cls, params: ValidateParams) -> Limits:
         """Return the bounds of a project."""
         same = params.duplicates
-        return cls(params.min_side, params.min_contrast, params.max_pixels, same.bits, same.mse)
+        return cls(params.min_side, params.min_contrast, params.max_pixels, same.bits, same.mse, params.modes)
 
 
 def flags_of(record: PhotoRecord, limits: Limits) -> list[Flag]:
     """Return what is wrong or odd about a photo that could be read."""
-    return list(_flags(record, limits))
+    odd = (rule for rule in RULES if rule.flag and not _holds(rule, record, limits))
+    return [Flag(rule.name, rule.flag.format(photo=record, p=limits)) for rule in odd]
 
 
-def _flags(record: PhotoRecord, limits: Limits) -> Iterator[Flag]:
-    if min(record.width, record.height) < limits.min_side:
-        yield Flag(
-            "photo_size",
-            f"small: {record.width} x {record.height} px; below {limits.min_side} px the trailing edge cannot be seen",
-        )
-    if record.contrast < limits.min_contrast:
-        yield Flag("photo_contrast", f"almost constant: grey values vary by {record.contrast:.1f} of 255")
-    if record.mode in _GREY:
-        yield Flag("photo_grey", "grey")
-    elif record.mode != "RGB":
-        yield Flag("photo_mode", f"converted from mode {record.mode}: colours may differ from what was meant")
-    if record.orientation != 1:
-        yield Flag("photo_orientation", f"turned, as EXIF orientation {record.orientation} asks: is it upright?")
-    if record.frames > 1:
-        yield Flag("photo_frames", f"holds {record.frames} pictures; only the first was used")
+def _holds(rule: Rule, record: PhotoRecord, limits: Limits) -> bool:
+    value = getattr(record, rule.on[0].split(".")[1])
+    return _HOLDS[rule.check.expectation](value, **rule.check.arguments(limits))

@@ -5,36 +5,28 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photos
+from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.near_duplicates import conflicting_labels, near_duplicate_clusters
+from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photos import plain_file_name
-from flukeprint.data.tables import Table, read_table
+from flukeprint.data.tables import Table, escaped, read_table
 
 if TYPE_CHECKING:
-    from flukeprint.core.params import ValidateParams
+    from flukeprint.core.params import DuplicateParams, ValidateParams
 
 Frames = dict[str, pd.DataFrame]
 
-_FORMATS_OF_SUFFIX = {
-    ".jpg": ("JPEG", "MPO"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".png": ("PNG",),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
-    ".webp": ("WEBP",),
-    ".bmp": ("BMP",),
-    ".gif": ("GIF",),
-}
-_RECORDED = [spec.name for spec in fields(PhotoRecord) if spec.name != "name"]
+_RECORDED = [*(spec.name for spec in fields(PhotoRecord) if spec.name != "name"), "short_side"]
 
 
 @dataclass
@@ -73,7 +65,7 @@ def _listed(folder: Path) -> list[str] | None:
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(_escaped(entry.name) for entry in entries if not entry.name.startswith("."))
+            return sorted(escaped(entry.name) for entry in entries if not entry.name.startswith("."))
     except OSError:
         return None
 
@@ -81,14 +73,13 @@ def _listed(folder: Path) -> list[str] | None:
 def _exclude(inputs: Inputs) -> None:
     """Take the excluded photos' rows out of the training table, and note which entry took how many."""
     train, entries = inputs.tables["train"], inputs.tables["exclusions"].frame
-    rows_of = train.frame["Image"].value_counts().to_dict()
-    entries["known"] = entries["Image"].isin(rows_of).astype(bool)
-    named = entries[entries["known"] & entries["reason"].notna()].drop_duplicates("Image")
+    rows_of = train.frame["Image"].value_counts()
+    entries["known"] = entries["Image"].isin(rows_of.index).astype(bool)
+    named = entries[entries["known"]].dropna(subset="reason").drop_duplicates("Image")
     inputs.excluded = [
-        (image, reason, int(rows_of[image])) for image, reason in zip(named["Image"], named["reason"], strict=True)
+        (image, why, int(rows_of[image])) for image, why in zip(named["Image"], named["reason"], strict=True)
     ]
-    kept = ~train.frame["Image"].isin(named["Image"])
-    train.frame = train.frame[kept].reset_index(drop=True)
+    train.frame = train.frame[~train.frame["Image"].isin(named["Image"])].reset_index(drop=True)
 
 
 # --- frames about files and tables ------------------------------------------------------------------------
@@ -108,54 +99,50 @@ def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
 def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
     """Return what the rules on files look at; null where a rule before it has failed."""
     stopped = bool(table.faults) and not table.complete
-    present = table.missing is None and not (stopped and table.header is None)
     # An exclusions file may be empty below its header; the other tables may not.
     least = {"train.csv": bounds[0], "sample_submission.csv": 1}.get(table.file, 0)
+    enough = table.complete and table.rows >= least
+    empty = None if table.missing or stopped else "empty: the file holds nothing"
     return {
         "file": table.file,
+        "present": table.missing is None,
         "missing": table.missing,
-        "header": "empty: the file holds nothing" if table.header is None else repr(table.header),
-        "expected_header": repr(",".join(table.columns)),
-        "header_is_right": table.header_is_right if present else None,
+        "header": empty if table.header is None else repr(table.header),
+        "columns": repr(",".join(table.columns)),
         "rows_found": str(table.rows) if table.complete else f"more than {bounds[1]}",
-        "row_count_is_right": table.complete and table.rows >= least if table.header_is_right and not stopped else None,
+        "row_count_is_right": enough if table.header_is_right and not stopped else None,
     }
 
 
 def _folder_row(name: str, names: list[str] | None) -> dict[str, Any]:
     missing = None if names is not None else "is missing, or is not a folder that can be read"
-    return {"file": f"{name}/", "missing": missing}
+    return {"file": f"{name}/", "present": names is not None, "missing": missing}
 
 
 # --- frames about photos ----------------------------------------------------------------------------------
 
 
 def photo_frames(
-    inputs: Inputs,
-    params: ValidateParams,
-    threshold: int,
-    workers: int,
-    meanwhile: Callable[[], None] = lambda: None,
+    inputs: Inputs, params: ValidateParams, workers: int, meanwhile: Callable[[], None] = lambda: None
 ) -> Frames:
     """Decode every photo, once, and return the frames that need them: all but those of `table_frames`.
 
     `meanwhile` is called while the `workers` decode.
     """
-    listed = {part: set(names or ()) for part, names in inputs.listing.items()}
+    listed = {part: names or [] for part, names in inputs.listing.items()}
     frames = {
-        "train": _train_rows(inputs.tables["train"].frame, listed["train"], threshold),
+        "train": _train_rows(inputs.tables["train"].frame, listed["train"]),
         "test": _test_rows(inputs.tables["submission"].frame, listed["test"]),
         "submission": _with_rows_of_image(inputs.tables["submission"].frame),
     }
     names = {inputs.folder / part: _present(frames[part]) for part in ("train", "test")}
-    photos: list[PhotoRecord] = []
-    for folder, records in inspect_photos(names, workers, params.max_pixels, meanwhile).items():
-        frames[folder.name] = frames[folder.name].join(_as_frame(records), on="Image")
-        photos += [record for record in records if record.fault is None]
-    _add_clusters(frames["train"], frames["test"], photos, params)
+    records = inspect_photos(names, workers, params.max_pixels, meanwhile)
+    for folder, found in records.items():
+        frames[folder.name] = frames[folder.name].join(_as_frame(found), on="Image")
+    _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
-    excluded = {image for image, _, _ in inputs.excluded}
-    frames["unlisted"] = _unlisted(sorted(listed["train"] - set(frames["train"]["Image"].dropna()) - excluded))
+    known = {*frames["train"]["Image"], *(image for image, _, _ in inputs.excluded)}
+    frames["train_files"] = _train_files(listed["train"], known)
     if "exclusions" in inputs.tables:
         frames["exclusions"] = _with_rows_of_image(inputs.tables["exclusions"].frame)
     return frames
@@ -167,18 +154,15 @@ def _present(rows: pd.DataFrame) -> list[str]:
     return [name for name in present if plain_file_name(name)]
 
 
-def _train_rows(table: pd.DataFrame, listed: set[str], threshold: int) -> pd.DataFrame:
+def _train_rows(table: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
     """Return the rows of train.csv with what the rules on labels look at."""
     frame = _with_rows_of_image(table)
     # Whether a file of that name exists is not asked of a name with a path in it: that rule is plain_names.
     plain = frame["Image"].map(plain_file_name, na_action="ignore").eq(True)
     frame["present"] = frame["Image"].isin(listed).astype(object).where(plain, None)
     frame["path"] = "train/" + frame["Image"].fillna("")
-    labels = frame["Id"]
-    often = labels.map(labels.value_counts()).gt(threshold) & labels.ne(NEW_WHALE)
-    frame["often"] = labels.where(often, None)
-    frame["is_new"] = labels.eq(NEW_WHALE).astype(float)
-    frame["other_spelling"] = pd.Series(_other_spellings(labels), dtype=object)
+    frame["is_new"] = frame["Id"].eq(NEW_WHALE).astype(float)
+    frame["usual_spelling"] = frame["Id"].map(_usual_spellings(frame["Id"]))
     return frame
 
 
@@ -187,10 +171,8 @@ def _with_rows_of_image(table: pd.DataFrame) -> pd.DataFrame:
     frame = table.astype(dict.fromkeys(table.columns.drop("csv_line"), object))
     frame = frame.where(frame.notna(), None)
     again = frame[frame["Image"].notna() & frame["Image"].duplicated(keep=False)]
-    rows: dict[str, list[str]] = {}
-    for image, row in zip(again["Image"], again["csv_line"], strict=True):
-        rows.setdefault(image, []).append(str(row))
-    frame["rows_of_image"] = [_some(rows.get(image, ()), 5) for image in frame["Image"]]
+    lines = again["csv_line"].astype(str).groupby(again["Image"]).agg(lambda lines: _some(list(lines), 5))
+    frame["rows_of_image"] = frame["Image"].map(lines)
     cells = [frame[column].fillna("") for column in table.columns.drop(["file", "csv_line", "known"], errors="ignore")]
     frame["cells"] = [",".join(row) for row in zip(*cells, strict=True)]
     return frame
@@ -200,50 +182,35 @@ def _some(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def _other_spellings(labels: pd.Series[Any]) -> list[str | None]:
-    """Return, for each row, the most frequent other spelling of its label, or None."""
-    spellings: dict[str, list[str]] = {}
-    for label, _ in sorted(Counter(labels.dropna()).items(), key=lambda item: (-item[1], item[0])):
-        spellings.setdefault(_folded(label), []).append(label)
-    other: dict[str, str] = {}
-    for variants in spellings.values():
-        other |= dict.fromkeys(variants[1:], variants[0])
-    return [other.get(label) for label in labels]
+def _usual_spellings(labels: pd.Series[Any]) -> dict[str, str]:
+    """Return the most frequent spelling of each label."""
+    usual: dict[str, str] = {}  # by what the spellings have in common
+    by_frequency = sorted(Counter(labels.dropna()).items(), key=lambda item: (-item[1], item[0]))
+    return {label: usual.setdefault(_folded(label), label) for label, _ in by_frequency}
 
 
 def _folded(label: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", label).casefold() if c not in "-_. ") or label
 
 
-def _test_rows(submission: pd.DataFrame, listed: set[str]) -> pd.DataFrame:
+def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
     """Return one row per test photo, by name: those in test/ and those in sample_submission.csv."""
     submitted = submission[submission["Image"].notna()]
     rows = dict(zip(submitted["Image"], submitted["csv_line"], strict=True))
-    names = sorted({*listed, *rows})
-    frame = pd.DataFrame({"Image": pd.Series(names, dtype=object)})
-    frame["file"] = ["sample_submission.csv" if name in rows else "test/" for name in names]
-    frame["csv_line"] = pd.Series([rows.get(name) for name in names], dtype=object)
-    frame["present"] = pd.Series([name in listed for name in names], dtype=object)
-    frame["path"] = [f"test/{name}" for name in names]
-    frame["mismatch"] = pd.Series([_mismatch(name in listed, name in rows) for name in names], dtype=object)
+    frame = pd.DataFrame({"Image": sorted({*listed, *rows})}, dtype=object)
+    frame["present"] = frame["Image"].isin(listed)
+    frame["submitted"] = frame["Image"].isin(rows)
+    places = frame["submitted"].map({True: "sample_submission.csv", False: "test/"})
+    frame["file"], frame["absent_from"] = places, frame["present"].map({True: "sample_submission.csv", False: "test/"})
+    frame["csv_line"] = pd.Series([rows.get(name) for name in frame["Image"]], dtype=object)
+    frame["path"] = "test/" + frame["Image"]
     return frame
 
 
-def _mismatch(present: bool, submitted: bool) -> str | None:
-    if present and submitted:
-        return None
-    return "in test/, not in sample_submission.csv" if present else "in sample_submission.csv, not in test/"
-
-
-def _escaped(name: str) -> str:
-    """Return a file name with escapes for bytes that are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _unlisted(names: Sequence[str]) -> pd.DataFrame:
-    paths = [f"train/{name}" for name in names]
-    columns = {"file": ["train/"] * len(names), "csv_line": None, "path": paths, "listed": False}
-    return pd.DataFrame(columns, index=range(len(names)), dtype=object)
+def _train_files(names: Sequence[str], known: set[str]) -> pd.DataFrame:
+    """Return one row per file in train/, with whether train.csv or the exclusions file names it."""
+    paths, listed = [f"train/{name}" for name in names], [name in known for name in names]
+    return pd.DataFrame({"file": "train/", "path": paths, "listed": listed}, index=range(len(names)))
 
 
 def _as_frame(records: Sequence[PhotoRecord]) -> pd.DataFrame:
@@ -252,67 +219,51 @@ def _as_frame(records: Sequence[PhotoRecord]) -> pd.DataFrame:
     frame = pd.DataFrame(columns, index=[record.name for record in records], dtype=object)
     faulty = frame["fault"].notna()
     frame.loc[faulty, frame.columns.difference(["fault", "bytes", "sha256"])] = None
-    frame["short_side"] = frame[["width", "height"]].min(axis=1).astype(float)
-    frame["format_of_name"] = pd.Series(map(_false_format, frame.index, frame["format"]), frame.index, dtype=object)
+    frame["decodes"] = ~faulty
+    frame = frame.astype({"short_side": float, "contrast": float})
+    kinds = map(_suffix_and_format, frame.index, frame["format"])
+    frame["suffix_and_format"] = pd.Series(kinds, frame.index, dtype=object)
     return frame
 
 
-def _false_format(name: str, found: str | None) -> str | None:
-    """Say what a photo is, if that is not what its name's suffix says."""
-    suffix = Path(name).suffix.lower()
-    if found is None or found in _FORMATS_OF_SUFFIX.get(suffix, ()):
-        return None
-    return f"a {found} file" if suffix in _FORMATS_OF_SUFFIX else f"a {found} file without a photo's suffix"
+def _suffix_and_format(name: str, found: str | None) -> str | None:
+    # MPO is what Pillow calls a JPEG that holds several pictures.
+    return found and f"{Path(name).suffix.lower()} {'JPEG' if found == 'MPO' else found}"
 
 
 # --- near-duplicates --------------------------------------------------------------------------------------
 
 
-def _add_clusters(
-    train: pd.DataFrame, test: pd.DataFrame, photos: Sequence[PhotoRecord], params: ValidateParams
-) -> None:
-    """Add the columns `cluster` (numbered over train and test together; null if unread) and, to test, `twin`.
+def _add_clusters(frames: Frames, records: Mapping[str, Sequence[PhotoRecord]], rule: DuplicateParams) -> None:
+    """Add the columns `cluster` (numbered over train and test together; null if unread) and, to test, `same_in_train`.
 
-    `photos` are the readable ones, those of train first.
+    `records` are those of train, then those of test.
     """
-    thumbnails = np.frombuffer(b"".join(photo.thumbnail for photo in photos), np.uint8)
-    clusters = near_duplicate_clusters(
-        np.array([photo.phash for photo in photos], np.uint64),
-        np.array([photo.width for photo in photos], np.int64),
-        np.array([photo.height for photo in photos], np.int64),
-        np.array([photo.mode for photo in photos], np.str_),
-        thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
-        params.duplicates.bits,
-        params.duplicates.mse,
-        params.duplicates.same_size,
-    ).tolist()
-    read = int((train["Image"].drop_duplicates().isin(train.loc[train["phash"].notna(), "Image"])).sum())
-    names = [photo.name for photo in photos]
-    train["cluster"] = train["Image"].map(dict(zip(names[:read], clusters[:read], strict=True)))
-    test["cluster"] = test["Image"].map(dict(zip(names[read:], clusters[read:], strict=True)))
-    first = train.dropna(subset="cluster").drop_duplicates("cluster").set_index("cluster")["Image"]
-    twins = test["cluster"].map(first)
-    test["twin"] = twins.astype(object).where(twins.notna(), None)
+    readable = {part: [record for record in found if record.fault is None] for part, found in records.items()}
+    columns = columns_of([*chain(*readable.values())], same_size=rule.same_size)
+    clusters = iter(near_duplicate_clusters(**columns, max_bits=rule.bits, max_mse=rule.mse).tolist())
+    for part, found in readable.items():
+        frames[part]["cluster"] = frames[part]["Image"].map({record.name: next(clusters) for record in found})
+    first = frames["train"].dropna(subset="cluster").drop_duplicates("cluster").set_index("cluster")["Image"]
+    frames["test"]["same_in_train"] = frames["test"]["cluster"].map(first)
 
 
 def _cluster_rows(train: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cluster that holds several training photos."""
     shared = train[train["cluster"].notna() & train["Id"].notna() & train["cluster"].duplicated(keep=False)]
-    clusters: dict[int, list[tuple[str, int, str]]] = {}
-    for cluster, *member in zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True):
-        clusters.setdefault(int(cluster), []).append((member[0], member[1], member[2]))
-    rows = [_cluster_row(cluster, members) for cluster, members in sorted(clusters.items())]
+    shared = shared.sort_values("cluster", kind="stable")
+    members = zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True)
+    rows = [_cluster_row(int(cluster), list(some)) for cluster, some in groupby(members, itemgetter(0))]
     return pd.DataFrame(rows, columns=["cluster", "photos", "labels", "members", "images"]).assign(file="train.csv")
 
 
-def _cluster_row(cluster: int, members: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
-    images = [image for image, _, _ in members]
-    said = [f"{image} (row {row}, {label})" for image, row, label in members]
+def _cluster_row(cluster: int, members: Sequence[tuple[int, str, int, str]]) -> dict[str, Any]:
+    images = [image for _, image, _, _ in members]
     return {
         "cluster": cluster,
         "photos": len(set(images)),
-        "labels": len({label for _, _, label in members}),
-        "members": _some(said, 6),
+        "labels": len({label for *_, label in members}),
+        "members": _some([f"{image} (row {line}, {label})" for _, image, line, label in members], 6),
         "images": images,
     }
 

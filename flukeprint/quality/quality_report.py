@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.pages.charts import Chart, bar_chart, histogram
@@ -35,6 +36,16 @@ def write_report(folder: Path, checked: Checked, params: ValidateParams, workers
     with replacing_folder(folder) as temporary:
         (temporary / "index.html").write_text(page, encoding="utf-8")
         (temporary / "findings.csv").write_text(as_csv(_failed(checked.findings)), encoding="utf-8")
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Require that `write_report` would replace nothing but a report."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} - {"index.html", "findings.csv"}:
+        raise FlukeprintError(
+            f"{folder} holds other files than a report, and would be replaced. Name a new or an empty folder."
+        )
 
 
 def render(checked: Checked, params: ValidateParams, workers: int = 1) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from flukeprint.quality.rules import RULES, Rule
+from flukeprint.quality.rules import RULES, Rule, levels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +30,9 @@ class Outcome:
     checked: bool = False  # False: off, or none of its frames was there
 
     @property
-    def count(self) -> int:
-        """Number of offending rows; 1 for a failed expectation about all rows."""
-        return sum(map(len, self.rows.values())) + len(self.observed)
-
-    @property
     def failed(self) -> bool:
         """Whether the rule was checked and does not hold."""
-        return self.count > 0
+        return any(self.rows.values()) or bool(self.observed)
 
 
 def load_great_expectations() -> None:
@@ -53,7 +48,8 @@ def load_great_expectations() -> None:
 
 def run_rules(frames: Mapping[str, pd.DataFrame], params: ValidateParams) -> list[Outcome]:
     """Check every rule that is not off on the frames that are there; the order is that of RULES."""
-    outcomes = {rule.name: Outcome(rule, getattr(params.rules, rule.name)) for rule in RULES}
+    level = levels(params.rules)
+    outcomes = {rule.name: Outcome(rule, level[rule.name]) for rule in RULES}
     with warnings.catch_warnings(action="ignore"):
         source = _source()
         for name, frame in frames.items():
@@ -75,11 +71,11 @@ def _expectations(frame: str, params: ValidateParams, outcomes: Mapping[str, Out
     expectations = []
     for rule in RULES:
         level = outcomes[rule.name].level
-        columns = [target.split(".")[1] for target in rule.on if target.split(".")[0] == frame]
-        for column in columns if level != "off" else ():
+        places = [place.split("=") for name, _, place in (target.partition(".") for target in rule.on) if name == frame]
+        for columns in places if level != "off" else ():
+            domain = dict(zip(("column",) if len(columns) == 1 else ("column_A", "column_B"), columns, strict=True))
             noted = {"severity": _SEVERITY[level], "meta": {"rule": rule.name, "reason": rule.reason}}
-            arguments = {**rule.arguments, **rule.bounds(params), **noted}
-            expectations.append(expectation(rule.expectation)(column=column, **arguments))
+            expectations.append(expectation(rule.check.expectation)(**domain, **rule.check.arguments(params), **noted))
     return expectations
 
 

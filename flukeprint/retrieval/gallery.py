@@ -41,9 +41,9 @@ class Photo(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Labelled photos and their vectors. Make one with `build_gallery` or `files.load_gallery`."""
+    """Labelled photos and their vectors. Make one with `build_gallery` or `gallery_files.load_gallery`."""
 
-    vectors: NDArray[np.float32]  # N x D, of length 1, as scoring/vectors.py makes them
+    vectors: NDArray[np.float32]  # N x D, of length 1, as retrieval/vectors.py makes them
     photos: Sequence[Photo]  # N, sorted
     provenance: Provenance
     exact_up_to: int = EXACT_UP_TO  # photos; more are searched through `cells`
@@ -63,24 +63,6 @@ class Gallery:
         """Place in `individuals` of each of N photos."""
         place = {name: index for index, name in enumerate(self.individuals)}
         return np.fromiter((place[photo.id] for photo in self.photos), np.int64, len(self))
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """First row of each individual."""
-        return np.searchsorted(self.individual, np.arange(len(self.individuals)))
-
-    @cached_property
-    def centres(self) -> NDArray[np.float32]:
-        """Each individual's mean vector, scaled to length 1: individuals x D. A mean of zero stays.
-
-        They are not stored: computed from the vectors alone, row after row in float64, they cannot disagree with them.
-        """
-        centres = np.empty((len(self.individuals), self.vectors.shape[1]), np.float32)
-        ends = [*self.starts[1:], len(self)]
-        for index, (start, end) in enumerate(zip(self.starts, ends, strict=True)):
-            total = self.vectors[start:end].sum(axis=0, dtype=np.float64)
-            centres[index] = total / (np.linalg.norm(total) or 1)
-        return centres
 
     def add(
         self,
@@ -166,7 +148,7 @@ def build_gallery(
     such cases, and people decide them.
 
     Args:
-        vectors: float32, N x D, from `scoring.vectors.photo_vectors`.
+        vectors: float32, N x D, from `retrieval.vectors.photo_vectors`.
         images: N plain file names, no two alike.
         ids: N individuals.
         provenance: of the weights and the preprocessing that made the vectors.

@@ -171,7 +171,7 @@ def _read(folder: Path, manifest: GalleryManifest) -> Gallery:
     if too_long(vectors) is not None:
         raise FlukeprintError(f"{path} has a vector that is not of length 1, or not a number. {_REPAIR}")
     cells = _read_cells(folder, manifest)
-    return Gallery(vectors, photos, manifest.made, manifest.index.exact_up_to, cells)
+    return Gallery(vectors, photos, manifest.provenance, manifest.index.exact_up_to, cells)
 
 
 def _check_file(path: Path, record: FileRecord) -> None:

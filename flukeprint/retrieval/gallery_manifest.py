@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import StringConstraints, model_validator
 
 from flukeprint.core import manifests
 from flukeprint.core.manifests import Record, Sha256
-from flukeprint.core.sections import Count, MemberName
+from flukeprint.core.sections import Count
 from flukeprint.retrieval.cells import Cells
 from flukeprint.retrieval.provenance import Provenance
 
 NAME = "gallery.json"
-VERSION = 1
+VERSION = 2
 _WORDS = manifests.Words(
     kind="gallery",
     missing="Run `dvc repro gallery`, or name another.",
@@ -54,26 +53,11 @@ class Index(Record):
         return cls(kind="ivf", exact_up_to=exact_up_to, **counts)
 
 
-class MemberRecord(Record):
-    """A member and its weights."""
-
-    name: MemberName
-    sha256: Sha256
-
-
-class ProvenanceRecord(Record):
-    """The provenance as JSON."""
-
-    members: Annotated[list[MemberRecord], Field(min_length=1)]
-    preprocessing: dict[str, Any]
-    preprocessing_sha256: Sha256
-
-
 class GalleryManifest(Record):
     """gallery.json, but for its own checksum."""
 
-    version: Literal[1]
-    provenance: ProvenanceRecord
+    version: Literal[2]
+    provenance: Provenance
     photos: Count
     individuals: Count
     dimension: Count
@@ -91,22 +75,15 @@ class GalleryManifest(Record):
         index: Index,
     ) -> GalleryManifest:
         """Describe a gallery."""
-        record = ProvenanceRecord.model_validate(json.loads(json.dumps(provenance.as_json())))
         return cls(
-            version=1,
-            provenance=record,
+            version=2,
+            provenance=provenance,
             photos=photos,
             individuals=individuals,
             dimension=dimension,
             index=index,
             files=dict(files),
         )
-
-    @property
-    def made(self) -> Provenance:
-        """The provenance."""
-        members = {member.name: member.sha256 for member in self.provenance.members}
-        return Provenance(members, self.provenance.preprocessing)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> GalleryManifest:
@@ -116,12 +93,6 @@ class GalleryManifest(Record):
             raise ValueError(message)
         if any(not record.name.startswith(f"{key}-{record.sha256[:16]}.") for key, record in self.files.items()):
             message = "a file is not named after its contents"
-            raise ValueError(message)
-        if len(self.made.members) != len(self.provenance.members):
-            message = "a member is there twice"
-            raise ValueError(message)
-        if self.made.preprocessing_sha256 != self.provenance.preprocessing_sha256:
-            message = "preprocessing_sha256 is not that of preprocessing"
             raise ValueError(message)
         if self.index.kind == "ivf" and not (1 <= self.index.probes <= self.index.cells and self.photos >= 1):
             message = f"{self.index.probes} of {self.index.cells} cells cannot be searched for {self.photos} photos"

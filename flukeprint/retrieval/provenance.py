@@ -1,32 +1,52 @@
-"""What made a gallery's vectors: the members' weights and the preprocessing. Vectors of two makes do not compare."""
+"""How vectors were made: the members' weights and the preprocessing. Vectors of two makes do not compare."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import sha256_of
+from flukeprint.core.manifests import Record, Sha256
+from flukeprint.core.sections import Channels, MemberName, PositiveChannels, Side
 
 # How photos.read_rgb resizes. A change there that changes pixels needs another word here.
 RESIZE = "upright, RGB, aspect not kept, bilinear with antialiasing"
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """The members in the order in which their embeddings are joined, and what a photo goes through before."""
+class MemberRecord(Record):
+    """A member and its weights."""
 
-    members: Mapping[str, str]  # name -> hex SHA-256 of the file with its weights
-    preprocessing: Mapping[str, Any]  # JSON-able: size, mean, std, resize, views
+    name: MemberName
+    sha256: Sha256  # of the file with its weights
+
+
+class Provenance(Record):
+    """What `provenance` holds in gallery.json, decision.json and a bundle's preprocessing.json."""
+
+    members: Annotated[list[MemberRecord], Field(min_length=1)]  # in the order in which their embeddings are joined
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)]  # height, width in px
+    mean: Channels  # of RGB scaled to 0..1
+    std: PositiveChannels
+    resize: str  # in words
+    views: Annotated[int, Field(ge=1, le=2)]  # 2: also the mirror image
+
+    @field_validator("members")
+    @classmethod
+    def _once(cls, members: list[MemberRecord]) -> list[MemberRecord]:
+        if len({member.name for member in members}) != len(members):
+            message = "a member is there twice"
+            raise ValueError(message)
+        return members
 
     @property
-    def preprocessing_sha256(self) -> str:
-        """Hex SHA-256 of the description as compact JSON with sorted keys."""
-        return hashlib.sha256(_canonical(self.preprocessing).encode()).hexdigest()
+    def weights(self) -> dict[str, str]:
+        """Member -> hex SHA-256 of the file with its weights, in order."""
+        return {member.name: member.sha256 for member in self.members}
 
     def refuse_other(self, other: Provenance, name: str = "the query") -> None:
         """Refuse vectors that were made otherwise than the gallery's.
@@ -46,14 +66,6 @@ class Provenance:
                 "and preprocessing: use the gallery's own model, or make the gallery anew (`dvc repro`)."
             )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what gallery.json holds. Members are a list, because their order counts."""
-        return {
-            "members": [{"name": name, "sha256": digest} for name, digest in self.members.items()],
-            "preprocessing": dict(self.preprocessing),
-            "preprocessing_sha256": self.preprocessing_sha256,
-        }
-
 
 def provenance_of(weights: Mapping[str, Path], views: int) -> Provenance:
     """Return the provenance of vectors made by fine-tuned members.
@@ -71,11 +83,11 @@ def provenance_of(weights: Mapping[str, Path], views: int) -> Provenance:
     for member in others:
         if described[member] != described[first]:
             raise FlukeprintError(
-                f"{weights[first]} and {weights[member]} want different inputs ({_canonical(described[first])} and "
-                f"{_canonical(described[member])}). Train all members with one profile: run `dvc repro`."
+                f"{weights[first]} and {weights[member]} want different inputs ({_compact(described[first])} and "
+                f"{_compact(described[member])}). Train all members with one profile: run `dvc repro`."
             )
-    hashes = {member: sha256_of(path) for member, path in weights.items()}
-    return Provenance(hashes, {**described[first], "resize": RESIZE, "views": views})
+    members = [MemberRecord(name=member, sha256=sha256_of(path)) for member, path in weights.items()]
+    return Provenance(members=members, resize=RESIZE, views=views, **described[first])
 
 
 def _preprocessing(path: Path) -> dict[str, Any]:
@@ -96,19 +108,21 @@ def _preprocessing(path: Path) -> dict[str, Any]:
 
 def _differences(own: Provenance, other: Provenance, name: str) -> Iterator[str]:
     """Say what differs, one thing at a time."""
-    for member in dict.fromkeys((*own.members, *other.members)):
-        mine, theirs = own.members.get(member), other.members.get(member)
-        if mine is None or theirs is None:
-            yield f"member {member} is only in {name if mine is None else 'the gallery'}"
-        elif mine != theirs:
-            yield f"weights of member {member}: SHA-256 {theirs[:12]}..., the gallery has {mine[:12]}..."
-    if set(own.members) == set(other.members) and list(own.members) != list(other.members):
-        yield f"members: in the order {', '.join(other.members)}, the gallery has {', '.join(own.members)}"
-    for field in sorted({*own.preprocessing, *other.preprocessing}):
-        mine, theirs = (_canonical(each.preprocessing.get(field)) for each in (own, other))
-        if mine != theirs:
-            yield f"preprocessing, {field}: {theirs}, the gallery has {mine}"
+    mine, theirs = own.weights, other.weights
+    for member in dict.fromkeys((*mine, *theirs)):
+        if member not in mine or member not in theirs:
+            yield f"member {member} is only in {'the gallery' if member in mine else name}"
+        elif mine[member] != theirs[member]:
+            yield (
+                f"weights of member {member}: SHA-256 {theirs[member][:12]}..., the gallery has {mine[member][:12]}..."
+            )
+    if set(mine) == set(theirs) and list(mine) != list(theirs):
+        yield f"members: in the order {', '.join(theirs)}, the gallery has {', '.join(mine)}"
+    for field in ("size", "mean", "std", "resize", "views"):
+        ours, given = getattr(own, field), getattr(other, field)
+        if ours != given:
+            yield f"preprocessing, {field}: {_compact(given)}, the gallery has {_compact(ours)}"
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(dict(value) if isinstance(value, Mapping) else value, sort_keys=True, separators=(",", ":"))
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,131 +1,158 @@
-"""Candidates for queries: the individuals with the most similar photos."""
+"""Candidates for queries: the individuals with the most similar photos, and those with the most similar centres.
+
+FAISS and float32 only say who may be among the best, with room for their rounding. The similarities that count, and
+with them the order, are computed from the vectors in float64, one pair at a time: a query has the same candidates alone
+and among others, whatever the number of threads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.retrieval.cells import inverted_lists
+from flukeprint.retrieval.cells import Cells, inverted_lists
 from flukeprint.retrieval.gallery import too_long
+from flukeprint.retrieval.vectors import chunks, cosines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flukeprint.retrieval.gallery import Gallery
-    from flukeprint.retrieval.provenance import Provenance
 
-# Nearest photos fetched for each individual asked for. Where a few individuals have them all, more are fetched, by this
-# factor each time, and in the end all photos are looked at.
-_PHOTOS, _GROWTH = 5, 8
+    Vectors = NDArray[np.float32]
+    Floats = NDArray[np.float64]
+    Places = NDArray[np.int64]
+
+# Candidates that a query has by each similarity.
+DEPTH = 20
+# Nearest vectors fetched for each individual wanted, and the fewest (FAISS is faster from a hundred on). Where they are
+# of too few individuals, more are fetched, by a factor of _GROWTH each time, and in the end all vectors are looked at.
+_FETCHED, _FEWEST, _GROWTH = 5, 100, 8
+# Queries up to which a matrix product with all vectors is faster: of so few FAISS takes each on one core alone.
+_FEW = 19
 # More than float32 loses in an inner product of unit vectors.
-_ROUNDING = 1e-4
-# Bytes of the temporary arrays of one chunk of queries, and of each nearest photo in them.
+_ROUNDING = np.float32(1e-4)
+# Bytes of the temporary arrays of one chunk of queries, and of each nearest vector in them.
 _MEMORY, _BYTES_PER_NEIGHBOUR = 1 << 26, 64
-# Bytes of the vectors in float64 that are multiplied at a time: they stay in a core's cache (four times as fast).
-_CACHED = 1 << 20
 
 
-class Candidate(NamedTuple):
-    """An individual that a query may show. Similarities are cosines, -1 to 1, summed in float64."""
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Individuals that n queries may show, nearest first, equal ones in order of their place; n x m arrays."""
 
-    id: str
-    nearest: float  # to the most similar of the individual's photos
-    centre: float  # to the individual's centre: the mean of its vectors, scaled to length 1
-    image: str  # name of that photo
+    individual: Places  # its place among the searched ones, -1 where there is no further candidate
+    nearest: Floats  # cosine, -1..1, to the most similar photo; 0 where there is no candidate
+    centre: Floats  # cosine to the individual's centre: the mean of its vectors, scaled to length 1
+    photo: Places  # row of the most similar photo, of equal ones the first; -1 where there is no candidate
+
+    @property
+    def filled(self) -> NDArray[np.bool_]:
+        """Where there is a candidate."""
+        return self.individual >= 0
+
+    def best(self, depth: int, named: Places | None = None) -> Candidates:
+        """Keep the `depth` best by either similarity, and those named (n x k places, -1: none).
+
+        Returns:
+            Candidates with 2 depth + k columns, however few there are.
+
+        """
+        by_centre = np.lexsort((self.individual, np.where(self.filled, -self.centre, np.inf)), axis=1)
+        rank = np.argsort(by_centre, axis=1)
+        kept = (np.arange(rank.shape[1]) < depth) | (rank < depth)
+        if named is not None:
+            kept |= (self.individual[:, :, None] == named[:, None, :]).any(axis=2)
+        return self._only(kept & self.filled, 2 * depth + (0 if named is None else named.shape[1]))
+
+    def _only(self, kept: NDArray[np.bool_], width: int) -> Candidates:
+        """Move what is kept to the left, and cut or fill up to `width` columns."""
+        lengths = kept.sum(axis=1)
+        filled = np.arange(width) < lengths[:, None]
+
+        def moved(values: NDArray[Any], nothing: float) -> NDArray[Any]:
+            array = np.full(filled.shape, nothing, values.dtype)
+            array[filled] = values[kept]
+            return array
+
+        return Candidates(
+            moved(self.individual, -1), moved(self.nearest, 0), moved(self.centre, 0), moved(self.photo, -1)
+        )
 
 
+@dataclass(frozen=True, eq=False)
 class Searcher:
-    """A gallery made ready for queries; make one and use it for all of them.
+    """Vectors of individuals made ready for queries; make one and use it for all of them.
 
-    Up to `exact_up_to` photos FAISS compares a query with every photo (its exact inner product search, on the
-    gallery's own array: no copy of it). A larger gallery is searched through its cells; similarities are exact then
-    too, but a photo in a cell that was not looked into is missed.
+    Without cells a query is compared with every photo (FAISS's exact inner product search, on the array itself: no copy
+    of it). With cells it is compared with the photos of the nearest ones: an individual may be missed, but all that is
+    said of those found is exact.
     """
 
-    def __init__(self, gallery: Gallery) -> None:
-        self.gallery = gallery
-        self._index = None if gallery.cells is None else inverted_lists(gallery.vectors, gallery.cells)
+    vectors: Vectors  # N x D, of length 1, those of an individual together
+    individual: Places  # N places, ascending from 0 without gaps
+    cells: Cells | None = None
 
-    def search(
-        self, queries: NDArray[np.float32], depth: int, provenance: Provenance | None = None
-    ) -> list[list[Candidate]]:
-        """Return the `depth` individuals with the most similar photos, best first, for each query.
+    @classmethod
+    def of(cls, gallery: Gallery) -> Searcher:
+        """Make a gallery ready; places are those in `gallery.individuals`, rows those of `gallery.photos`."""
+        return cls(gallery.vectors, gallery.individual, gallery.cells)
 
-        There are fewer only if the gallery has fewer. Equal similarities are ordered by id, and between photos of an
-        individual by name. A query has the same candidates alone and among others.
+    @cached_property
+    def starts(self) -> Places:
+        """The first row of each of the L individuals, and N."""
+        return np.append(np.flatnonzero(np.diff(self.individual, prepend=-1)), len(self.vectors))
+
+    @cached_property
+    def centres(self) -> Vectors:
+        """Each individual's mean vector, scaled to length 1: L x D. A mean of zero stays.
+
+        They are not stored: computed from the vectors alone, row after row in float64, they cannot disagree with them.
+        """
+        centres = np.empty((len(self.starts) - 1, self.vectors.shape[1]), np.float32)
+        for place, (start, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+            total = self.vectors[start:end].sum(axis=0, dtype=np.float64)
+            centres[place] = total / (np.linalg.norm(total) or 1)
+        return centres
+
+    @cached_property
+    def _photos(self) -> _Neighbours:
+        return _Neighbours(self.vectors, self.individual, self.starts[:-1], self.cells)
+
+    @cached_property
+    def _centres(self) -> _Neighbours:
+        places = np.arange(len(self.centres))
+        return _Neighbours(self.centres, places, places, None)
+
+    def search(self, queries: Vectors, depth: int = DEPTH, named: Places | None = None) -> Candidates:
+        """Return the `depth` individuals with the most similar photos, and those with the most similar centres.
 
         Args:
-            queries: Q x D, unit vectors from `scoring.vectors.photo_vectors`.
-            depth: candidates per query, at least 1.
-            provenance: how the queries were made, to be compared with the gallery's provenance; None: the caller did.
+            queries: n x D, unit vectors from `photo_vectors`.
+            depth: candidates by each similarity, at least 1; there are fewer only if there are fewer individuals.
+            named: n x k places of further individuals that are wanted, -1: none.
+
+        Returns:
+            Candidates in 2 depth + k columns; nearest, centre and photo are exact for all of them.
 
         Raises:
-            FlukeprintError: the queries were made with other weights or preprocessing, or have another length.
+            FlukeprintError: the queries have another dimension, or are no unit vectors.
 
         """
-        if provenance is not None:
-            self.gallery.provenance.refuse_other(provenance)
         queries = self._checked(queries)
-        depth = min(depth, len(self.gallery.individuals))
-        if depth < 1:
-            return [[] for _ in queries]
-        found: list[list[Candidate]] = [[] for _ in queries]
+        named = np.empty((len(queries), 0), np.int64) if named is None else named
+        parts = [
+            self._described(queries[some], depth, named[some]).best(depth, named[some])
+            for some in chunks(np.arange(len(queries)))
+        ]
+        columns = zip(*((one.individual, one.nearest, one.centre, one.photo) for one in parts), strict=True)
+        return Candidates(*map(np.concatenate, columns))
 
-        def group(places: NDArray[np.int64], nearest: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-            for place, candidates in zip(places, self._grouped(queries[places], *nearest, depth), strict=True):
-                found[place] = candidates
-
-        lacking, k = np.arange(len(queries)), self.fetched(depth)
-        reach = np.empty(len(queries), np.float32)
-        while len(lacking) and k <= max(len(self.gallery) // _GROWTH, self.fetched(depth)):
-            for places in _chunks(lacking, k * _BYTES_PER_NEIGHBOUR):
-                near = self._near(queries[places], k)
-                group(places, near)
-                reach[places] = self._reach_of_others(near[0])
-            lacking = np.array(
-                [place for place in lacking if len(found[place]) < depth or found[place][-1].nearest < reach[place]],
-                np.int64,
-            )
-            k *= _GROWTH
-        for places in _chunks(lacking, len(self.gallery) * _BYTES_PER_NEIGHBOUR):
-            group(places, self._best_of_all(queries[places], depth))
-        return found
-
-    def nearest_photos(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Return the gallery's rows of the k most similar photos, Q x k; -1 where the cells hold fewer."""
-        return self._near(queries, k)[1]
-
-    def _near(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the similarities, but for rounding, and the rows of the k most similar photos, each Q x k."""
-        import faiss
-
-        if self._index is None:
-            similarity, rows = faiss.knn(queries, self.gallery.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-            return similarity, rows
-        rows = self._index.search(queries, k)[1]
-        # The cells' own similarities are of vectors in 8 bits.
-        exact = [self.gallery.vectors[own] @ query for query, own in zip(queries, rows, strict=True)]
-        return np.array(exact, np.float32).reshape(rows.shape), rows
-
-    def _reach_of_others(self, similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the similarity that photos which were not fetched may have (Q), rounded up: at most the last one's.
-
-        Cells leave out what they leave out, so with them it is the least there is.
-        """
-        if self._index is not None or similarity.shape[1] == len(self.gallery):
-            return np.full(len(similarity), -np.inf, np.float32)
-        return similarity[:, -1] + np.float32(_ROUNDING)
-
-    def fetched(self, depth: int) -> int:
-        """Return how many nearest photos to ask for: more than enough for most queries."""
-        return min(_PHOTOS * (depth + 1), len(self.gallery))
-
-    def _checked(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        dimension = self.gallery.vectors.shape[1]
+    def _checked(self, queries: Vectors) -> Vectors:
+        dimension = self.vectors.shape[1]
         if queries.ndim != 2 or queries.shape[1] != dimension:
             raise FlukeprintError(
                 f"the queries' vectors are {queries.shape}, expected (queries, {dimension}), as the gallery's are. "
@@ -138,93 +165,124 @@ class Searcher:
             raise FlukeprintError(f"a query's vector has length {length:g}, expected 1. Make it with photo_vectors.")
         return np.ascontiguousarray(queries, np.float32)
 
-    def _grouped(
-        self, queries: NDArray[np.float32], similarity: NDArray[np.float32], rows: NDArray[np.int64], depth: int
-    ) -> list[list[Candidate]]:
-        """Group the nearest photos of queries (similarities in float32, and rows, each Q x k; -1: none) by individual.
+    def _described(self, queries: Vectors, depth: int, named: Places) -> Candidates:
+        """Return everybody who may be among the best, and those named, with exact similarities."""
+        number = max(len(self.starts) - 1, 1)
+        query, place = np.nonzero(named >= 0)
+        found = [query * number + named[query, place]]
+        if len(self.vectors):
+            found += [near.best(queries, depth) for near in (self._photos, self._centres)]
+        query, individual = np.divmod(np.unique(np.concatenate(found)), number)
+        nearest, photo = self._nearest(queries, query, individual)
+        centre = cosines(queries, query, self.centres, individual)
+        order = np.lexsort((individual, -nearest, query))
+        place = np.arange(len(query)) - np.searchsorted(query, query)
+        shape = (len(queries), int(place.max(initial=-1)) + 1)
 
-        The similarities that count are computed again, in float64 and one pair at a time: FAISS's differ in their last
-        bits between one query and many.
+        def padded(values: NDArray[Any], nothing: float) -> NDArray[Any]:
+            array = np.full(shape, nothing, values.dtype)
+            array[query, place] = values[order]
+            return array
+
+        return Candidates(padded(individual, -1), padded(nearest, 0), padded(centre, 0), padded(photo, -1))
+
+    def _nearest(self, queries: Vectors, query: Places, individual: Places) -> tuple[Floats, Places]:
+        """Return for each pair of a query and an individual the greatest cosine to its photos, and that photo's row."""
+        if not len(query):
+            return np.zeros(0), np.zeros(0, np.int64)
+        counts = self.starts[individual + 1] - self.starts[individual]
+        first = np.cumsum(counts) - counts
+        rows = np.arange(counts.sum()) + np.repeat(self.starts[individual] - first, counts)
+        owner = np.repeat(np.arange(len(query)), counts)
+        ends = np.searchsorted(query[owner], np.arange(len(queries) + 1))
+        near = [self.vectors[rows[start:end]] @ one for one, start, end in zip(queries, ends, ends[1:], strict=False)]
+        similarity = np.concatenate(near)
+        kept = np.flatnonzero(similarity >= np.maximum.reduceat(similarity, first)[owner] - _ROUNDING)
+        rows, owner = rows[kept], owner[kept]
+        exact = cosines(queries, query[owner], self.vectors, rows)
+        first = np.searchsorted(owner, np.arange(len(query)))
+        best = np.maximum.reduceat(exact, first)
+        hits = np.flatnonzero(exact == best[owner])
+        return best, rows[hits[np.searchsorted(hits, first)]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Neighbours:
+    """The nearest of some vectors, as individuals."""
+
+    vectors: Vectors  # N x D
+    individual: Places  # N, ascending
+    starts: Places  # first row of each individual
+    cells: Cells | None
+
+    @cached_property
+    def _index(self) -> Any:
+        return None if self.cells is None else inverted_lists(self.vectors, self.cells)
+
+    def best(self, queries: Vectors, depth: int) -> Places:
+        """Return who may be among the `depth` best of each query, as pairs: query x individuals + individual."""
+        depth = min(depth, len(self.starts))
+        found, lacking = [np.empty(0, np.int64)], np.arange(len(queries))
+        k = min(max(_FETCHED * (depth + 1), _FEWEST), len(self.vectors))
+        most = 0 if self.cells is None and len(queries) <= _FEW else max(len(self.vectors) // _GROWTH, k)
+        while len(lacking) and k <= most:
+            parts = [self._of_nearest(queries, some, k, depth) for some in chunks(lacking, _pieces(k))]
+            found += [pairs for pairs, _ in parts]
+            lacking = np.concatenate([left for _, left in parts])
+            k *= _GROWTH
+        if len(lacking):
+            found += [self._of_all(queries, some, depth) for some in chunks(lacking, _pieces(len(self.vectors)))]
+        return np.concatenate(found)
+
+    def _of_nearest(self, queries: Vectors, asked: Places, k: int, depth: int) -> tuple[Places, Places]:
+        """Return the pairs by the k nearest vectors, and the queries of which more vectors must be looked at."""
+        similarity, rows = self._nearest(queries[asked], k)
+        individual = np.where(rows >= 0, self.individual[rows], -1)
+        first = _first_of_each(individual) & (rows >= 0)
+        number = np.cumsum(first, axis=1)
+        # Where there are too few, all of this is dropped.
+        last = np.argmax(number >= depth, axis=1)[:, None]
+        least = np.take_along_axis(similarity, last, axis=1)[:, 0]
+        enough = number[:, -1] >= depth
+        if self.cells is None and k < len(self.vectors):
+            # Photos that were not fetched may be as similar as the last one that was.
+            enough &= least > similarity[:, -1] + _ROUNDING
+        query, column = np.nonzero(first & (similarity >= least[:, None] - _ROUNDING) & enough[:, None])
+        return asked[query] * len(self.starts) + individual[query, column], asked[~enough]
+
+    def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Places]:
+        """Return the similarities, but for rounding, and the rows of the k nearest vectors, each n x k; row -1: none.
+
+        Cells hold fewer vectors than there are, so k may be more than they find.
         """
-        gallery = self.gallery
-        order = np.argsort(rows, axis=1)
-        rows, similarity = np.take_along_axis(rows, order, 1), np.take_along_axis(similarity, order, 1)
-        query = np.nonzero(rows >= 0)[0]
-        rows, similarity = rows[rows >= 0], similarity[rows >= 0]
-        kept = _contenders(similarity, query, gallery.individual[rows], depth)
-        query, rows = query[kept], rows[kept]
-        near, individual = _inner(queries, query, gallery.vectors, rows), gallery.individual[rows]
-        # Rows are in order of individual and name: the first of each individual after a stable sort is its nearest.
-        order = np.lexsort((individual, -near, query))
-        pairs = query[order] * len(gallery.individuals) + individual[order]
-        first = order[np.sort(np.unique(pairs, return_index=True)[1])]
-        first = first[_places(query[first]) < depth]
-        centre = _inner(queries, query[first], gallery.centres, individual[first])
-        ids = [gallery.individuals[place] for place in individual[first].tolist()]
-        images = [gallery.photos[row].image for row in rows[first].tolist()]
-        candidates = list(map(Candidate, ids, near[first].tolist(), centre.tolist(), images))
-        ends = np.searchsorted(query[first], np.arange(len(queries) + 1)).tolist()
-        return [candidates[start:end] for start, end in pairwise(ends)]
+        import faiss
 
-    def _best_of_all(self, queries: NDArray[np.float32], depth: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return similarities and rows (-1: none) of the photos that may be the nearest of one of the best individuals.
+        if self._index is None:
+            return faiss.knn(queries, self.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+        rows = self._index.search(queries, k)[1]
+        # The cells' own similarities are of vectors in 8 bits.
+        similarity = np.array([self.vectors[own] @ query for query, own in zip(queries, rows, strict=True)], np.float32)
+        similarity = np.where(rows >= 0, similarity.reshape(rows.shape), -np.inf)
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        return np.take_along_axis(similarity, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
-        All photos are looked at, and all are returned that are the nearest but for rounding: which one comes out on top
-        of float32's last bits differs between one query and many.
-        """
-        gallery = self.gallery
-        near = queries @ gallery.vectors.T
-        best = np.maximum.reduceat(near, gallery.starts, axis=1)
+    def _of_all(self, queries: Vectors, asked: Places, depth: int) -> Places:
+        """Return the pairs by all vectors."""
+        best = np.maximum.reduceat(queries[asked] @ self.vectors.T, self.starts, axis=1)
         least = np.partition(best, -depth, axis=1)[:, -depth, None]
-        own = np.repeat(best, np.diff(gallery.starts, append=len(gallery)), axis=1)
-        query, found = np.nonzero((near >= own - _ROUNDING) & (own >= least - _ROUNDING))
-        rows = np.full((len(queries), int(np.bincount(query).max())), -1, np.int64)
-        rows[query, _places(query)] = found
-        return np.take_along_axis(near, rows, 1), rows
+        query, individual = np.nonzero(best >= least - _ROUNDING)
+        return asked[query] * len(self.starts) + individual
 
 
-def _contenders(
-    similarity: NDArray[np.float32], query: NDArray[np.int64], individual: NDArray[np.int64], depth: int
-) -> NDArray[np.bool_]:
-    """Tell which photos may be the nearest one of one of the best `depth` individuals, but for float32's rounding.
-
-    Args:
-        similarity: of n photos to their query.
-        query: whose, ascending.
-        individual: whom they show, ascending for each query.
-        depth: at least 1.
-
-    """
-    starts = np.flatnonzero((np.diff(query, prepend=-1) != 0) | (np.diff(individual, prepend=-1) != 0))
-    best = np.maximum.reduceat(similarity, starts) if len(starts) else similarity
-    place = _places(query[starts])
-    ranked = np.full((query.max(initial=-1) + 1, max(place.max(initial=0) + 1, depth)), -np.inf, np.float32)
-    ranked[query[starts], place] = best
-    least = np.partition(ranked, -depth, axis=1)[:, -depth]
-    own = np.repeat(best, np.diff(starts, append=len(query)))
-    return np.asarray((similarity >= own - _ROUNDING) & (own >= least[query] - _ROUNDING))
+def _first_of_each(individual: Places) -> NDArray[np.bool_]:
+    """Tell where an individual stands for the first time in its row."""
+    order = np.argsort(individual, axis=1, kind="stable")
+    ordered = np.take_along_axis(individual, order, axis=1)
+    first = np.ones(individual.shape, bool)
+    np.put_along_axis(first, order, np.diff(ordered, axis=1, prepend=-2) != 0, axis=1)
+    return first
 
 
-def _places(query: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place of each entry among those of its query, from 0; `query` ascends."""
-    return np.arange(len(query)) - np.searchsorted(query, query)
-
-
-def _inner(
-    queries: NDArray[np.float32], query: NDArray[np.int64], vectors: NDArray[np.float32], rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the cosines (n) of n pairs of unit vectors, in float64 without BLAS: the same bits in any company.
-
-    float32 gives a unit vector its length only to 1e-7, so a photo's cosine with itself may come out above 1: cut off.
-    """
-    parts = [
-        np.einsum("nd,nd->n", queries[query[some]].astype(np.float64), vectors[rows[some]].astype(np.float64))
-        for some in _chunks(np.arange(len(rows)), 8 * vectors.shape[1], _CACHED)
-    ]
-    cosines: NDArray[np.float64] = np.clip(np.concatenate([np.zeros(0), *parts]), -1, 1)
-    return cosines
-
-
-def _chunks(items: NDArray[Any], bytes_per_item: int, memory: int = _MEMORY) -> Iterator[NDArray[Any]]:
-    size = max(memory // max(bytes_per_item, 1), 1)
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _pieces(neighbours: int) -> int:
+    """Return how many queries may have so many neighbours at a time."""
+    return max(_MEMORY // (neighbours * _BYTES_PER_NEIGHBOUR), 1)

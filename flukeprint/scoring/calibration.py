@@ -1,257 +1,152 @@
-"""The decision among candidates and new_whale: as an ordinary class, or by calibrated probability.
-
-The calibrated model is that of flukeprint/scoring/logit.py. new_whale is one more candidate, not a reject: MAP@5 is
-highest if labels stand in order of their probabilities, because the reward 1, 1/2, ..., 1/5 falls (rearrangement
-inequality).
-"""
+"""models/decision.json: what was fitted to calibration queries, read and written here and nowhere else."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, ValidationError, model_validator
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
-from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.fusion import FEATURES, NEW_FEATURES, Mixture, mix
-from flukeprint.scoring.logit import LogLoss, ScoreTable, logits, softmax
+from flukeprint.core.files import read_json, write_json
+from flukeprint.core.manifests import Record
+from flukeprint.core.sections import Count, OpenShare
+from flukeprint.core.text import printable
+from flukeprint.retrieval.provenance import Provenance
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+_LARGEST = 1e12  # beyond it, scores would no longer be told apart from infinity
 
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """For each photo up to `top` labels, best first, with their probabilities, and the probability of a new whale."""
-
-    labels: list[list[str]]
-    probabilities: list[list[float]]
-    new_probability: Floats
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The fitted a, b, c, d of one scorer, how many queries they come from, and their log-loss (nats, weighted)."""
+class OpenSetCalibration(Record):
+    """The a, b, c, d of one scorer (flukeprint/scoring/logit.py), and the queries that they were fitted to."""
 
-    inverse_temperature: float
-    other: float
-    new: float
-    new_score_weight: float | None
-    known_queries: int
-    new_queries: int
-    log_loss: float
+    inverse_temperature: Weight
+    other: Number
+    new: Number
+    new_score_weight: Number | None
+    known_queries: Count
+    new_queries: Count
+    log_loss: Weight  # nats, weighted
 
 
-def as_ordinary_class(rows: pd.DataFrame, top: int) -> Answers:
-    """Rank new_whale by its score among the candidates' scores, as the reference report does.
+class ScoreFusion(Record):
+    """Weights by the names of features: those of a candidate sum to 1; those of the photo add up to new_whale's score.
 
-    Probabilities are the softmax over what is there (the kept candidates and new_whale); without a score new_whale is
-    never answered and has probability 0.
-
-    Args:
-        rows: rows of query.parquet or test.parquet of one scorer.
-        top: most labels to answer.
-
+    A feature of the photo that does not exist, such as the head's new_whale where that is no class, has no weight.
     """
-    table = ScoreTable.of(rows)
-    new = np.where(np.isnan(table.new_score), -np.inf, table.new_score)
-    together = np.column_stack([np.where(table.filled, table.scores, -np.inf), new])
-    return _ranked(table, together, softmax(together), top)
+
+    features: dict[str, Weight]
+    new_features: dict[str, Number]
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> ScoreFusion:
+        total = sum(self.features.values())
+        if abs(total - 1) > 1e-4:
+            message = f"the weights of features sum to {total:g}, expected 1"
+            raise ValueError(message)
+        return self
 
 
-def calibrated(rows: pd.DataFrame, decision: Decision, top: int) -> Answers:
-    """Rank new_whale by its calibrated probability among the candidates'.
+class BestScorer(Record):
+    """The scorer with the highest cross-validated MAP@5; None where too few queries tell."""
 
-    Probabilities need not sum to 1 over the labels: the rest is that of another known individual.
+    scorer: str | None
+    map5: dict[str, Probability]
+    folds: Count
 
-    Args:
-        rows: rows of query.parquet or test.parquet of one scorer.
-        decision: that scorer's.
-        top: most labels to answer.
 
-    Raises:
-        FlukeprintError: the decision weighs new_whale's score, but rows have none.
+class CopyAgreement(Record):
+    """How often near-duplicates have the same label, flukeprint/scoring/copies.py."""
 
+    photos: Count
+    agreeing: Count
+    probability: Probability
+
+
+class PairCounts(Record):
+    """The pairs of calibration queries and photos of the gallery."""
+
+    queries: Count
+    individuals: Count
+    same_pairs: Count
+    different_pairs: Count
+
+
+class Verification(PairCounts):
+    """Thresholds on the similarity of two photos, and its calibration.
+
+    A pair is accepted if its similarity is at least the threshold. One that no false accept was seen above is absent:
+    `far_1e-3` needs a thousand pairs of different whales.
     """
-    table = ScoreTable.of(rows)
-    weight = decision.new_score_weight
-    if weight is not None and np.isnan(table.new_score).any():
-        raise FlukeprintError(
-            "the decision was fitted with a score for new_whale, but these candidates have none. "
-            "Run `dvc repro calibrate` to fit it to them."
-        )
-    new = decision.new + (0.0 if weight is None else weight * table.new_score)
-    slope = np.array([decision.inverse_temperature])
-    together = logits(table, slope, decision.other, np.broadcast_to(new, len(rows)))
-    # Another known individual has its share of the probability, but no label to answer with.
-    answerable = np.delete(together, -2, axis=1)
-    return _ranked(table, answerable, np.delete(softmax(together), -2, axis=1), top)
+
+    thresholds: dict[str, Cosine]  # by operating point: far_1e-2, far_1e-3, eer
+    slope: Number
+    intercept: Number
+
+    def probability(self, similarity: float) -> float:
+        """Return the probability that two photos show the same whale, if that was as likely as not before looking."""
+        return float(1 / (1 + np.exp(-np.clip(self.slope * similarity + self.intercept, -700, 700))))
 
 
-def _ranked(table: ScoreTable, keys: Floats, probabilities: Floats, top: int) -> Answers:
-    """Put new_whale where its key belongs: candidates keep their order, equal ones go by label.
+class NoVerification(PairCounts):
+    """`verification` where there were no pairs to calibrate with."""
 
-    Args:
-        table: n photos with up to m candidates each.
-        keys: n x (m + 1), new_whale's last; probabilities may underflow to equal zeros, their logarithms do not.
-        probabilities: of the same.
-        top: most labels to keep.
+    without: str
 
-    """
-    answers = Answers([], [], probabilities[:, -1])
-    for labels, (*own, new), chances in zip(table.labels, keys.tolist(), probabilities.tolist(), strict=True):
-        pairs = list(zip(labels, chances, strict=False))
-        if new > -np.inf:
-            before = sum(
-                key > new or (key == new and label < NEW_WHALE) for label, key in zip(labels, own, strict=False)
+
+class Calibration(Record):
+    """The content of models/decision.json."""
+
+    share: OpenShare  # declared, of new whales
+    scorers: dict[str, OpenSetCalibration]
+    fusions: dict[str, ScoreFusion]  # of the scorers that have features
+    without: dict[str, str]  # why other scorers have no calibration
+    provenance: Provenance  # of the vectors: scores of others would mean something else
+    best: BestScorer
+    duplicates: CopyAgreement
+    verification: Verification | NoVerification
+
+    def of(self, scorer: str) -> OpenSetCalibration:
+        """Return one scorer's calibration.
+
+        Raises:
+            FlukeprintError: it has none; the message says why.
+
+        """
+        if scorer not in self.scorers:
+            reason = self.without.get(scorer, f"only {', '.join(self.scorers) or 'no scorer'} was calibrated")
+            raise FlukeprintError(
+                f"decision.json has no calibration of {scorer}: {reason}. Set submit.decision to class in params.yaml, "
+                "or set calibration queries aside (select.holdout)."
             )
-            pairs.insert(before, (NEW_WHALE, chances[-1]))
-        answers.labels.append([label for label, _ in pairs[:top]])
-        answers.probabilities.append([value for _, value in pairs[:top]])
-    return answers
+        return self.scorers[scorer]
 
 
-def nothing_to_fit(rows: pd.DataFrame) -> str | None:
-    """Say why calibration queries of one scorer do not determine a decision, or return None."""
-    if not len(rows):
-        return "there are no calibration queries; select.holdout sets them aside"
-    is_new = rows["truth"] == NEW_WHALE
-    if is_new.all() or not is_new.any():
-        return f"all {len(rows)} calibration queries show {'new' if is_new.all() else 'known'} whales"
-    if not rows["candidates"].map(len).any():
-        return "no calibration query has a candidate"
-    return None
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write models/decision.json."""
+    write_json(path, calibration.model_dump())
 
 
-def fit_decision(rows: pd.DataFrame, share: float) -> Decision:
-    """Fit the model to one scorer's calibration queries, weighted so that new whales are `share` of them.
-
-    The right outcome of a query is its candidate, `another` if the individual is not among the candidates, or new.
-
-    Args:
-        rows: rows of query.parquet of one scorer and split (calibration).
-        share: declared share of new whales.
+def read_calibration(path: Path) -> Calibration:
+    """Read and check models/decision.json, or a bundle's.
 
     Raises:
-        FlukeprintError: `nothing_to_fit` has a reason, or only some rows have a score for new_whale.
+        FlukeprintError: it is missing or no JSON, or a value is missing, of another type, not finite or out of bounds.
 
     """
-    if reason := nothing_to_fit(rows):
-        raise FlukeprintError(f"a decision cannot be fitted: {reason}.")
-    problem = LogLoss.of(rows, share)
-    a, b, c, d = (_rounded(value) for value in problem.minimum())
-    return _decision(problem, rows, (a, b, c, None if np.isnan(problem.table.new_score).all() else d))
-
-
-def _decision(problem: LogLoss, rows: pd.DataFrame, fitted: tuple[float, float, float, float | None]) -> Decision:
-    """Return the decision of a scorer with one score per candidate, of which `problem` is made."""
-    a, b, c, d = fitted
-    is_new = rows["truth"] == NEW_WHALE
-    return Decision(
-        inverse_temperature=a,
-        other=b,
-        new=c,
-        new_score_weight=d,
-        known_queries=int((~is_new).sum()),
-        new_queries=int(is_new.sum()),
-        log_loss=_rounded(problem.log_loss(np.array([a, b, c, d or 0.0]))),
-    )
-
-
-def fit_mixture(rows: pd.DataFrame, scorer: str, share: float) -> tuple[Mixture, Decision]:
-    """Fit the weights of a scorer's features, and the decision on the mixed score, in one.
-
-    If no feature helps to tell the right candidate, all weigh the same and the inverse temperature is 0.
-
-    Args:
-        rows: rows of query.parquet of this scorer and one split (calibration).
-        scorer: one of those in flukeprint/scoring/fusion.py.
-        share: declared share of new whales.
-
-    Raises:
-        FlukeprintError: as `fit_decision`.
-
-    """
-    if reason := nothing_to_fit(rows):
-        raise FlukeprintError(f"a decision cannot be fitted: {reason}.")
-    problem = LogLoss.of(rows, share)
-    fit = problem.fit()
-    total = float(fit.slopes.sum())
-    shares = fit.slopes / total if total > 0 else np.full(len(fit.slopes), 1 / len(fit.slopes))
-    absent = [bool(np.isnan(column).all()) for column in problem.table.new_features.T]
-    of_photo = zip(NEW_FEATURES[scorer], fit.new_weights.tolist(), absent, strict=True)
-    mixture = Mixture(
-        {name: _rounded(value) for name, value in zip(FEATURES[scorer], shares.tolist(), strict=True)},
-        {name: _rounded(value) for name, value, is_absent in of_photo if not is_absent},
-    )
-    scored = mix(rows, scorer, mixture)
-    weight = 1.0 if any(mixture.new_features.values()) else None
-    fitted = (_rounded(total), _rounded(fit.other), _rounded(fit.new), weight)
-    return mixture, _decision(LogLoss.of(scored, share), scored, fitted)
-
-
-def _rounded(value: float) -> float:
-    """Keep six digits: more would depend on the order of the machine's sums."""
-    return float(f"{value:.6g}")
-
-
-def fit_scorer(rows: pd.DataFrame, scorer: str, share: float) -> tuple[Mixture | None, Decision]:
-    """Fit a scorer's decision, and its mixture if it has features."""
-    if scorer in FEATURES:
-        return fit_mixture(rows, scorer, share)
-    return None, fit_decision(rows, share)
-
-
-def fit_decisions(rows: pd.DataFrame, share: float, scorers: list[str]) -> dict[str, Any]:
-    """Return what models/decision.json says of scorers: share, decisions, mixtures, and why others have none.
-
-    Args:
-        rows: the calibration rows of query.parquet, of all scorers.
-        share: declared share of new whales.
-        scorers: names, in any order.
-
-    """
-    fitted: dict[str, Any] = {}
-    mixtures: dict[str, Any] = {}
-    without: dict[str, str] = {}
-    for scorer in scorers:
-        own = rows[rows["scorer"] == scorer]
-        if reason := nothing_to_fit(own):
-            without[scorer] = reason
-            continue
-        mixture, decision = fit_scorer(own, scorer, share)
-        fitted[scorer] = asdict(decision)
-        if mixture:
-            mixtures[scorer] = asdict(mixture)
-    return {"share": share, "scorers": fitted, "mixtures": mixtures, "without": without}
-
-
-def read_decisions(path: Path | str) -> dict[str, Decision]:
-    """Return {scorer: its decision} of models/decision.json, without the scorers that have none."""
-    return {scorer: Decision(**fields) for scorer, fields in read_json(path)["scorers"].items()}
-
-
-def decision_of(scorer: str, path: Path | str) -> Decision:
-    """Return one scorer's decision.
-
-    Raises:
-        FlukeprintError: it has none; the message says why.
-
-    """
-    decisions = read_decisions(path)
-    if scorer not in decisions:
-        without: Mapping[str, str] = read_json(path)["without"]
-        reason = without.get(scorer, f"only {', '.join(decisions) or 'no scorer'} was calibrated")
+    content: Any = read_json(path)
+    try:
+        return Calibration.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        reason = printable(f"{key}: {fault['msg']}")[:200]
         raise FlukeprintError(
-            f"{path} has no decision for {scorer}: {reason}. Set submit.decision to class in params.yaml, "
-            "or set calibration queries aside (select.holdout)."
-        )
-    return decisions[scorer]
+            f"{path} is no calibration of ours: {reason}. Run `dvc repro calibrate`, or copy the bundle again."
+        ) from None

@@ -1,6 +1,6 @@
-"""Candidates: what a scorer says about a photo, and the files data/predictions/{query,test}.parquet that hold it.
+"""Candidates: what a scorer says about photos, and the files data/predictions/{query,test}.parquet that hold it.
 
-Columns, one row per scorer and photo:
+Columns of the files, one row per scorer and photo:
 
 - `Image`, `scorer`; in query.parquet also `Id`, `split`, `truth` (new_whale for an individual unseen in training);
 - `candidates`: identities, best first, at most DEPTH; never new_whale;
@@ -16,58 +16,122 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_parquet
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.retrieval.search import DEPTH
+from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
-# Most candidates that are kept of a photo.
-DEPTH = 20
+    from flukeprint.retrieval.search import Candidates
+
+    Floats = NDArray[np.floating]
+    Places = NDArray[np.int64]
+
 _COLUMNS = ("candidates", "scores", "new_score", "features", "new_features")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
-    """One scorer's candidates of n photos: labels and scores are n lists, best first; new_score is float32, n.
+    """What one scorer says of n photos: up to m candidates each, best first, with K features; L features of the photo.
 
-    A scorer that combines others has n lists of m K features and of L features of the photo; else they are None.
+    A scorer with one score per candidate has K = 1, its score, and L = 1, that of new_whale. m is the same for all of a
+    scorer's photos, however few candidates they have: the bits of a sum over candidates depend on it.
     """
 
-    candidates: list[list[str]]
-    scores: list[NDArray[np.float32]]
-    new_score: NDArray[np.float32]
-    features: list[NDArray[np.float32]] | None = None
-    new_features: list[NDArray[np.float32]] | None = None
+    names: NDArray[np.str_]  # sorted labels; new_whale is none of them
+    label: Places  # n x m, place in `names`; -1 where there is no further candidate
+    features: Floats  # n x m x K, 0 where there is no candidate
+    new_features: Floats  # n x L; NaN for what does not exist
+
+    @property
+    def filled(self) -> NDArray[np.bool_]:
+        """Where there is a candidate, n x m."""
+        return self.label >= 0
+
+    @property
+    def scores(self) -> Floats:
+        """The first feature, n x m: the scores of a scorer that has one per candidate."""
+        return self.features[:, :, 0]
+
+    @property
+    def new_score(self) -> Floats:
+        """The first feature of the photo, n: new_whale's score of a scorer that has one per candidate."""
+        return self.new_features[:, 0]
+
+    def __len__(self) -> int:
+        """Return the number of photos, n."""
+        return len(self.label)
+
+    def __getitem__(self, rows: Any) -> Scored:
+        """Return what is said of some photos."""
+        return Scored(self.names, self.label[rows], self.features[rows], self.new_features[rows])
+
+    def labels(self) -> list[list[str]]:
+        """Return each photo's candidates."""
+        return [self.names[row[row >= 0]].tolist() for row in self.label]
+
+    def places_of(self, labels: Iterable[str]) -> Places:
+        """Return the place in `names` of each label, -2 where it is none of them."""
+        wanted = np.array([*labels], dtype=str)
+        place = np.searchsorted(self.names, wanted)
+        there = np.append(self.names, "")[place] == wanted
+        return np.where(there & (place < len(self.names)), place, -2)
+
+
+def joined(parts: Sequence[Scored]) -> Scored:
+    """Put what a scorer says of consecutive photos together."""
+    arrays = [(part.label, part.features, part.new_features) for part in parts]
+    return Scored(parts[0].names, *map(np.concatenate, zip(*arrays, strict=True)))
+
+
+def ranked(names: NDArray[np.str_], label: Places, scores: Floats, new_score: Floats, depth: int) -> Scored:
+    """Keep the `depth` candidates with the largest scores, best first, equal ones by label.
+
+    Args:
+        names: sorted labels.
+        label: n x m places in `names`, -1: none.
+        scores: n x m.
+        new_score: n.
+        depth: candidates to keep, the columns of what is returned.
+
+    """
+    order = np.lexsort((label, np.where(label >= 0, -scores, np.inf)), axis=1)[:, :depth]
+    kept = np.take_along_axis(label, order, axis=1)
+    values = np.where(kept >= 0, np.take_along_axis(scores, order, axis=1), 0)
+    return Scored(names, kept, values[:, :, None].astype(scores.dtype), new_score[:, None])
 
 
 def best_candidates(scores: NDArray[np.float32], labels: Sequence[str], depth: int = DEPTH) -> Scored:
     """Keep the best identities of each row; equal scores stand in order of their labels.
 
     Args:
-        scores: n x L, larger is better.
-        labels: the L columns' labels, sorted; new_whale may be one of them.
+        scores: n x C, larger is better.
+        labels: the C columns' labels, sorted; new_whale may be one of them.
         depth: most candidates to keep.
 
     """
-    names = np.array(labels, dtype=object)
+    names = np.array(labels, dtype=str)
     is_new = names == NEW_WHALE
     new_score = scores[:, is_new][:, 0] if is_new.any() else np.full(len(scores), np.nan, np.float32)
     identities = scores[:, ~is_new]
     best = best_columns(identities, depth)
     kept = np.take_along_axis(identities, best, axis=1)
-    return Scored(names[~is_new][best].tolist(), list(kept), new_score.astype(np.float32))
+    missing = ((0, 0), (0, depth - best.shape[1]))
+    return Scored(
+        names[~is_new], np.pad(best, missing, constant_values=-1), np.pad(kept, missing)[:, :, None], new_score[:, None]
+    )
 
 
-def best_columns(scores: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
+def best_columns(scores: NDArray[np.float32], depth: int) -> Places:
     """Return each row's columns with the largest values, best first, equal ones from left to right: n x depth."""
     if scores.shape[1] <= depth:
         return np.argsort(-scores, axis=1, kind="stable")
@@ -81,66 +145,90 @@ def best_columns(scores: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
     return best
 
 
-def combined_candidates(
-    features: Sequence[NDArray[np.float32]],
-    labels: Sequence[str],
-    new_features: NDArray[np.float32],
-    depth: int = DEPTH,
-) -> Scored:
-    """Keep the identities that are among the best by any feature, with all their features.
+def gallery_candidates(found: Candidates, names: Sequence[str] | NDArray[np.str_]) -> Scored:
+    """Return a gallery's candidates as the scorer `gallery` has them: with their nearest and centre similarity.
 
     Args:
-        features: K arrays, each n x L, larger is better.
-        labels: the L columns' labels, sorted; new_whale is none of them.
-        new_features: of the photos, n x (number of them).
-        depth: most candidates to keep by each feature.
+        found: from a search in the gallery.
+        names: its individuals, sorted.
 
     """
-    best = np.concatenate([best_columns(feature, depth) for feature in features], axis=1)
-    names = np.array(labels, dtype=object)
-    candidates, scores, kept = [], [], []
-    for row, columns in enumerate(best):
-        union = np.unique(columns)
-        values = np.stack([feature[row, union] for feature in features], axis=1)
-        order = np.argsort(-values[:, 0], kind="stable")
-        candidates.append(names[union[order]].tolist())
-        scores.append(values[order, 0])
-        kept.append(values[order].ravel())
-    return Scored(candidates, scores, np.full(len(best), np.nan, np.float32), kept, list(new_features))
+    features = np.stack([found.nearest, found.centre], axis=2).astype(np.float32)
+    nothing = np.full((len(features), 1), np.nan, np.float32)
+    return Scored(np.array(names, dtype=str), found.individual, features, nothing)
 
 
-def joined(parts: Sequence[Scored]) -> Scored:
-    """Put the results of consecutive photos together; all or none of them have features."""
-    several = any(part.features is not None for part in parts)
-    return Scored(
-        [row for part in parts for row in part.candidates],
-        [row for part in parts for row in part.scores],
-        np.concatenate([np.zeros(0, np.float32), *(part.new_score for part in parts)]),
-        [row for part in parts for row in part.features or []] if several else None,
-        [row for part in parts for row in part.new_features or []] if several else None,
-    )
+def from_lists(
+    candidates: Sequence[Sequence[str]], features: Sequence[Floats | Sequence[float]], new_features: Floats, count: int
+) -> Scored:
+    """Make arrays of n lists.
+
+    Args:
+        candidates: n lists of labels, best first.
+        features: n lists of `count` numbers for each candidate, one candidate after the other.
+        new_features: n x L.
+        count: K.
+
+    """
+    lengths = np.array([len(row) for row in candidates], np.int64)
+    names, codes = np.unique(np.array([label for row in candidates for label in row], dtype=str), return_inverse=True)
+    filled = np.arange(max(lengths.max(initial=0), count * DEPTH)) < lengths[:, None]
+    label = np.full(filled.shape, -1)
+    label[filled] = codes
+    values = np.zeros((*filled.shape, count))
+    values[filled] = np.concatenate([np.zeros(0), *features]).reshape(-1, count)
+    return Scored(names, label, values, np.asarray(new_features, float))
 
 
 def candidate_rows(photos: pd.DataFrame, scorer: str, scored: Scored) -> pd.DataFrame:
     """Return the rows of one scorer: the columns of `photos`, `scorer` and the five of the candidates."""
-    empty: list[list[float]] = [[]] * len(photos)
-    candidates, scores, features, new_features = (
-        pd.Series(values, index=photos.index, dtype=object)
-        for values in (scored.candidates, scored.scores, scored.features or empty, scored.new_features or empty)
-    )
-    return photos.assign(
-        scorer=scorer,
-        candidates=candidates,
-        scores=scores,
-        new_score=scored.new_score,
-        features=features,
-        new_features=new_features,
-    )
+    import pandas as pd
+
+    several = bool(scorer_of(scorer).features)
+    kept = [(row[own], features[own]) for row, features, own in zip(
+        scored.label, scored.features, scored.filled, strict=True
+    )]  # fmt: skip
+    nothing: list[list[float]] = [[]] * len(photos)
+    columns = {
+        "candidates": [scored.names[row].tolist() for row, _ in kept],
+        "scores": [features[:, 0] for _, features in kept],
+        "features": [features.ravel() for _, features in kept] if several else nothing,
+        "new_features": list(scored.new_features) if several else nothing,
+    }
+    lists = {name: pd.Series(values, index=photos.index, dtype=object) for name, values in columns.items()}
+    new_score = np.full(len(photos), np.nan, np.float32) if several else scored.new_score
+    return photos.assign(scorer=scorer, new_score=new_score, **lists)[[*photos.columns, "scorer", *_COLUMNS]]
+
+
+def scored_of(rows: pd.DataFrame, scorer: str) -> Scored:
+    """Read the rows of one scorer.
+
+    Raises:
+        FlukeprintError: there are not as many numbers as the scorer's candidates and features want.
+
+    """
+    known = scorer_of(scorer)
+    candidates = rows["candidates"].tolist()
+    if known.features:
+        features, of_photo, photo_count = rows["features"], rows["new_features"].tolist(), len(known.photo_features)
+    else:
+        features, of_photo, photo_count = rows["scores"], [[value] for value in rows["new_score"]], 1
+    count = max(len(known.features), 1)
+    right = all(len(row) == count * len(labels) for row, labels in zip(features, candidates, strict=True))
+    if not right or any(len(row) != photo_count for row in of_photo):
+        raise FlukeprintError(
+            f"the candidates of {scorer} have other features than {', '.join(known.features) or 'a score'}. "
+            "Run `dvc repro ensemble` to make them anew."
+        )
+    new_features = np.array([*map(list, of_photo)], float).reshape(len(rows), photo_count)
+    return from_lists(candidates, features.tolist(), new_features, count)
 
 
 def write_candidates(path: Path | str, rows: pd.DataFrame) -> None:
     """Write rows of `candidate_rows`; the types are the same for no rows, and where no photo has a candidate."""
     import pyarrow as pa
+
+    from flukeprint.core.files import write_parquet
 
     numbers = pa.list_(pa.float32())
     types = {
@@ -161,6 +249,8 @@ def read_candidates(path: Path | str) -> pd.DataFrame:
         FlukeprintError: the file is missing, or an older version of the pipeline wrote it.
 
     """
+    import pandas as pd
+
     try:
         rows = pd.read_parquet(path)
     except FileNotFoundError:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json
 from flukeprint.data.labels import NEW_WHALE, individuals_of
+from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.metrics.rankings import reciprocal_ranks
-from flukeprint.scoring.calibration import Answers, calibrated, decision_of, fit_scorer, nothing_to_fit
+from flukeprint.scoring.answering import Answers, calibrated
+from flukeprint.scoring.calibration import BestScorer
+from flukeprint.scoring.candidates import scored_of
 from flukeprint.scoring.copies import copied
-from flukeprint.scoring.fusion import mix, mixed, read_mixtures
+from flukeprint.scoring.fitting import fit_scorer, nothing_to_fit
+from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.registry import DUPLICATES
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from flukeprint.scoring.calibration import Calibration
+    from flukeprint.scoring.candidates import Scored
+
 FOLDS = 5
-_TOP = 5
 
 
 def folds_of(rows: pd.DataFrame, most: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
@@ -53,23 +56,26 @@ def folds_of(rows: pd.DataFrame, most: int = FOLDS, seed: int = 0) -> NDArray[np
     return np.array([dealt[name] for name in groups.tolist()])
 
 
-def cross_validated(rows: pd.DataFrame, scorer: str, share: float, folds: NDArray[np.int64]) -> float | None:
-    """Return MAP@5, weighted to `share`, of answers by decisions that were fitted to the other folds.
+def cross_validated(
+    scored: Scored, truth: Sequence[str], scorer: str, share: float, folds: NDArray[np.int64]
+) -> float | None:
+    """Return MAP@5, weighted to `share`, of answers by calibrations that were fitted to the other folds.
 
     None where the other folds of some query cannot be fitted to.
     """
-    points = np.zeros(len(rows))
+    right = np.array(truth, dtype=object)
+    points = np.zeros(len(right))
     for fold in np.unique(folds):
-        asked, others = rows[folds == fold], rows[folds != fold]
-        if nothing_to_fit(others):
+        own, others = folds == fold, folds != fold
+        if nothing_to_fit(scored[others], right[others].tolist()):
             return None
-        mixture, decision = fit_scorer(others, scorer, share)
-        scored = mix(asked, scorer, mixture) if mixture else asked
-        points[folds == fold] = reciprocal_ranks(asked["truth"].tolist(), calibrated(scored, decision, _TOP).labels)
-    return weighted_mean(points, new_share_weights(rows["truth"] == NEW_WHALE, share))
+        fusion, fitted = fit_scorer(scored[others], right[others].tolist(), scorer, share)
+        fused = fuse(scored[own], scorer, fusion) if fusion else scored[own]
+        points[own] = reciprocal_ranks(right[own].tolist(), calibrated(fused, fitted, MAX_LABELS).labels)
+    return weighted_mean(points, new_share_weights(right == NEW_WHALE, share))
 
 
-def choose(rows: pd.DataFrame, share: float, scorers: Sequence[str]) -> dict[str, Any]:
+def choose(rows: pd.DataFrame, share: float, scorers: Sequence[str]) -> BestScorer:
     """Choose the scorer with the highest cross-validated MAP@5; of equal ones the first.
 
     Args:
@@ -77,68 +83,45 @@ def choose(rows: pd.DataFrame, share: float, scorers: Sequence[str]) -> dict[str
         share: declared share of new whales.
         scorers: those to choose from.
 
-    Returns:
-        {"scorer": its name, or None; "map5": by scorer; "folds": how many}.
-
     """
     found: dict[str, float] = {}
     number = 0
     for scorer in scorers:
         own = rows[rows["scorer"] == scorer]
-        if nothing_to_fit(own):
+        scored, truth = scored_of(own, scorer), own["truth"].tolist()
+        if nothing_to_fit(scored, truth):
             continue
         folds = folds_of(own)
         number = len(np.unique(folds))
-        value = cross_validated(own, scorer, share, folds)
+        value = cross_validated(scored, truth, scorer, share, folds)
         if value is not None:
             found[scorer] = round(value, 6)
-    return {"scorer": max(found, key=found.__getitem__) if found else None, "map5": found, "folds": number}
+    return BestScorer(scorer=max(found, key=found.__getitem__) if found else None, map5=found, folds=number)
 
 
-@dataclass(frozen=True)
-class Best:
-    """The scorer that was chosen, and the probability that near-duplicates show the same whale."""
-
-    scorer: str
-    copy_probability: float
-
-
-def read_best(path: Path | str) -> Best:
-    """Return what models/decision.json chose.
-
-    Raises:
-        FlukeprintError: nothing was chosen.
-
-    """
-    content = read_json(path)
-    scorer = content["best"]["scorer"]
-    if scorer is None:
-        raise FlukeprintError(
-            f"{path} names no best scorer: too few calibration queries to compare any. Set submit.decision to class in "
-            "params.yaml, or set calibration queries aside (select.holdout)."
-        )
-    return Best(scorer, content["duplicates"]["probability"])
-
-
-def best_answers(rows: pd.DataFrame, path: Path | str, top: int) -> Answers:
-    """Answer with the best scorer's calibrated decision, after the labels of near-duplicates.
+def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answers:
+    """Answer with the best scorer's calibrated candidates, after the labels of near-duplicates.
 
     Args:
         rows: rows of query.parquet or test.parquet, of all scorers.
-        path: models/decision.json.
+        calibration: that names the best scorer.
         top: most labels to answer.
 
     Raises:
         FlukeprintError: no scorer was chosen, or the rows lack the one that was.
 
     """
-    best = read_best(path)
-    duplicates, own = (rows[rows["scorer"] == name] for name in (DUPLICATES, best.scorer))
-    if own["Image"].tolist() != duplicates["Image"].tolist():
+    scorer = calibration.best.scorer
+    if scorer is None:
         raise FlukeprintError(
-            f"the candidates of {best.scorer} and {DUPLICATES} are not of the same photos. Run `dvc repro ensemble`."
+            "decision.json names no best scorer: too few calibration queries to compare any. Set submit.decision to "
+            "class in params.yaml, or set calibration queries aside (select.holdout)."
         )
-    own = mixed(own, read_mixtures(path))
-    most = 1 + int(own["candidates"].map(len).max()) if len(own) else 1
-    answers = calibrated(own, decision_of(best.scorer, path), most)
-    return copied(answers, duplicates, best.copy_probability, top)
+    duplicates, own = (rows[rows["scorer"] == name] for name in (DUPLICATES, scorer))
+    fused, fitted = fused_of(own, scorer, calibration), calibration.of(scorer)
+    if fused is None or own["Image"].tolist() != duplicates["Image"].tolist():
+        raise FlukeprintError(
+            f"the candidates of {scorer} and {DUPLICATES} are not of the same photos. Run `dvc repro ensemble`."
+        )
+    answers = calibrated(fused, fitted, 1 + fused.label.shape[1])
+    return copied(answers, scored_of(duplicates, DUPLICATES), calibration.duplicates.probability, top)

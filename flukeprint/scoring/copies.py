@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.calibration import Answers
+from flukeprint.scoring.answering import Answers
+from flukeprint.scoring.calibration import CopyAgreement
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flukeprint.scoring.candidates import Scored
 
-def agreement(gallery: pd.DataFrame) -> dict[str, float]:
+
+def agreement(gallery: pd.DataFrame) -> CopyAgreement:
     """Measure how often a photo's label is among the labels of its near-duplicates.
 
     Every photo that has any counts once, however many it has, so that large clusters do not decide alone.
@@ -38,17 +39,17 @@ def agreement(gallery: pd.DataFrame) -> dict[str, float]:
         if len(labels) > 1:
             photos += len(labels)
             agreeing += sum(count for count in counts.values() if count > 1)
-    return {"photos": photos, "agreeing": agreeing, "probability": round((agreeing + 1) / (photos + 2), 6)}
+    return CopyAgreement(photos=photos, agreeing=agreeing, probability=round((agreeing + 1) / (photos + 2), 6))
 
 
-def copied(answers: Answers, duplicates: pd.DataFrame, probability: float, top: int) -> Answers:
+def copied(answers: Answers, duplicates: Scored, probability: float, top: int) -> Answers:
     """Put the labels of near-duplicates where they belong: P(label) = p share(label) + (1 - p) P_model(label).
 
     share is the label's among the labelled photos of the cluster. A photo without any keeps its answer.
 
     Args:
         answers: n answers of a scorer with all its candidates.
-        duplicates: the n rows of the scorer `duplicates` for the same photos.
+        duplicates: what the scorer `duplicates` says of the same photos.
         probability: p, from `agreement`.
         top: most labels to keep.
 
@@ -57,9 +58,9 @@ def copied(answers: Answers, duplicates: pd.DataFrame, probability: float, top: 
 
     """
     result = Answers([], [], answers.new_probability.copy())
-    columns = (duplicates["candidates"], duplicates["scores"], duplicates["new_score"])
+    columns = (duplicates.labels(), duplicates.scores.tolist(), duplicates.new_score.tolist())
     for row, (labels, shares, of_new) in enumerate(zip(*columns, strict=True)):
-        copies = dict(zip(labels, np.asarray(shares, float).tolist(), strict=True)) | {NEW_WHALE: float(of_new)}
+        copies = dict(zip(labels, shares, strict=False)) | {NEW_WHALE: of_new}
         model = dict(zip(answers.labels[row], answers.probabilities[row], strict=True))
         if sum(copies.values()) > 0:
             copies = {label: share for label, share in copies.items() if share > 0}

@@ -1,4 +1,4 @@
-"""The conditional (multinomial) logit behind a decision, with parameters shared by all candidates (McFadden 1974).
+"""The conditional (multinomial) logit of open-set calibration: all candidates share its parameters (McFadden 1974).
 
 For a photo whose candidate i has the features x_i1, ..., x_iK, and that has itself the features z_1, ..., z_L:
 
@@ -18,14 +18,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics.arrays import new_share_weights
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from flukeprint.scoring.candidates import Scored
 
     Floats = NDArray[np.float64]
 
@@ -34,53 +38,6 @@ if TYPE_CHECKING:
 _RIDGE = 1e-6
 # The largest gradient that still counts as the minimum, in nats per standardised parameter.
 _TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """Rows of one scorer as arrays; candidates are padded with `filled` false and features 0."""
-
-    labels: list[list[str]]
-    features: Floats  # n x m x K
-    filled: NDArray[np.bool_]  # n x m
-    new_features: Floats  # n x L, NaN where there is none
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame) -> ScoreTable:
-        """Read the columns candidates, features and new_features, or scores and new_score where there are none."""
-        labels = [[str(label) for label in row] for row in rows["candidates"]]
-        lengths = np.array([len(row) for row in labels], int)
-        filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
-        several = "features" in rows and rows["features"].map(len).any()
-        values = np.concatenate([np.zeros(0), *rows["features" if several else "scores"]])
-        width = len(values) // lengths.sum() if several and lengths.any() else 1
-        features = np.zeros((*filled.shape, width))
-        features[filled] = values.reshape(-1, width)
-        new = np.stack(rows["new_features"].to_list()) if several else rows["new_score"].to_numpy()[:, None]
-        return cls(labels, features, filled, new.astype(float))
-
-    @property
-    def scores(self) -> Floats:
-        """The first feature, n x m: the scores of a scorer that has one per candidate."""
-        return self.features[:, :, 0]
-
-    @property
-    def new_score(self) -> Floats:
-        """The first feature of new_whale, n."""
-        return self.new_features[:, 0]
-
-
-def softmax(logits: Floats) -> Floats:
-    """Return the softmax of each row; zeros for a row of -inf only."""
-    highest = logits.max(axis=1, keepdims=True)
-    powers = np.exp(logits - np.where(np.isfinite(highest), highest, 0.0))
-    return np.asarray(powers / np.maximum(powers.sum(axis=1, keepdims=True), np.finfo(float).tiny))
-
-
-def logits(table: ScoreTable, slopes: Floats, other: float, new: Floats) -> Floats:
-    """Return n x (m + 2): candidates (-inf where there is none), another known individual, new whale."""
-    candidates = np.where(table.filled, table.features @ slopes, -np.inf)
-    return np.column_stack([candidates, np.full(len(new), other), new])
 
 
 @dataclass(frozen=True)
@@ -107,40 +64,40 @@ class Fit:
 class LogLoss:
     """The weighted log-loss over the parameters (a, b, c, d), and its gradient."""
 
-    table: ScoreTable
+    features: Floats  # n x m x K, 0 where there is no candidate
+    filled: NDArray[np.bool_]  # n x m
+    new_features: Floats  # n x L, NaN where there is none
     outcome: NDArray[np.int64]  # column of the right outcome: a candidate's, m (another), m + 1 (new)
     weights: Floats  # they sum to 1
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, share: float) -> LogLoss:
-        """Read queries with their `truth`, weighted so that new whales are `share` of them.
+    def of(cls, scored: Scored, truth: Sequence[str], share: float) -> LogLoss:
+        """Take queries and their right answers, weighted so that new whales are `share` of them.
 
         Raises:
-            FlukeprintError: only some rows have a score (or a feature) for new_whale.
+            FlukeprintError: only some queries have a score (or a feature) for new_whale.
 
         """
-        table, truth = ScoreTable.of(rows), rows["truth"].tolist()
-        for absent in np.isnan(table.new_features).T:
+        for absent in np.isnan(scored.new_features).T:
             if absent.any() and not absent.all():
-                raise FlukeprintError(f"{absent.sum()} of {len(rows)} rows have no new_score, expected all or none.")
-        m = table.filled.shape[1]
-        special = {NEW_WHALE: m + 1}
-        outcome = [
-            labels.index(label) if label in labels else special.get(label, m)
-            for labels, label in zip(table.labels, truth, strict=True)
-        ]
-        weights = new_share_weights(rows["truth"] == NEW_WHALE, share)
-        return cls(table, np.array(outcome), weights / weights.sum())
+                raise FlukeprintError(f"{absent.sum()} of {len(scored)} rows have no new_score, expected all or none.")
+        is_new = np.array([label == NEW_WHALE for label in truth], bool)
+        m = scored.label.shape[1]
+        right = scored.label == scored.places_of(truth)[:, None]
+        outcome = np.where(is_new, m + 1, np.where(right.any(axis=1), right.argmax(axis=1), m))
+        weights = new_share_weights(is_new, share)
+        features, new_features = scored.features.astype(float), scored.new_features.astype(float)
+        return cls(features, scored.filled, new_features, outcome, weights / weights.sum())
 
     @property
     def number(self) -> int:
         """How many slopes there are: K."""
-        return int(self.table.features.shape[2])
+        return int(self.features.shape[2])
 
     @cached_property
     def _new_features(self) -> Floats:
         """The features of new_whale, n x L, with 0 for what is not there."""
-        return np.nan_to_num(self.table.new_features)
+        return np.nan_to_num(self.new_features)
 
     def fit(self) -> Fit:
         """Return the parameters of least log-loss; a weight is 0 where new_whale has no such feature."""
@@ -165,21 +122,20 @@ class LogLoss:
         at_bound = np.append(result.x[: self.number] == 0, np.zeros(free, bool))
         gradient[at_bound] = np.minimum(gradient[at_bound], 0.0)
         if np.abs(gradient).max() > _TOLERANCE:
-            raise FlukeprintError(f"the fit of a decision did not converge ({result.message}; gradient {gradient}).")
+            raise FlukeprintError(f"the calibration did not converge ({result.message}; gradient {gradient}).")
         return np.asarray(transform @ result.x)
 
     def _standardised(self) -> tuple[LogLoss, Floats]:
         """Return the problem with features of mean 0 and deviation 1, and what takes its parameters back."""
-        table = self.table
-        mean, deviation = _moments(table.features[table.filled])
-        new_mean, new_deviation = _moments(table.new_features)
-        features = np.where(table.filled[:, :, None], (table.features - mean) / deviation, 0.0)
-        new_features = np.nan_to_num((table.new_features - new_mean) / new_deviation)
+        mean, deviation = _moments(self.features[self.filled])
+        new_mean, new_deviation = _moments(self.new_features)
+        features = np.where(self.filled[:, :, None], (self.features - mean) / deviation, 0.0)
+        new_features = np.nan_to_num((self.new_features - new_mean) / new_deviation)
         transform = np.diag(np.concatenate([1 / deviation, [1.0, 1.0], 1 / new_deviation]))
         # Shifting all candidates' logits by -a mean / deviation is shifting the other two by the opposite.
         transform[self.number : self.number + 2, : self.number] = mean / deviation
         transform[self.number + 1, self.number + 2 :] = -new_mean / new_deviation
-        return replace(self, table=replace(table, features=features, new_features=new_features)), transform
+        return replace(self, features=features, new_features=new_features), transform
 
     def log_loss(self, parameters: Floats) -> float:
         """Return the weighted mean of -log P(right outcome) in nats."""
@@ -187,18 +143,19 @@ class LogLoss:
 
     def _loss_and_probabilities(self, parameters: Floats) -> tuple[float, Floats]:
         fit = Fit.of(parameters, self.number)
-        values = logits(self.table, fit.slopes, fit.other, fit.new + self._new_features @ fit.new_weights)
-        highest = values.max(axis=1)
-        log_total = highest + np.log(np.exp(values - highest[:, None]).sum(axis=1))
-        right = values[np.arange(len(values)), self.outcome]
-        return float(self.weights @ (log_total - right)), softmax(values)
+        own = np.where(self.filled, self.features @ fit.slopes, -np.inf)
+        new = fit.new + self._new_features @ fit.new_weights
+        logits = np.column_stack([own, np.full(len(new), fit.other), new])
+        log_total = logsumexp(logits, axis=1)
+        right = logits[np.arange(len(logits)), self.outcome]
+        return float(self.weights @ (log_total - right)), np.exp(logits - log_total[:, None])
 
     def objective(self, parameters: Floats) -> tuple[float, Floats]:
         """Return the log-loss with its ridge, and the gradient."""
         loss, expected = self._loss_and_probabilities(parameters)
         expected[np.arange(len(expected)), self.outcome] -= 1
         excess = self.weights[:, None] * expected
-        slopes = np.tensordot(excess[:, :-2], self.table.features, axes=2)
+        slopes = np.tensordot(excess[:, :-2], self.features, axes=2)
         of_new = excess[:, -1]
         gradient = np.concatenate([slopes, [excess[:, -2].sum(), of_new.sum()], of_new @ self._new_features])
         return loss + _RIDGE / 2 * float(parameters @ parameters), gradient + _RIDGE * parameters

@@ -1,4 +1,4 @@
-"""QueryPairs of photos for verification ("do these two show the same whale?").
+"""Pairs of photos for verification ("do these two show the same whale?").
 
 Protocol: every query of a known individual, with every photo of an individual in the gallery. A pair is of the same
 individual if both labels are, else of different ones. Photos of new_whale make no pairs: nobody knows whom they show.

@@ -15,9 +15,17 @@ import torch
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.retrieval.individuals import Individuals, align, chunks, vectors_of
-from flukeprint.retrieval.vectors import unit
-from flukeprint.scoring.candidates import DEPTH, Scored, best_candidates, combined_candidates, joined
+from flukeprint.retrieval.search import DEPTH, Searcher
+from flukeprint.retrieval.vectors import chunks, vectors_of
+from flukeprint.scoring.candidates import (
+    Scored,
+    best_candidates,
+    best_columns,
+    from_lists,
+    gallery_candidates,
+    joined,
+    ranked,
+)
 from flukeprint.scoring.registry import (
     BLEND,
     DUPLICATES,
@@ -34,6 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    Vectors = NDArray[np.float32]
+
 
 def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
     """Give each of n photos the individuals with most photos in the gallery (column Id), unseen.
@@ -42,8 +52,7 @@ def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
     """
     counts = gallery["Id"].value_counts().sort_index()
     shares = np.log(counts.to_numpy() / len(gallery)).astype(np.float32)
-    one = best_candidates(shares[None], counts.index.tolist())
-    return Scored(one.candidates * n, one.scores * n, np.repeat(one.new_score, n))
+    return best_candidates(np.tile(shares, (n, 1)), counts.index.tolist())
 
 
 def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
@@ -58,36 +67,58 @@ def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
 
     """
     labels_in = gallery.groupby("cluster")["Id"].agg(Counter).to_dict()
-    return joined([_shares(labels_in.get(cluster, Counter())) for cluster in clusters])
+    shares = [_shares(labels_in.get(cluster, Counter())) for cluster in clusters]
+    new = np.array([[of_new] for *_, of_new in shares], np.float32).reshape(-1, 1)
+    return from_lists([labels for labels, *_ in shares], [scores for _, scores, _ in shares], new, 1)
 
 
-def _shares(counts: Counter[str]) -> Scored:
-    """Score one photo by the labels of its near-duplicates."""
+def _shares(counts: Counter[str]) -> tuple[list[str], list[float], float]:
+    """Return the labels of one photo's near-duplicates, their shares, and that of new_whale."""
     total = max(counts.total(), 1)
     best = sorted((-count / total, label) for label, count in counts.items() if label != NEW_WHALE)[:DEPTH]
-    scores = np.array([-share for share, _ in best], np.float32)
-    return Scored([[label for _, label in best]], [scores], np.array([counts[NEW_WHALE] / total], np.float32))
+    return [label for _, label in best], [-share for share, _ in best], counts[NEW_WHALE] / total
 
 
-def nearest_photo(embeddings: NDArray[np.float32], gallery: pd.DataFrame, rows: NDArray[np.int64]) -> Scored:
-    """Score each individual by the cosine similarity (-1..1) of its most similar photo in the gallery.
+@dataclass(frozen=True, eq=False)
+class TrainedPhotos:
+    """The photos that were trained on, ready for queries.
 
-    Args:
-        embeddings: N x D.
-        gallery: columns Id, pixel (row of `embeddings`).
-        rows: rows of the photos in question.
-
+    new_whale is no individual: photos with that label usually show different whales. How similar the nearest of them
+    is, is a feature of the photo in question.
     """
-    gallery = gallery.sort_values(["Id", "pixel"])
-    labels, starts = np.unique(gallery["Id"].to_numpy(dtype=str), return_index=True)
-    references = torch.from_numpy(unit(embeddings[gallery["pixel"].to_numpy()])).T
 
-    def score(chunk: NDArray[np.int64]) -> Scored:
-        # By torch: numpy's product depends in its last bits on the number of threads.
-        similarity = (torch.from_numpy(unit(embeddings[chunk])) @ references).numpy()
-        return best_candidates(np.maximum.reduceat(similarity, starts, axis=1), labels.tolist())
+    names: NDArray[np.str_]  # of the individuals, sorted
+    individuals: Searcher
+    new: Searcher  # photos of new_whale, as of one individual
 
-    return joined([score(chunk) for chunk in chunks(rows)])
+    @classmethod
+    def of(cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int) -> TrainedPhotos:
+        """Make photos ready, in the order of a gallery.
+
+        Args:
+            table: the photos that were trained on: Image, Id, pixel (row of the embeddings).
+            parts: the members' embeddings, each N x views x D.
+            views: how many of the views to use.
+
+        """
+        table = table.sort_values(["Id", "Image"])
+        is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
+        names, place = np.unique(table["Id"].to_numpy(dtype=str)[~is_new], return_inverse=True)
+        rows = table["pixel"].to_numpy()
+        known, new = vectors_of(parts, rows[~is_new], views), vectors_of(parts, rows[is_new], views)
+        return cls(names, Searcher(known, place), Searcher(new, np.zeros(len(new), np.int64)))
+
+    def nearest_new(self, queries: Vectors) -> Vectors:
+        """Return the largest similarity to a photo of new_whale, n; NaN where there is none."""
+        found = self.new.search(queries, 1)
+        return np.where(found.filled[:, 0], found.nearest[:, 0], np.nan).astype(np.float32)
+
+
+def nearest_photos(photos: TrainedPhotos, queries: Vectors) -> Scored:
+    """Score each individual, and new_whale, by the cosine similarity (-1..1) of its most similar photo."""
+    found = photos.individuals.search(queries)
+    nearest, new = found.nearest.astype(np.float32), photos.nearest_new(queries)
+    return ranked(photos.names, found.individual, nearest, new, DEPTH)
 
 
 @dataclass(frozen=True)
@@ -97,7 +128,7 @@ class Member:
     name: str
     head: nn.Linear
     labels: list[str]
-    embeddings: NDArray[np.float32]
+    embeddings: Vectors
 
 
 def classify(
@@ -106,9 +137,9 @@ def classify(
     views: int,
     *,
     apart: bool = True,
-    gallery: Individuals | None = None,
+    photos: TrainedPhotos | None = None,
 ) -> dict[str, Scored]:
-    """Score the classes by the members' heads, and with a gallery also its individuals.
+    """Score the classes by the members' heads, and with photos also by a search in them.
 
     A member's score is the log_softmax of its logits over all classes, new_whale included; the ensemble's that of
     the members' summed logits. So the exponential of a score is a probability.
@@ -118,26 +149,30 @@ def classify(
         rows: rows of the embeddings.
         views: 1 uses the photo alone, 2 also its mirror image; logits are summed over views.
         apart: also score by each member alone; else only by all together.
-        gallery: made from embeddings of the same members; its scorers (`search`) follow.
+        photos: by embeddings of the same members; the scorers of `search_photos` follow.
 
     Returns:
-        {scorer: its candidates}, scorers in the members' order, then `ensemble`, then the gallery's.
+        {scorer: its candidates}, scorers in the members' order, then `ensemble`, then those of the photos.
 
     Raises:
-        FlukeprintError: the members' heads do not have the same labels.
+        FlukeprintError: the members' heads do not have the same labels, or not those of the photos.
 
     """
     labels = _common_labels(members)
-    names = [*(one.name for one in members if apart), ENSEMBLE]
-    names += [GALLERY_NEAREST, GALLERY_CENTRE, GALLERY, BLEND] if gallery else []
-    parts: dict[str, list[Scored]] = {name: [] for name in names}
+    if photos and [label for label in labels if label != NEW_WHALE] != photos.names.tolist():
+        raise FlukeprintError(
+            f"the members' heads know {len(labels)} labels, and not the {len(photos.names)} individuals that were "
+            "trained on. Run `dvc repro` to train them anew."
+        )
+    parts: dict[str, list[Scored]] = {}
     for chunk in chunks(rows):
         for name, scores in _log_probabilities(members, chunk, views, apart=apart):
-            parts[name].append(best_candidates(scores, labels))
-            if gallery and name == ENSEMBLE:
-                queries = vectors_of([member.embeddings for member in members], chunk, views)
-                for scorer, found in search(gallery, queries, *align(scores, labels, gallery.labels)).items():
-                    parts[scorer].append(found)
+            parts.setdefault(name, []).append(best_candidates(scores, labels))
+        if photos:
+            queries = vectors_of([member.embeddings for member in members], chunk, views)
+            # The last scores are the ensemble's.
+            for name, found in search_photos(photos, queries, scores, labels).items():
+                parts.setdefault(name, []).append(found)
     return {name: joined(part) for name, part in parts.items()}
 
 
@@ -154,7 +189,7 @@ def _common_labels(members: Sequence[Member]) -> list[str]:
 
 def _log_probabilities(
     members: Sequence[Member], rows: NDArray[np.int64], views: int, *, apart: bool
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
+) -> Iterator[tuple[str, Vectors]]:
     """Yield (scorer, n x classes) for one chunk of photos."""
     total = torch.zeros(len(rows), len(members[0].labels))
     for member in members:
@@ -172,51 +207,58 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
         return torch.addmm(views * member.head.bias, together, member.head.weight.T)
 
 
-def search(
-    gallery: Individuals, queries: NDArray[np.float32], head: NDArray[np.float32], new: NDArray[np.float32]
-) -> dict[str, Scored]:
-    """Score the gallery's individuals by their photos, by their centre, and by several features at once.
+def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]) -> dict[str, Scored]:
+    """Score individuals by their photos, by their centre, and by several features at once.
 
     Args:
-        gallery: L individuals.
+        photos: of L individuals.
         queries: n x D, vectors of length 1.
-        head: the ensemble's log-probabilities of the individuals, n x L.
-        new: and of new_whale, n; NaN where it is no class.
+        scores: the ensemble's log-probabilities, n x C.
+        labels: the C classes: the L individuals, and perhaps new_whale.
 
     Returns:
-        gallery_nearest, gallery_centre; gallery (features: both) and blend (features: both, and head; of the photo:
-        `new`, and the similarity to the nearest photo of new_whale), in the order of flukeprint/scoring/fusion.py.
+        gallery_nearest, gallery_centre; gallery (features: both) and blend (features: both, and the ensemble's score;
+        of the photo: that of new_whale, NaN where it is no class, and the similarity to the nearest photo of
+        new_whale), in the order of flukeprint/scoring/registry.py.
 
     """
-    nearest, centre = gallery.nearest(queries), gallery.centre(queries)
+    is_new = np.array(labels) == NEW_WHALE
+    head = scores[:, ~is_new]
     nothing = np.full((len(queries), 1), np.nan, np.float32)
-    of_photo = np.stack([new, gallery.nearest_new(queries)], axis=1)
+    found = photos.individuals.search(queries, DEPTH, best_columns(head, DEPTH))
+    all_three = gallery_candidates(found, photos.names)
+    of_head = np.where(found.filled, np.take_along_axis(head, np.maximum(found.individual, 0), axis=1), 0)
+    new = scores[:, is_new] if is_new.any() else nothing
+    of_photo = np.column_stack([new, photos.nearest_new(queries)])
+    features = np.concatenate([all_three.features, of_head[:, :, None]], axis=2)
+    own = gallery_candidates(found.best(DEPTH), photos.names)
     return {
-        GALLERY_NEAREST: best_candidates(nearest, gallery.labels),
-        GALLERY_CENTRE: best_candidates(centre, gallery.labels),
-        GALLERY: combined_candidates([nearest, centre], gallery.labels, nothing),
-        BLEND: combined_candidates([nearest, centre, head], gallery.labels, of_photo),
+        GALLERY_NEAREST: ranked(own.names, own.label, own.features[:, :, 0], nothing[:, 0], DEPTH),
+        GALLERY_CENTRE: ranked(own.names, own.label, own.features[:, :, 1], nothing[:, 0], DEPTH),
+        GALLERY: own,
+        BLEND: Scored(photos.names, found.individual, features, of_photo),
     }
 
 
 def score_queries(
-    asked: pd.DataFrame, gallery: pd.DataFrame, pretrained: NDArray[np.float32], members: Sequence[Member], views: int
+    asked: pd.DataFrame, gallery: pd.DataFrame, pretrained: Vectors, members: Sequence[Member], views: int
 ) -> Mapping[str, Scored]:
     """Let every scorer of the leaderboard answer the same photos.
 
     Args:
         asked: columns cluster, pixel (row of all embeddings).
-        gallery: the photos that were trained on: Id, cluster, pixel.
+        gallery: the photos that were trained on: Image, Id, cluster, pixel.
         pretrained: the pretrained backbone's embeddings, N x 1 x D.
         members: with their embeddings of the same N photos.
         views: as in `classify`.
 
     """
     rows = asked["pixel"].to_numpy()
-    searched = Individuals.of(gallery, [member.embeddings for member in members], views)
+    by_pretrained = TrainedPhotos.of(gallery, [pretrained], 1)
+    photos = TrainedPhotos.of(gallery, [member.embeddings for member in members], views)
     return {
         MOST_FREQUENT: most_frequent(gallery, len(asked)),
         DUPLICATES: near_duplicates(gallery, asked["cluster"].tolist()),
-        PRETRAINED_KNN: nearest_photo(pretrained[:, 0], gallery, rows),
-        **classify(members, rows, views, gallery=searched),
+        PRETRAINED_KNN: nearest_photos(by_pretrained, vectors_of([pretrained], rows, 1)),
+        **classify(members, rows, views, photos=photos),
     }

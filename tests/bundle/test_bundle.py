@@ -58,6 +58,7 @@ def resigned(bundle: Path) -> None:
     write_manifest(bundle)
 
 
+@pytest.mark.numeric
 def test_onnx_computes_what_torch_computes(project, monkeypatch):
     import torch
 
@@ -77,6 +78,7 @@ def test_onnx_computes_what_torch_computes(project, monkeypatch):
                 assert np.abs(found[:, view] - expected[view][:number]).max() <= 1e-4
 
 
+@pytest.mark.numeric
 def test_the_opset_is_fixed_and_two_exports_are_the_same(project, monkeypatch, tmp_path):
     import onnx
 
@@ -89,6 +91,7 @@ def test_the_opset_is_fixed_and_two_exports_are_the_same(project, monkeypatch, t
     assert (tmp_path / "again/gallery.album").read_bytes() == Path("bundle/gallery.album").read_bytes()
 
 
+@pytest.mark.numeric
 def test_a_bundle_answers_as_its_project_does(project, bundle, monkeypatch):
     texture(50, (96, 64)).save("q.jpg")
     photo = Path("q.jpg").absolute()
@@ -325,14 +328,14 @@ def test_a_path_in_the_manifest_is_refused(bundle, name):
         ("preprocessing.json", {"size": [100000, 100000]}, "size"),
         ("preprocessing.json", {"size": [64, 64]}, "the weights were made for"),
         ("preprocessing.json", {"code": "x"}, "code"),
-        ("decision.json", {"scorers": {"gallery": {"other": 1}}}, "no decision of ours"),
-        ("decision.json", {"verification": {"thresholds": {}}}, "no decision of ours"),
-        ("decision.json", {"scorers": []}, "no decision of ours"),
-        ("decision.json", {"without": {"gallery": 1}}, "no decision of ours"),
+        ("decision.json", {"scorers": {"gallery": {"other": 1}}}, "no calibration of ours"),
+        ("decision.json", {"verification": {"thresholds": {}}}, "no calibration of ours"),
+        ("decision.json", {"scorers": []}, "no calibration of ours"),
+        ("decision.json", {"without": {"gallery": 1}}, "no calibration of ours"),
         (
             "decision.json",
             {"verification": {"thresholds": {}, "slope": "steep", "intercept": 0.0}},
-            "no decision of ours",
+            "no calibration of ours",
         ),
     ],
 )

@@ -1,10 +1,8 @@
-"""`flukeprint score`: its output in three forms, its errors, and that asking for help is quick."""
+"""`flukeprint score`: its output in three forms, and its errors."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -57,6 +55,13 @@ def test_scores_per_photo(files: tuple[str, str], tmp_path: Path, capsys: pytest
     assert f"{MAP5:.5f}" in capsys.readouterr().out
 
 
+def test_no_spreadsheet_runs_a_cell_of_the_scores_per_photo(tmp_path: Path) -> None:
+    table = tmp_path / "hostile.csv"
+    table.write_text("Image,Id\n=1+1.jpg,@w\n")
+    main(["score", str(table), str(table), "--per-photo", str(tmp_path / "photos.csv")])
+    assert (tmp_path / "photos.csv").read_text().splitlines()[1] == "'=1+1.jpg,'@w,1,1.0"
+
+
 def _error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as caught:
         main(["score", *arguments])
@@ -86,22 +91,3 @@ def test_an_output_that_cannot_be_is_refused(
     assert "Choose another name" in _error_of([*files, "--per-photo", files[1]], capsys)
     assert "cannot be written" in _error_of([*files, "--per-photo", f"{files[1]}/photos.csv"], capsys)
     assert Path(files[1]).read_text() == TRUTH
-
-
-def test_help_needs_no_heavy_imports() -> None:
-    code = (
-        "import sys; from flukeprint.cli.main import main\n"
-        "try: main(['score', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print([name for name in ('numpy', 'pandas', 'sklearn', 'torch') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--per-photo" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_no_command_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert caught.value.code == 2
-    assert "usage: flukeprint" in capsys.readouterr().err

@@ -1,16 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flukeprint.data import near_duplicates as duplicates
+from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import (
     close_pairs,
-    conflicting_clusters,
+    columns_of,
     conflicting_labels,
     duplicate_pairs,
     near_duplicate_clusters,
-    train_rows_of_test,
 )
 
 
@@ -33,7 +35,7 @@ def random_hashes(rng, count, varying):
     return rng.integers(0, 1 << 64, count, dtype=np.uint64) & mask
 
 
-def photos(rng, count, sizes=2):
+def photos(rng, count, sizes=4):
     """Columns of photos with many near-duplicates: copies of a few, with some bits flipped and some noise."""
     originals = rng.integers(0, 256, (max(count // 4, 1), 4, 4))
     hashes = rng.integers(0, 1 << 64, len(originals), dtype=np.uint64)
@@ -44,9 +46,7 @@ def photos(rng, count, sizes=2):
     noise = rng.integers(-36, 37, (count, 4, 4))
     return {
         "phash": hashes[of] ^ flips,
-        "width": rng.integers(0, sizes, count) + 100,
-        "height": np.full(count, 100),
-        "mode": np.where(rng.random(count) < 0.5, "RGB", "L"),
+        "kind": rng.integers(0, sizes, count),
         "thumbnails": (originals[of] + noise).clip(0, 255).astype(np.uint8),
     }
 
@@ -56,16 +56,16 @@ def standardised(thumbnail):
     return values / values.std() if values.std() > 0 else values
 
 
-def by_the_rule(columns, same_size, max_bits=6, max_mse=0.07):
+def by_the_rule(columns, max_bits=6, max_mse=0.07):
     """Apply the rule to all pairs, as it is written."""
-    kinds = list(zip(columns["width"], columns["height"], columns["mode"], strict=True))
+    kinds = columns["kind"]
     pictures = [standardised(thumbnail) for thumbnail in columns["thumbnails"]]
     pairs = set()
-    for i in range(len(kinds)):
-        for j in range(i + 1, len(kinds)):
+    for i in range(len(pictures)):
+        for j in range(i + 1, len(pictures)):
             bits = int(columns["phash"][i] ^ columns["phash"][j]).bit_count()
             alike = bits <= max_bits and ((pictures[i] - pictures[j]) ** 2).mean() <= max_mse
-            if bits == 0 or (alike and (not same_size or kinds[i] == kinds[j])):
+            if bits == 0 or (alike and (kinds is None or kinds[i] == kinds[j])):
                 pairs.add((i, j))
     return pairs
 
@@ -118,11 +118,12 @@ def test_crowded_buckets_are_cut_again(monkeypatch):
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 40), same_size=st.booleans())
 def test_pairs_and_clusters_follow_the_rule(seed, count, same_size):
     columns = photos(np.random.default_rng(seed), count)
-    expected = by_the_rule(columns, same_size)
-    pairs = duplicate_pairs(**columns, same_size=same_size)
+    columns |= {} if same_size else {"kind": None}
+    expected = by_the_rule(columns)
+    pairs = duplicate_pairs(**columns)
     listed = list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True))
     assert listed == sorted(expected)
-    assert near_duplicate_clusters(**columns, same_size=same_size).tolist() == clusters_of(expected, count)
+    assert near_duplicate_clusters(**columns).tolist() == clusters_of(expected, count)
 
 
 @settings(max_examples=30, deadline=None)
@@ -148,51 +149,45 @@ def test_chunks_do_not_change_the_result(monkeypatch):
         assert np.array_equal(small, large)
 
 
-def columns_of(hashes, thumbnails, width=None, mode=None):
-    count = len(hashes)
-    return {
-        "phash": np.array(hashes, np.uint64),
-        "width": np.array(width or [100] * count),
-        "height": np.full(count, 100),
-        "mode": mode or ["RGB"] * count,
-        "thumbnails": np.stack(thumbnails),
-    }
+def columns(hashes, thumbnails):
+    return {"phash": np.array(hashes, np.uint64), "thumbnails": np.stack(thumbnails)}
 
 
 RAMP = np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)
 
 
-def test_equal_hashes_are_duplicates_whatever_the_size_and_the_pixels():
-    columns = columns_of([5, 9, 5], [RAMP, RAMP, RAMP[::-1]], [100, 100, 50], ["RGB", "RGB", "L"])
-    assert near_duplicate_clusters(**columns, max_bits=0).tolist() == [0, 1, 0]
+def test_equal_hashes_are_duplicates_whatever_the_kind_and_the_pixels():
+    photos = columns([5, 9, 5], [RAMP, RAMP, RAMP[::-1]])
+    assert near_duplicate_clusters(**photos, kind=np.array([0, 0, 1]), max_bits=0).tolist() == [0, 1, 0]
 
 
 def test_near_hashes_need_like_pixels():
-    columns = columns_of([0, 0b111], [RAMP, RAMP[::-1]])
-    assert near_duplicate_clusters(**columns).tolist() == [0, 1]
-    assert near_duplicate_clusters(**columns, max_mse=4.1).tolist() == [0, 0]
+    photos = columns([0, 0b111], [RAMP, RAMP[::-1]])
+    assert near_duplicate_clusters(**photos).tolist() == [0, 1]
+    assert near_duplicate_clusters(**photos, max_mse=4.1).tolist() == [0, 0]
 
 
-def test_same_size_asks_for_size_and_mode():
-    for width, mode in (([100, 99], None), (None, ["RGB", "L"])):
-        columns = columns_of([0, 1], [RAMP, RAMP], width, mode)
-        assert near_duplicate_clusters(**columns).tolist() == [0, 0]
-        assert near_duplicate_clusters(**columns, same_size=True).tolist() == [0, 1]
+@pytest.mark.parametrize("change", [{"width": 99}, {"height": 99}, {"mode": "L"}])
+def test_same_size_asks_for_size_and_mode(change):
+    one = PhotoRecord("a.jpg", 100, 100, "RGB", phash=0, thumbnail=bytes(range(256)) * 4)
+    other = replace(one, phash=1, **change)
+    assert near_duplicate_clusters(**columns_of([one, other])).tolist() == [0, 0]
+    assert near_duplicate_clusters(**columns_of([one, other], same_size=True)).tolist() == [0, 1]
+    assert near_duplicate_clusters(**columns_of([one, replace(one, phash=1)], same_size=True)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("bits", "together"), [(6, True), (7, False)])
 def test_bits_are_bounded(bits, together):
-    columns = columns_of([0, (1 << bits) - 1], [RAMP, RAMP])
-    assert (near_duplicate_clusters(**columns).tolist() == [0, 0]) == together
+    assert (near_duplicate_clusters(**columns([0, (1 << bits) - 1], [RAMP, RAMP])).tolist() == [0, 0]) == together
 
 
 def test_a_chain_is_one_cluster():
     hashes = [(1 << (5 * k)) - 1 for k in range(8)]
-    assert near_duplicate_clusters(**columns_of(hashes, [RAMP] * 8)).tolist() == [0] * 8
+    assert near_duplicate_clusters(**columns(hashes, [RAMP] * 8)).tolist() == [0] * 8
 
 
 def test_pairs_tell_bits_and_difference():
-    pairs = duplicate_pairs(**columns_of([0, 3, 0], [RAMP, RAMP // 2, RAMP]))
+    pairs = duplicate_pairs(**columns([0, 3, 0], [RAMP, RAMP // 2, RAMP]))
     assert pairs.i.tolist() == [0, 0, 1]
     assert pairs.j.tolist() == [1, 2, 2]
     assert pairs.bits.tolist() == [2, 0, 2]
@@ -202,25 +197,17 @@ def test_pairs_tell_bits_and_difference():
 
 def test_flat_thumbnails_are_like_each_other_only():
     flat = np.full((4, 4), 200, np.uint8)
-    columns = columns_of([0, 1, 2], [flat, flat // 2, RAMP])
-    assert near_duplicate_clusters(**columns).tolist() == [0, 0, 1]
+    assert near_duplicate_clusters(**columns([0, 1, 2], [flat, flat // 2, RAMP])).tolist() == [0, 0, 1]
 
 
 def test_many_copies_of_two_photos_take_no_quadratic_time():
     count = 6000
     hashes = np.where(np.arange(count) % 2, np.uint64(7), np.uint64(3))
-    columns = columns_of(hashes, [RAMP] * count)
-    assert near_duplicate_clusters(**columns).tolist() == [0] * count
+    assert near_duplicate_clusters(**columns(hashes, [RAMP] * count)).tolist() == [0] * count
 
 
 def test_conflicts():
     cluster = np.array([0, 1, 0, 2, 2, 1, 3, 3])
     labels = ["w_a", "w_b", "w_b", "w_c", "new_whale", "w_a", "w_d", "w_d"]
-    assert conflicting_clusters(cluster, labels) == [0, 1, 2]
     assert conflicting_labels(cluster, labels) == [("w_a", "w_b", 2)]
-    assert conflicting_clusters(np.zeros(0, np.int64), []) == []
-
-
-def test_train_rows_of_test():
-    rows = train_rows_of_test(np.array([0, 4, 0, 2]), np.array([0, 1, 2, 7]))
-    assert [found.tolist() for found in rows] == [[0, 2], [], [3], []]
+    assert conflicting_labels(np.zeros(0, np.int64), []) == []

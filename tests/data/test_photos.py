@@ -404,7 +404,7 @@ def test_a_large_file_is_decoded_like_a_small_one(tmp_path, monkeypatch):
 
 
 def test_a_killed_process_is_named(tmp_path, monkeypatch):
-    def killed(*arguments):
+    def killed(*_, **__):
         raise BrokenProcessPool
 
     monkeypatch.setattr(inspection.ProcessPoolExecutor, "map", killed)

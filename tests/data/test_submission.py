@@ -54,9 +54,9 @@ def test_a_good_file_is_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "submission.csv is empty"),
-        ("\ufeff", "submission.csv is empty"),
-        ("\n\n", "submission.csv is empty"),
+        ("", "submission.csv row 1: the file is empty, expected 'Image,Id'"),
+        ("\ufeff", "submission.csv row 1: the file is empty, expected 'Image,Id'"),
+        ("\n\n", "submission.csv row 1: the file is empty, expected 'Image,Id'"),
         ("Image,Id\n", "no rows below its header"),
         ("Image,Label\n1.jpg,w_1\n", "the header is 'Image,Label', expected 'Image,Id'"),
         ("Image\n1.jpg\n", "the header is 'Image', expected"),

@@ -11,9 +11,10 @@ from flukeprint.data.splits import QUERY, TRAIN, VALID, class_labels
 from flukeprint.learning.heads import HeadTraining, head_data, train_head
 from flukeprint.learning.networks import new_head
 from flukeprint.metrics.rankings import reciprocal_ranks
-from flukeprint.scoring.calibration import as_ordinary_class
-from flukeprint.scoring.candidates import Scored, candidate_rows
-from flukeprint.scoring.scorers import Member, classify, nearest_photo
+from flukeprint.retrieval.vectors import vectors_of
+from flukeprint.scoring.answering import as_ordinary_class
+from flukeprint.scoring.candidates import Scored
+from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, nearest_photos
 
 INDIVIDUALS, PHOTOS, FEATURES = 60, 5, 16
 LOOP = TrainingParams(optimizer="adam", lr=0.05, weight_decay=0.0, batch_size=64, step_size=10, gamma=0.1, flip=0.0)
@@ -32,7 +33,8 @@ def table() -> pd.DataFrame:
     """One query, one validation photo and three training photos of each individual; the last is new_whale."""
     labels = np.repeat([*(f"w_{number:02}" for number in range(INDIVIDUALS - 1)), NEW_WHALE], PHOTOS)
     splits = [QUERY, VALID, TRAIN, TRAIN, TRAIN] * INDIVIDUALS
-    return pd.DataFrame({"Id": labels, "split": splits, "pixel": range(len(labels))})
+    names = [f"{number:03}.jpg" for number in range(len(labels))]
+    return pd.DataFrame({"Image": names, "Id": labels, "split": splits, "pixel": range(len(labels))})
 
 
 def permuted(table: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
@@ -50,7 +52,8 @@ def leaking(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Scored:
-    return nearest_photo(embeddings[:, 0], table[table["split"].isin([TRAIN, VALID])], rows)
+    photos = TrainedPhotos.of(table[table["split"].isin([TRAIN, VALID])], [embeddings], 1)
+    return nearest_photos(photos, vectors_of([embeddings], rows, 1))
 
 
 def head(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Scored:
@@ -66,7 +69,7 @@ def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, querie
     """Tell whether MAP@5 of known queries is outside what 2,000 permutations of their right answers give."""
     known = queries[(queries["split"] == QUERY) & (queries["Id"] != NEW_WHALE)]
     scored = scorer(embeddings, trained, known["pixel"].to_numpy())
-    answers = as_ordinary_class(candidate_rows(known, "scorer", scored), 5).labels
+    answers = as_ordinary_class(scored, 5).labels
     truth = known["Id"].to_numpy(dtype=str)
     points = np.array([reciprocal_ranks(np.roll(truth, shift), answers) for shift in range(len(truth))])
     generator = np.random.default_rng(0)

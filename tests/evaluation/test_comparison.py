@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from calibrations import calibration_of
 
 from flukeprint.cli.main import main
 from flukeprint.data.labels import NEW_WHALE
@@ -29,7 +30,7 @@ def leaderboard():
         new_score = -1.0 if known else 4.0 * (index % 3)
         rows.append((f"{index}.jpg", label, label, "ensemble", candidates, np.sort(scores)[::-1], new_score))
     columns = ["Image", "Id", "truth", "scorer", "candidates", "scores", "new_score"]
-    return build_leaderboard(pd.DataFrame(rows, columns=columns), {}, 0.325, [])
+    return build_leaderboard(pd.DataFrame(rows, columns=columns), calibration_of(), 0.325, [])
 
 
 @pytest.fixture

@@ -12,33 +12,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from calibrations import calibration_of
 from PIL import Image
 
 from bench.evaluation import generate
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation import words
 from flukeprint.evaluation.evaluation_report import thumbnails
 from flukeprint.evaluation.leaderboard import build_leaderboard
 from flukeprint.evaluation.results import results_text
 from flukeprint.pages.charts import Axis, Line, bar_chart, histogram, interval_chart, line_chart
+from flukeprint.scoring.calibration import write_calibration
 from flukeprint.scoring.registry import CHOOSABLE
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ["m1", "m2"]
 OUTPUTS = ("metrics/evaluation.json", "metrics/members.json", "metrics/breakdowns.json")
 REPORT = "reports/evaluation/index.html"
-# What calibrate writes where there is nothing to calibrate with.
-UNDECIDED = {
-    "share": 0.325,
-    "scorers": {},
-    "mixtures": {},
-    "without": {},
-    "best": {"scorer": None, "map5": {}, "folds": 0},
-    "duplicates": {"photos": 0, "agreeing": 0, "probability": 0.5},
-    "verification": {"without": "no pairs"},
-}
 HOSTILE = "<script>alert('x')</script>&\".jpg"
 
 
@@ -156,7 +147,7 @@ def test_lists_without_a_query_are_named_at_the_end(tmp_path):
     generate(tmp_path, 30, 20, ["m1"])
     table = pd.read_parquet(tmp_path / "data/predictions/query.parquet")
     table[table["truth"] == NEW_WHALE].to_parquet(tmp_path / "data/predictions/query.parquet")
-    write_json(tmp_path / "models/decision.json", UNDECIDED)
+    write_calibration(tmp_path / "models/decision.json", calibration_of())
     evaluate(tmp_path)
     text = (tmp_path / REPORT).read_text()
     assert "right" not in Page(text).ids
@@ -187,7 +178,7 @@ def test_without_queries_the_page_says_so(tmp_path):
     generate(tmp_path, 30, 20, ["m1"])
     table = pd.read_parquet(tmp_path / "data/predictions/query.parquet").iloc[:0]
     table.to_parquet(tmp_path / "data/predictions/query.parquet")
-    write_json(tmp_path / "models/decision.json", UNDECIDED)
+    write_calibration(tmp_path / "models/decision.json", calibration_of())
     evaluate(tmp_path)
     assert json.loads((tmp_path / "metrics/evaluation.json").read_text()) == {
         "queries": 0,
@@ -267,7 +258,7 @@ def figures(gain, low, high, p):
     ],
 )
 def test_the_headline_claims_no_more_than_interval_and_test(low, high, p, says):
-    leaderboard = build_leaderboard(pd.DataFrame(ONE), {}, 0.325, [])
+    leaderboard = build_leaderboard(pd.DataFrame(ONE), calibration_of(), 0.325, [])
     sentences = words.headline(leaderboard, figures(0.1, low, high, p))
     assert says in sentences[-1]
     assert "first for 29, and among its five answers for 40" in sentences[0]

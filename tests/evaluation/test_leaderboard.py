@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from calibrations import calibration_of, open_set
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
@@ -13,7 +14,6 @@ from flukeprint.evaluation.examples import choose_examples
 from flukeprint.evaluation.figures import class_map, counts, evaluate
 from flukeprint.evaluation.leaderboard import build_leaderboard
 from flukeprint.metrics.intervals import Resampling
-from flukeprint.scoring.calibration import Decision
 from flukeprint.scoring.registry import SCORERS, in_order
 
 # Photo, individual, right answer: four known queries of three individuals, three new ones.
@@ -60,8 +60,9 @@ def leaderboard():
     knn = rows_of("pretrained_knn", [([("a", 1.0), ("b", 0.5)], np.nan)] * 7)
     table = pd.concat([without_candidates(), knn, rows_of("m1"), rows_of("ensemble")], ignore_index=True)
     # Always new first: its logit is far above the others'.
-    sure_of_new = Decision(1.0, -50.0, 50.0, None, 1, 1, 0.0)
-    return build_leaderboard(table, {"ensemble": sure_of_new, "duplicates": sure_of_new}, SHARE, ["m1"])
+    sure_of_new = open_set(1.0, -50.0, 50.0, None)
+    calibration = calibration_of(scorers={"ensemble": sure_of_new, "duplicates": sure_of_new})
+    return build_leaderboard(table, calibration, SHARE, ["m1"])
 
 
 def test_results_stand_in_the_order_of_the_leaderboard(leaderboard):
@@ -82,7 +83,7 @@ def test_a_decision_is_used_where_there_is_one(leaderboard):
     assert leaderboard.results["m1"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].candidates == leaderboard.results["ensemble"].candidates
-    undecided = build_leaderboard(rows_of("ensemble"), {}, SHARE, [])
+    undecided = build_leaderboard(rows_of("ensemble"), calibration_of(), SHARE, [])
     assert list(undecided.results) == ["all_new", "ensemble"]
     assert not undecided.calibrated
 
@@ -90,7 +91,7 @@ def test_a_decision_is_used_where_there_is_one(leaderboard):
 def test_scorers_that_answered_other_queries_are_refused():
     other = rows_of("m1").iloc[::-1]
     with pytest.raises(FlukeprintError, match=r"asks m1 7 queries and ensemble 7, and they are not the same"):
-        build_leaderboard(pd.concat([other, rows_of("ensemble")]), {}, SHARE, ["m1"])
+        build_leaderboard(pd.concat([other, rows_of("ensemble")]), calibration_of(), SHARE, ["m1"])
 
 
 def test_photos_of_new_whale_are_individuals_of_their_own(leaderboard):
@@ -156,17 +157,17 @@ def test_class_map_compares_the_scores_of_all_known_queries():
     queries = [("1.jpg", "a", "a"), ("2.jpg", "b", "b"), ("3.jpg", "a", "a"), ("4.jpg", "n", NEW_WHALE)]
     answers = [([("a", 9.0), ("b", 8.0)], 0.0), ([("a", 5.0), ("b", 4.0)], 0.0), ([("x", 6.0), ("a", 1.0)], 0.0)]
     rows = rows_of("ensemble", [*answers, ([("a", 7.0)], 0.0)], queries)
-    result = build_leaderboard(rows, {}, SHARE, []).top
-    assert class_map(result) == pytest.approx(((1 / 2 * 1 + 1 / 2 * 2 / 3) + 1 / 2) / 2)
+    result = build_leaderboard(rows, calibration_of(), SHARE, []).top
+    assert class_map(result, result.candidates) == pytest.approx(((1 / 2 * 1 + 1 / 2 * 2 / 3) + 1 / 2) / 2)
 
 
 def test_one_kind_of_queries_gives_the_figures_that_it_can():
-    known = build_leaderboard(rows_of("ensemble", ANSWERS[:4], QUERIES[:4]), {}, SHARE, [])
+    known = build_leaderboard(rows_of("ensemble", ANSWERS[:4], QUERIES[:4]), calibration_of(), SHARE, [])
     figures = evaluate(known, resamples=200)["ensemble"]
     assert {"map5_plain", "known_top1", "cmc1", "class_map", "ece"} <= set(figures)
     assert not {"map5", "new_top1", "auroc", "baks", "gain"} & set(figures)
     assert set(curves_of(known.results["ensemble"])) == {"cmc", "precision_recall", "reliability"}
-    new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), {}, SHARE, [])
+    new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), calibration_of(), SHARE, [])
     assert set(evaluate(new, resamples=200)["ensemble"]) == {"map5_plain", "top1", "new_top1", "ece"}
     assert set(curves_of(new.results["ensemble"])) == {"reliability"}
 
@@ -214,7 +215,9 @@ def test_long_curves_are_thinned_to_their_ends():
     number = 900
     queries = [(f"{n}.jpg", "a", "a") for n in range(number)]
     answers = [([("a" if n % 3 else "b", 1 + n / number)], 0.0) for n in range(number)]
-    points = curves_of(build_leaderboard(rows_of("ensemble", answers, queries), {}, SHARE, []).top)["precision_recall"]
+    points = curves_of(build_leaderboard(rows_of("ensemble", answers, queries), calibration_of(), SHARE, []).top)[
+        "precision_recall"
+    ]
     assert len(points) == 200
     assert points[-1]["recall"] == pytest.approx(600 / number)
     assert points[0]["probability"] > points[1]["probability"]

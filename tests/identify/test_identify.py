@@ -24,7 +24,7 @@ from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, write_json
 from flukeprint.core.paths import DECISION, GALLERY, RAW, VALIDATED
-from flukeprint.data.inspection import inspect_photo, read_photo
+from flukeprint.data.inspection import inspect_photo, read_photos
 from flukeprint.data.photos import read_rgb
 from flukeprint.identify.answers import identify
 from flukeprint.identify.formats import COLUMNS, as_csv, as_json, as_table
@@ -55,6 +55,7 @@ def run(capsys, *arguments: object) -> str:
 # --- vectors ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("workers", [1, 3])
 def test_vectors_are_those_of_the_pipeline(project, workers):
     model = open_model(None, None)
@@ -75,7 +76,7 @@ def test_a_photo_is_read_once_with_the_record_and_the_pixels_of_the_two_readers(
     exif[0x0112] = 6
     texture(9).save(tmp_path / "turned.jpg", exif=exif)
     for name in [*kinds, "turned.jpg"]:
-        record, pixels = read_photo(tmp_path, name, SIZE)
+        ((record, pixels),) = read_photos([tmp_path / name], SIZE)
         assert record == inspect_photo(tmp_path, name)
         assert np.array_equal(pixels, read_rgb(tmp_path, name, SIZE))
 
@@ -113,6 +114,7 @@ def test_batches_run_side_by_side_come_back_in_order(tmp_path):
 # --- candidates -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_candidates_and_probabilities_are_those_of_a_plain_recomputation(project):
     texture(50, (96, 64)).save("q.jpg", quality=95)
     model = open_model(None, None)
@@ -204,7 +206,7 @@ def test_json_and_csv_say_the_same(project, capsys):
     assert sum(one["probability"] for one in photo["candidates"]) + photo["new_probability"] <= 1 + 1e-5
 
 
-def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1(project, capsys):
+def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1(project, capsys, caplog):
     folder = Path("new")
     folder.mkdir()
     shutil.copy(RAW / "train" / NAMES[0], folder / "a.jpg")
@@ -212,12 +214,11 @@ def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1
     (folder / "notes.txt").write_text("x")
     with pytest.raises(SystemExit) as stopped:
         main(["identify", "new", "--format", "json", "--html", "page.html"])
-    printed = capsys.readouterr()
-    content = json.loads(printed.out)
+    content = json.loads(capsys.readouterr().out)
     assert stopped.value.code == 1
     assert [photo["photo"] for photo in content["photos"]] == ["new/a.jpg"]
     assert [photo["photo"] for photo in content["failed"]] == ["new/b.jpg"]
-    assert "1 other file(s)" in printed.err
+    assert "1 other file(s)" in caplog.text
     assert "b.jpg" in Path("page.html").read_text()
     assert not Path("pwned").exists()
 
@@ -279,6 +280,7 @@ def test_outside_a_project_the_error_says_what_to_do(tmp_path, monkeypatch):
 # --- verification -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_verification_compares_similarity_with_the_thresholds(project, capsys):
     first, second = (RAW / "train" / name for name in NAMES[:2])
     content = json.loads(run(capsys, "verify", first, second, "--json"))
@@ -301,7 +303,8 @@ def test_a_photo_with_itself_is_the_same_picture(project, capsys):
 
 
 def test_verification_without_thresholds_gives_the_similarity_and_says_why(project, capsys):
-    write_json(DECISION, read_json(DECISION) | {"verification": {"without": "there are no pairs"}})
+    none = {"queries": 0, "individuals": 0, "same_pairs": 0, "different_pairs": 0, "without": "there are no pairs"}
+    write_json(DECISION, read_json(DECISION) | {"verification": none})
     content = json.loads(run(capsys, "verify", *(RAW / "train" / name for name in NAMES[:2]), "--json"))
     assert content["probability"] is None
     assert content["verdicts"] == {}
@@ -311,6 +314,7 @@ def test_verification_without_thresholds_gives_the_similarity_and_says_why(proje
 # --- enrolment --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_an_enrolled_individual_is_known_from_then_on(project, capsys):
     texture(90, (96, 64)).save("new1.jpg", quality=95)
     Image.open("new1.jpg").crop((3, 2, 93, 62)).save("again.jpg", quality=90)

@@ -36,6 +36,7 @@ def test_gem_is_the_generalised_mean_and_the_average_for_p_1():
         np.testing.assert_allclose(GeM(p)(maps).detach(), expected, rtol=1e-5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "shufflenet_v2_x0_5", "efficientnet_b0", "densenet121"])
 def test_the_map_of_features_averages_to_the_backbones_own_embedding(name):
     network, record = backbone(name)
@@ -56,6 +57,7 @@ def test_gem_is_refused_where_weights_follow_the_pooling(name):
         feature_map(network, record)
 
 
+@pytest.mark.numeric
 def test_fused_network_computes_the_same():
     network, record = backbone("mobilenet_v2", folded=True)
     photos = torch.rand(2, 3, *SIZE)
@@ -77,6 +79,7 @@ def test_l2_gives_unit_vectors_and_average_keeps_the_backbones_pooling():
     assert embedder.features == 512
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     network, record = backbone("mobilenet_v2", folded=folded)
@@ -163,6 +166,7 @@ class TestAugmentation:
             turn = to_pixels @ linear @ np.linalg.inv(to_pixels)
             np.testing.assert_allclose(turn @ turn.T, np.eye(2), atol=1e-6)
 
+    @pytest.mark.numeric
     def test_a_part_of_a_batch_is_changed_as_in_the_whole(self):
         photos = torch.rand(9, 3, 16, 16)
         params = self.params(rotate=10.0, zoom=0.1, grey=0.5, contrast=0.2, brightness=0.1, erase=0.5)

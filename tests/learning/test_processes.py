@@ -81,6 +81,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.numeric
 def test_two_processes_finetune_as_one(folder):
     one, two = (read_safetensors(folder / f"finetuned-{processes}.safetensors") for processes in (1, 2))
     assert one[1] == two[1]
@@ -88,12 +89,14 @@ def test_two_processes_finetune_as_one(folder):
         np.testing.assert_allclose(two[0][key], value, rtol=2e-3, atol=2e-5, err_msg=key)
 
 
+@pytest.mark.numeric
 def test_two_processes_embed_as_one(folder):
     one, two = (np.load(folder / f"embeddings-{processes}.npy") for processes in (1, 2))
     assert one.shape == two.shape == (37, 2, 512)
     np.testing.assert_allclose(two, one, rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.numeric
 def test_the_same_network_gives_the_same_bytes_in_two_processes(folder):
     one, two = (np.load(folder / f"same-{processes}.npy") for processes in (1, 2))
     np.testing.assert_array_equal(one, two)

@@ -120,6 +120,7 @@ def test_scaling_and_flip_are_those_of_torchvision():
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.numeric
 def test_embedding_views_are_the_photo_and_its_mirror_image():
     backbone, _ = build_backbone("resnet18", SIZE, 0)
     network, scaler = for_inference(freeze(backbone)), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
@@ -134,6 +135,7 @@ def test_embedding_views_are_the_photo_and_its_mirror_image():
     np.testing.assert_array_equal(sorted(all_flipped.inputs[:, 0].tolist()), sorted(both[:, 1, 0].tolist()))
 
 
+@pytest.mark.numeric
 class TestFit:
     def training(self, accelerator, epochs=6, **changes):
         return HeadTraining("train", loop(**changes), epochs, 0, accelerator)
@@ -235,6 +237,7 @@ class TestFinetune:
         assert statistics
         assert not any(value.any() for value in statistics)
 
+    @pytest.mark.numeric
     @pytest.mark.parametrize(
         "changes",
         [
@@ -405,6 +408,7 @@ def test_where_no_epoch_is_chosen_no_photo_is_trained_on_twice():
     assert labelled_rows(table, ["a", "b"], "valid", chooses=False).rows.tolist() == []
 
 
+@pytest.mark.numeric
 def test_head_training_leaves_the_backbone_bit_identical(accelerator):
     """Parameters and BatchNorm buffers, over embedding the photos and training a head on them."""
     backbone = freeze(build_backbone("resnet18", SIZE, 0)[0])

@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_faults import ALONE, PHOTOS, ROWS, TEST, jpeg, plant_all
+from planted_faults import ALONE, PHOTOS, ROWS, TEST, jpeg, plant_all, write_photo
 from quality_folder import HEADER, Folder, texture
 
-from flukeprint.core.params import RuleLevels, check_params, load_params
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import check_params, load_params
 from flukeprint.core.text import printable
+from flukeprint.data.inspection import inspect_photo
 from flukeprint.pages.charts import bar_chart, histogram
 from flukeprint.quality.check import check_folder
 from flukeprint.quality.findings import Case, Finding, as_csv, summary
+from flukeprint.quality.flags import Limits, flags_of
 from flukeprint.quality.quality_report import render, write_report
-from flukeprint.quality.rules import RULES
+from flukeprint.quality.rules import RULES, levels
 from flukeprint.quality.schema import arrow_table, schema
 
 ROOT = Path(__file__).parents[2]
-THRESHOLD = 3
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +36,12 @@ def params():
 def check(params):
     """Check a folder with some levels or bounds changed, without a network."""
 
-    def run(folder, rules=None, exclusions=None, threshold=THRESHOLD, **bounds):
-        levels = params.rules.model_copy(update=rules or {})
-        changed = params.model_copy(update={"rules": levels, **bounds})
+    def run(folder, rules=None, exclusions=None, **bounds):
+        changed = params.model_copy(update={"rules": rules or {}, **bounds})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(socket.socket, "connect", _no_network)
             patch.setattr(socket, "getaddrinfo", _no_network)
-            return check_folder(folder.path, changed, threshold, exclusions=exclusions)
+            return check_folder(folder.path, changed, exclusions=exclusions)
 
     return run
 
@@ -169,14 +170,9 @@ def test_labels_that_leave_nothing_to_tell_apart(tmp_path, check):
     folder = Folder.make(tmp_path / "raw")
     folder.write("train.csv", [HEADER, *(f"t{number:02}.jpg,new_whale" for number in range(12))])
     checked = check(folder)
-    assert {"label_count", "classes_over_threshold", "new_whale_share"} == set(failed(checked))
+    assert {"label_count", "new_whale_share"} == set(failed(checked))
     assert found(checked, "label_count").cases[0].says == "1 distinct labels"
     assert found(checked, "new_whale_share").cases[0].says == "the share is 1.000"
-    assert found(checked, "classes_over_threshold").cases[0].says.startswith("0 individual(s)")
-
-
-def test_new_whale_is_no_class_over_the_threshold(tmp_path, check):
-    assert failed(check(Folder.make(tmp_path / "raw"), threshold=4)) == {"classes_over_threshold": 1}
 
 
 def test_copies_are_clustered_and_conflicts_named(tmp_path, check):
@@ -261,14 +257,51 @@ def replace_thumbnails(params, number):
 # --- the rules themselves ---------------------------------------------------------------------------------
 
 
-def test_params_have_a_level_for_every_rule_and_it_is_the_rules_default(params):
-    assert list(RuleLevels.model_fields) == [rule.name for rule in _by_field_order()]
-    assert {rule.name: rule.level for rule in RULES} == params.rules.model_dump()
+def test_the_rules_hold_the_levels_and_params_change_single_ones(params):
+    assert params.rules == {}
+    assert levels({}) == {rule.name: rule.level for rule in RULES}
+    assert levels({"photo_grey": "off", "layout": "error"}) == levels({}) | {"photo_grey": "off"}
+    assert {rule.name for rule in RULES if rule.required} >= {"plain_names", "photo_decodes", "blank_cells"}
 
 
-def _by_field_order():
-    order = list(RuleLevels.model_fields)
-    return sorted(RULES, key=lambda rule: order.index(rule.name))
+@pytest.mark.parametrize(
+    ("rules", "messages"),
+    [
+        ({"no_such_rule": "error"}, ["validate.rules.no_such_rule", "the rules are layout, table_header, "]),
+        (
+            {"photo_decodes": "off", "layout": "warning"},
+            ["validate.rules.photo_decodes: is 'off'", "validate.rules.layout"],
+        ),
+    ],
+)
+def test_levels_that_cannot_be_are_refused_before_photos_are_read(tmp_path, check, rules, messages):
+    with pytest.raises(FlukeprintError) as caught:
+        check(Folder(tmp_path / "nothing here"), rules=rules)
+    assert all(message in str(caught.value) for message in messages)
+
+
+def test_what_identification_says_of_a_photo_follows_from_the_rules(tmp_path, check):
+    """The same photos break the same rules, whether the rules run on a folder or on one record."""
+    folder = Folder.make(tmp_path / "raw")
+    for name, (content, rule, level, _) in PHOTOS.items():
+        if level == "warning" and rule != "photo_format":
+            write_photo(folder.path / "train" / name, content)
+            folder.add_row(f"{name},w_c")
+    flagged = {rule.name for rule in RULES if rule.flag}
+    checked = check(folder, min_side=40, min_contrast=40.0, modes=["RGB", "P"])
+    limits = Limits(min_side=40, min_contrast=40.0, modes=["RGB", "P"])
+    broken = {
+        (f.rule, image) for f in checked.findings if f.rule in flagged for case in f.cases for image in case.images
+    }
+    said = {
+        (flag.rule, f"{part}/{path.name}")
+        for part in ("train", "test")
+        for path in (folder.path / part).iterdir()
+        for flag in flags_of(inspect_photo(path.parent, path.name), limits)
+    }
+    assert said == broken
+    assert {rule for rule, _ in said} == flagged
+    assert len(flagged) == 6
 
 
 def test_every_rule_says_why_and_what_to_do(params):
@@ -282,19 +315,17 @@ def test_every_rule_says_why_and_what_to_do(params):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rules": {"no_such_rule": "error"}}, "there is no rule 'no_such_rule'; the rules are layout, "),
-        ({"rules": {"photo_decodes": "off"}}, "validate.rules.photo_decodes"),
         ({"rules": {"photo_grey": "loud"}}, "validate.rules.photo_grey"),
         ({"rows": [5, 2]}, "rows is [5, 2], expected [least, most]"),
         ({"label_pattern": "("}, "not a regular expression"),
+        ({"label_pattern": "(?i)w_.*"}, "not a regular expression"),
     ],
 )
 def test_params_that_cannot_be_are_refused(change, message):
     import yaml
 
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    rules = content["validate"]["rules"] | change.get("rules", {})
-    content["validate"] |= change | {"rules": rules}
+    content["validate"] |= change
     with pytest.raises(Exception, match=re.escape(message)):
         check_params(content)
 
@@ -304,7 +335,7 @@ def test_off_is_a_word_in_both_versions_of_yaml():
 
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["validate"]["rules"]["photo_grey"] = yaml.safe_load("off")
-    assert check_params(content).validate.rules.photo_grey == "off"
+    assert check_params(content).validate.rules["photo_grey"] == "off"
 
 
 def test_great_expectations_is_only_imported_when_rules_run():
@@ -370,7 +401,7 @@ def test_no_table_of_text_makes_the_frames_fail(tmp_path_factory, params, rows):
     inputs = read_inputs(folder, 1000)
     assert inputs.readable
     assert set(table_frames(inputs, params)) == {"files", "malformed"}
-    frames = photo_frames(inputs, params, 1, 1)
+    frames = photo_frames(inputs, params, 1)
     assert len(frames["train"]) + inputs.tables["train"].faulty == 1 + len(rows)
 
 

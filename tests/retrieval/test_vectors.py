@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flukeprint.retrieval.vectors import photo_vectors, unit
+from flukeprint.retrieval.vectors import chunks, photo_vectors, similarities, unit
 
 
 def cosine(a, b):
@@ -21,3 +21,14 @@ def test_the_inner_product_is_the_mean_cosine_over_members_and_views(views):
 
 def test_a_vector_of_zeros_stays():
     assert not unit(np.zeros((2, 3), np.float32)).any()
+
+
+def test_similarities_do_not_depend_on_how_photos_are_cut(monkeypatch):
+    generator = np.random.default_rng(1)
+    parts = [generator.normal(size=(40, 2, width)).astype(np.float32) for width in (3, 5)]
+    rows, asked = generator.permutation(40), np.arange(40) % 3 == 0
+    whole = similarities(parts, rows, asked, 2)
+    mean = np.mean([cosine(part[rows[3], view], part[rows[5], view]) for part in parts for view in range(2)])
+    assert whole[1, 5] == pytest.approx(mean, abs=1e-6)
+    monkeypatch.setattr("flukeprint.retrieval.vectors.chunks", lambda rows: chunks(rows, 7))
+    np.testing.assert_allclose(similarities(parts, rows, asked, 2), whole, atol=1e-6)

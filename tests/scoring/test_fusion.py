@@ -1,20 +1,23 @@
-"""The logit with several slopes, the mixtures made of it, the choice of a scorer, and the rule for near-duplicates."""
+"""The logit with several slopes, the fusions made of it, the choice of a scorer, and the rule for near-duplicates."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from calibrations import calibration_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics.arrays import new_share_weights
-from flukeprint.scoring.calibration import Answers, calibrated, decision_of, fit_decision, fit_decisions, fit_mixture
+from flukeprint.scoring.answering import Answers, calibrated
+from flukeprint.scoring.calibration import BestScorer, CopyAgreement, OpenSetCalibration, ScoreFusion
+from flukeprint.scoring.candidates import Scored, from_lists, scored_of
 from flukeprint.scoring.choice import best_answers, choose, cross_validated, folds_of
 from flukeprint.scoring.copies import agreement, copied
-from flukeprint.scoring.fusion import Mixture, mix, mixed, read_mixtures
+from flukeprint.scoring.fitting import fit_fusion, fit_open_set, fit_scorers
+from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.logit import LogLoss
 from flukeprint.scoring.registry import BLEND, DUPLICATES, GALLERY, GALLERY_NEAREST
 
@@ -59,6 +62,18 @@ def plain(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(scores=features, new_score=new, features=empty, new_features=empty)
 
 
+def scored(rows: pd.DataFrame) -> Scored:
+    return scored_of(rows, rows["scorer"].iloc[0])
+
+
+def problem(rows: pd.DataFrame, share: float) -> LogLoss:
+    return LogLoss.of(scored(rows), rows["truth"].tolist(), share)
+
+
+def fitted(rows: pd.DataFrame, scorer: str) -> tuple[ScoreFusion, OpenSetCalibration]:
+    return fit_fusion(scored(rows), rows["truth"].tolist(), scorer, 0.325)
+
+
 def log_loss_of(rows: pd.DataFrame, slopes, other: float, new: float, of_photo, share: float) -> float:
     """The weighted log-loss, query by query in float64."""
     weights = new_share_weights(rows["truth"] == NEW_WHALE, share)
@@ -77,30 +92,31 @@ def test_the_log_loss_and_its_gradient_with_several_slopes(seed):
     rows = drawn(40, BLEND, (3.0, 2.0, 0.3), 0.5, 0.2, (0.7, -0.4), seed)
     if (rows["truth"] == NEW_WHALE).mean() in (0, 1):
         return
-    loss = LogLoss.of(rows, 0.325)
+    loss = problem(rows, 0.325)
     point = np.random.default_rng(seed).normal(size=7)
     assert loss.log_loss(point) == pytest.approx(log_loss_of(rows, point[:3], *point[3:5], point[5:], 0.325))
     assert check_grad(lambda x: loss.objective(x)[0], lambda x: loss.objective(x)[1], point) < 1e-5
 
 
+@pytest.mark.numeric
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_one_slope_is_the_logit_of_a_single_score(seed):
-    """K = 1 in the columns of features, and the same numbers as scores, give the same parameters."""
-    one = drawn(60, GALLERY, (4.0, 0.0), 0.5, 0.2, (0.7,), seed)
-    single = plain(one)
-    several = single.assign(
-        features=single["scores"], new_features=[np.array([value]) for value in single["new_score"]]
-    )
-    if (single["truth"] == NEW_WHALE).all() or not (single["truth"] == NEW_WHALE).any():
+    """With features that say the same, the slopes add up to that of the score alone."""
+    rows = drawn(60, GALLERY, (4.0, 0.0), 0.5, 0.2, (0.7,), seed)
+    if rows["truth"].eq(NEW_WHALE).mean() in (0, 1):
         return
-    np.testing.assert_array_equal(LogLoss.of(single, 0.3).minimum(), LogLoss.of(several, 0.3).minimum())
+    single = plain(rows).assign(scorer="knn")
+    twice = rows.assign(features=[np.repeat(row, 2) for row in single["scores"]])
+    one, several = problem(single, 0.3).fit(), problem(twice, 0.3).fit()
+    assert several.slopes.sum() == pytest.approx(one.slopes[0], rel=1e-3, abs=1e-3)
+    assert (several.other, several.new) == pytest.approx((one.other, one.new), abs=1e-3)
 
 
 def test_planted_slopes_are_recovered():
     slopes, other, new, of_photo = (6.0, 4.0, 0.5), 0.5, 0.8, (0.6, -0.4)
     rows = drawn(12_000, BLEND, slopes, other, new, of_photo)
-    fit = LogLoss.of(rows, float((rows["truth"] == NEW_WHALE).mean())).fit()
+    fit = problem(rows, float((rows["truth"] == NEW_WHALE).mean())).fit()
     np.testing.assert_allclose(fit.slopes, slopes, rtol=0.12)
     np.testing.assert_allclose(fit.new_weights, of_photo, atol=0.08)
     assert fit.other - fit.new == pytest.approx(other - new, abs=0.1)
@@ -109,25 +125,25 @@ def test_planted_slopes_are_recovered():
 def test_a_feature_that_misleads_gets_no_weight_and_one_that_is_missing_none_either():
     rows = drawn(3000, BLEND, (6.0, -4.0, 0.5), 0.5, 0.8, (0.6, 0.0), 1)
     rows["new_features"] = [np.array([row[0], np.nan]) for row in rows["new_features"]]
-    mixture, _ = fit_mixture(rows, BLEND, 0.325)
-    assert mixture.features["centre"] == 0
-    assert set(mixture.new_features) == {"head"}
+    fusion, _ = fitted(rows, BLEND)
+    assert fusion.features["centre"] == 0
+    assert set(fusion.new_features) == {"head"}
     rows["new_features"] = [np.array([0.0, 1.0]), *rows["new_features"][1:]]
     with pytest.raises(FlukeprintError, match="2999 of 3000 rows have no new_score"):
-        fit_mixture(rows, BLEND, 0.325)
+        fitted(rows, BLEND)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("scorer", "slopes", "of_photo"), [(GALLERY, (6, 3), ()), (BLEND, (6, 3, 0.4), (0.6, -0.4))])
-def test_mixture_and_decision_are_the_logit_in_two_parts(scorer, slopes, of_photo):
+def test_fusion_and_calibration_are_the_logit_in_two_parts(scorer, slopes, of_photo):
     rows = drawn(400, scorer, slopes, 0.5, 0.8, of_photo, 2)
-    mixture, decision = fit_mixture(rows, scorer, 0.325)
-    fit = LogLoss.of(rows, 0.325).fit()
-    assert sum(mixture.features.values()) == pytest.approx(1, abs=1e-5)
-    assert list(mixture.features.values()) == pytest.approx(fit.slopes / fit.slopes.sum(), rel=1e-5)
+    fusion, decision = fitted(rows, scorer)
+    fit = problem(rows, 0.325).fit()
+    assert sum(fusion.features.values()) == pytest.approx(1, abs=1e-5)
+    assert list(fusion.features.values()) == pytest.approx(fit.slopes / fit.slopes.sum(), rel=1e-5)
     expected = log_loss_of(rows, fit.slopes, fit.other, fit.new, fit.new_weights if of_photo else (), 0.325)
     assert decision.log_loss == pytest.approx(expected, rel=1e-4)
-    scored = mix(rows, scorer, mixture)
-    answers = calibrated(scored, decision, 10)
+    answers = calibrated(fuse(scored(rows), scorer, fusion), decision, 10)
     for number, row in enumerate(rows.to_dict("records")):
         logits = np.reshape(row["features"], (-1, len(slopes))) @ fit.slopes
         new = fit.new + (row["new_features"] @ fit.new_weights if of_photo else 0)
@@ -138,38 +154,45 @@ def test_mixture_and_decision_are_the_logit_in_two_parts(scorer, slopes, of_phot
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
-def test_a_mixture_by_hand_with_ties_by_label():
+def test_a_fusion_by_hand_with_ties_by_label():
     rows = drawn(1, GALLERY, (1, 1), 0, 0, ()).assign(
         candidates=[["c", "a", "b"]], features=[[1.0, 0.0, 0.5, 0.5, 0.0, 3.0]]
     )
-    scored = mix(rows, GALLERY, Mixture({"nearest": 0.5, "centre": 0.5}, {}))
-    assert scored["candidates"].iloc[0] == ["b", "a", "c"]
-    assert scored["scores"].iloc[0].tolist() == [1.5, 0.5, 0.5]
-    assert np.isnan(scored["new_score"].iloc[0])
+    fused = fuse(scored(rows), GALLERY, ScoreFusion(features={"nearest": 0.5, "centre": 0.5}, new_features={}))
+    assert fused.labels() == [["b", "a", "c"]]
+    assert fused.scores[0, :3].tolist() == [1.5, 0.5, 0.5]
+    assert np.isnan(fused.new_score[0])
     with pytest.raises(FlukeprintError, match="weights of gallery are for other features than nearest, centre"):
-        mix(rows, GALLERY, Mixture({"nearest": 1.0}, {}))
-    with pytest.raises(FlukeprintError, match="dvc repro calibrate"):
-        mix(rows.assign(features=[[1.0]]), GALLERY, Mixture({"nearest": 0.5, "centre": 0.5}, {}))
+        fuse(scored(rows), GALLERY, ScoreFusion(features={"nearest": 1.0}, new_features={}))
+    with pytest.raises(FlukeprintError, match="dvc repro ensemble"):
+        scored(rows.assign(features=[[1.0]]))
 
 
-def test_scorers_without_a_mixture_are_left_out():
-    rows = pd.concat(
-        [plain(drawn(3, GALLERY, (1, 1), 0, 0, ())).assign(scorer="knn"), drawn(3, GALLERY, (1, 1), 0, 0, ())]
-    )
-    assert mixed(rows, {})["scorer"].unique().tolist() == ["knn"]
-    both = mixed(rows, {GALLERY: Mixture({"nearest": 1.0, "centre": 0.0}, {})})
-    assert both["scorer"].unique().tolist() == ["knn", GALLERY]
+def test_a_scorer_without_a_fusion_is_left_out():
+    rows = drawn(3, GALLERY, (1, 1), 0, 0, ())
+    assert fused_of(rows, GALLERY, calibration_of()) is None
+    fusion = ScoreFusion(features={"nearest": 1.0, "centre": 0.0}, new_features={})
+    fused = fused_of(rows, GALLERY, calibration_of(fusions={GALLERY: fusion}))
+    one = fused_of(plain(rows).assign(scorer="knn"), "knn", calibration_of())
+    assert [set(labels) for labels in fused.labels()] == [set(labels) for labels in one.labels()]
+    assert fused.scores.max(axis=1).tolist() == one.scores.max(axis=1).tolist()
 
 
-def test_the_weight_of_the_gallery_can_be_read(tmp_path):
+def test_fusions_stand_beside_their_calibrations():
     rows = drawn(300, GALLERY, (6, 3), 0.5, 0.8, ())
-    write_json(tmp_path / "decision.json", fit_decisions(rows, 0.325, [GALLERY]))
-    mixture, decision = fit_mixture(rows, GALLERY, 0.325)
-    assert decision_of(GALLERY, tmp_path / "decision.json") == decision
-    assert read_mixtures(tmp_path / "decision.json") == {GALLERY: mixture}
-    write_json(tmp_path / "decision.json", fit_decisions(rows[:0], 0.325, [GALLERY]))
-    with pytest.raises(FlukeprintError, match="no decision for gallery: there are no calibration queries"):
-        decision_of(GALLERY, tmp_path / "decision.json")
+    found = fit_scorers(rows, 0.325, [GALLERY])
+    fusion, calibration = fitted(rows, GALLERY)
+    assert (found.scorers, found.fusions, found.without) == ({GALLERY: calibration}, {GALLERY: fusion}, {})
+    none = fit_scorers(rows[:0], 0.325, [GALLERY])
+    assert (none.scorers, none.fusions) == ({}, {})
+    assert "there are no calibration queries" in none.without[GALLERY]
+
+
+def test_a_single_scorer_has_no_fusion():
+    rows = plain(drawn(200, GALLERY, (6, 0), 0.5, 0.8, ())).assign(scorer="knn")
+    found = fit_scorers(rows, 0.325, ["knn"])
+    assert found.fusions == {}
+    assert found.scorers["knn"] == fit_open_set(scored(rows), rows["truth"].tolist(), 0.325)
 
 
 # --- the choice ---
@@ -187,26 +210,27 @@ def test_folds_keep_individuals_whole_and_hold_both_kinds():
     assert (folds_of(rows[rows["truth"] == NEW_WHALE]) == 0).all()
 
 
-def test_every_query_is_answered_by_a_decision_that_did_not_see_it():
+def test_every_query_is_answered_by_a_calibration_that_did_not_see_it():
     rows = drawn(120, GALLERY, (6, 3), 0.5, 0.8, (), 3)
     folds = folds_of(rows)
     points = []
     for row in range(len(rows)):
-        mixture, decision = fit_mixture(rows[folds != folds[row]], GALLERY, 0.325)
-        [labels] = calibrated(mix(rows[row : row + 1], GALLERY, mixture), decision, 5).labels
+        fusion, calibration = fitted(rows[folds != folds[row]], GALLERY)
+        [labels] = calibrated(fuse(scored(rows[row : row + 1]), GALLERY, fusion), calibration, 5).labels
         truth = rows["truth"].iloc[row]
         points.append(1 / (1 + labels.index(truth)) if truth in labels else 0.0)
     weights = new_share_weights(rows["truth"] == NEW_WHALE, 0.325)
-    assert cross_validated(rows, GALLERY, 0.325, folds) == pytest.approx(np.average(points, weights=weights))
+    found = cross_validated(scored(rows), rows["truth"].tolist(), GALLERY, 0.325, folds)
+    assert found == pytest.approx(np.average(points, weights=weights))
 
 
 def test_the_scorer_that_answers_best_is_chosen():
     rows = drawn(400, GALLERY, (20, 10), -2.0, -1.0, (), 4)
     blind = plain(rows).assign(scorer=GALLERY_NEAREST, scores=[np.zeros(len(row)) for row in rows["candidates"]])
     found = choose(pd.concat([blind, rows]), 0.325, [GALLERY_NEAREST, GALLERY, BLEND])
-    assert found["scorer"] == GALLERY
-    assert set(found["map5"]) == {GALLERY_NEAREST, GALLERY}
-    assert choose(rows[:0], 0.325, [GALLERY]) == {"scorer": None, "map5": {}, "folds": 0}
+    assert found.scorer == GALLERY
+    assert set(found.map5) == {GALLERY_NEAREST, GALLERY}
+    assert choose(rows[:0], 0.325, [GALLERY]) == BestScorer(scorer=None, map5={}, folds=0)
 
 
 # --- near-duplicates ---
@@ -215,15 +239,14 @@ def test_the_scorer_that_answers_best_is_chosen():
 def test_agreement_counts_each_photo_with_near_duplicates_once():
     gallery = pd.DataFrame({"Id": ["a", "a", "b", "c", "d", "e", "e"], "cluster": [1, 1, 1, 2, 2, 3, 4]})
     # a, a agree; b does not; c and d do not; e stands alone twice.
-    assert agreement(gallery) == {"photos": 5, "agreeing": 2, "probability": round(3 / 7, 6)}
-    assert agreement(gallery[:0])["probability"] == 0.5
+    assert agreement(gallery) == CopyAgreement(photos=5, agreeing=2, probability=round(3 / 7, 6))
+    assert agreement(gallery[:0]).probability == 0.5
 
 
 def test_labels_of_near_duplicates_are_mixed_in_by_their_probability():
     answers = Answers([["a", NEW_WHALE, "b"]] * 3, [[0.5, 0.3, 0.1]] * 3, np.full(3, 0.3))
-    duplicates = pd.DataFrame(
-        {"candidates": [[], ["b", "z"], ["b"]], "scores": [[], [0.5, 0.25], [0.5]], "new_score": [0.0, 0.25, 0.5]}
-    )
+    new = np.array([[0.0], [0.25], [0.5]])
+    duplicates = from_lists([[], ["b", "z"], ["b"]], [[], [0.5, 0.25], [0.5]], new, 1)
     found = copied(answers, duplicates, 0.8, 3)
     assert found.labels[0] == ["a", NEW_WHALE, "b"]
     assert found.new_probability[0] == 0.3
@@ -234,26 +257,22 @@ def test_labels_of_near_duplicates_are_mixed_in_by_their_probability():
     assert found.probabilities[2] == pytest.approx([0.46, 0.42, 0.1])
 
 
-def test_the_best_answers_need_candidates_of_the_same_photos(tmp_path):
+def test_the_best_answers_need_candidates_of_the_same_photos():
     rows = drawn(100, GALLERY, (6, 3), 0.5, 0.8, ())
-    content = fit_decisions(rows, 0.325, [GALLERY]) | {
-        "best": {"scorer": GALLERY, "map5": {GALLERY: 0.5}, "folds": 5},
-        "duplicates": {"probability": 0.75},
-    }
-    path = tmp_path / "decision.json"
-    write_json(path, content)
+    fusion, of_gallery = fitted(rows, GALLERY)
+    calibration = calibration_of(
+        scorers={GALLERY: of_gallery},
+        fusions={GALLERY: fusion},
+        best=BestScorer(scorer=GALLERY, map5={GALLERY: 0.5}, folds=5),
+        duplicates=CopyAgreement(photos=2, agreeing=2, probability=0.75),
+    )
     same = plain(rows).assign(scorer=DUPLICATES, candidates=[["z"]] * 100, scores=[[1.0]] * 100, new_score=0.0)
-    answers = best_answers(pd.concat([same, rows]), path, 5)
+    answers = best_answers(pd.concat([same, rows]), calibration, 5)
     assert {labels[0] for labels in answers.labels} == {"z"}
     assert {values[0] for values in answers.probabilities} == {0.75}
-    expected = calibrated(mixed(rows, read_mixtures(path)), decision_of(GALLERY, path), 4)
+    expected = calibrated(fuse(scored(rows), GALLERY, fusion), of_gallery, 4)
     assert [labels[1:] for labels in answers.labels] == [labels[:4] for labels in expected.labels]
     with pytest.raises(FlukeprintError, match="not of the same photos"):
-        best_answers(pd.concat([same[:-1], rows]), path, 5)
-
-
-def test_a_single_scorer_has_no_mixture():
-    rows = plain(drawn(200, GALLERY, (6, 0), 0.5, 0.8, ())).assign(scorer="knn")
-    content = fit_decisions(rows, 0.325, ["knn"])
-    assert content["mixtures"] == {}
-    assert content["scorers"]["knn"]["log_loss"] == fit_decision(rows, 0.325).log_loss
+        best_answers(pd.concat([same[:-1], rows]), calibration, 5)
+    with pytest.raises(FlukeprintError, match="names no best scorer"):
+        best_answers(rows, calibration_of(), 5)

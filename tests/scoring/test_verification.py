@@ -1,20 +1,22 @@
-"""QueryPairs, thresholds and their calibration, and enrolment of individuals never trained on."""
+"""Pairs, thresholds and their calibration, and enrolment of individuals never trained on."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calibrations import calibration_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_json, write_safetensors
+from flukeprint.core.files import write_safetensors
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.enrolment import enrol, enrolment_test, learned_individuals
 from flukeprint.evaluation.verification import verify
 from flukeprint.metrics import detection
-from flukeprint.scoring.pair_calibration import Verification, fit_verification, logistic, read_verification
+from flukeprint.scoring.calibration import Verification, read_calibration, write_calibration
+from flukeprint.scoring.pair_calibration import fit_verification, logistic
 from flukeprint.scoring.pairs import QueryPairs, pairs_of
 
 # Image, individual, cluster, split. a and b are trained; x, y and z are held out, y with one cluster only.
@@ -93,40 +95,41 @@ def test_the_curve_of_few_positives_is_the_curve(seed, levels, far):
         detection.roc_curve_of_few([], [0.1, 0.2])
 
 
-def test_the_calibration_is_scikit_learns():
+def test_the_calibration_is_the_likeliest_one():
     pairs = drawn()
-    values, same = pairs.similarity.ravel(), pairs.same.ravel()
-    slope, intercept = logistic(values, same)
-    model = LogisticRegression(C=1e8, class_weight="balanced", tol=1e-10, max_iter=1000)
-    model.fit(values[:, None].astype(float), same)
-    assert slope == pytest.approx(model.coef_[0, 0], rel=1e-3)
-    assert intercept == pytest.approx(model.intercept_[0], rel=1e-3)
-    # QueryPairs that the similarity tells apart without error give finite numbers.
+    values, same = pairs.similarity.ravel().astype(float), pairs.same.ravel()
+    slope, intercept = logistic(pairs.similarity.ravel(), same)
+
+    def loss(parameters: np.ndarray) -> float:
+        odds = np.where(same, 1, -1) * (parameters[0] * values + parameters[1])
+        return np.logaddexp(0, -odds)[same].mean() + np.logaddexp(0, -odds)[~same].mean()
+
+    best = minimize(loss, [1.0, 0.0], method="BFGS", options={"gtol": 1e-9}).x
+    assert (slope, intercept) == pytest.approx(tuple(best), rel=1e-4)
+    # Pairs that the similarity tells apart without error give finite numbers.
     assert np.isfinite(logistic(np.array([0.1, 0.2, 0.8], np.float32), np.array([False, False, True]))).all()
 
 
 def test_thresholds_and_probabilities_are_read_back(tmp_path):
     pairs, path = drawn(), tmp_path / "decision.json"
-    content = fit_verification(pairs)
-    write_json(path, {"verification": content})
-    found = read_verification(path)
-    assert content["same_pairs"] + content["different_pairs"] == 60 * 80
+    write_calibration(path, calibration_of(verification=fit_verification(pairs)))
+    found = read_calibration(path).verification
+    assert found == fit_verification(pairs)
+    assert found.same_pairs + found.different_pairs == 60 * 80
     for name, far in (("far_1e-2", 1e-2), ("far_1e-3", 1e-3)):
         wrong = (pairs.similarity[~pairs.same] >= found.thresholds[name]).mean()
         assert 0.5 * far <= wrong <= far + 1e-3
-    even = -found.intercept / found.slope
-    assert found.probability(even) == pytest.approx(0.5)
-    assert found.probability(even, prior=0.1) == pytest.approx(0.1)
+    assert found.probability(-found.intercept / found.slope) == pytest.approx(0.5)
     assert found.probability(1.0) > 0.9
     assert found.probability(-1.0) < 0.1
-    assert (found.probability(0.3, prior=0.0), Verification({}, 1e6, 0.0).probability(-1.0)) == (0.0, pytest.approx(0))
+    steep = Verification(**found.model_dump() | {"slope": 1e6, "intercept": 0.0})
+    assert steep.probability(-1.0) == pytest.approx(0)
 
 
 def test_without_pairs_the_reason_is_said(tmp_path):
     none = QueryPairs(np.zeros((0, 3), np.float32), np.zeros((0, 3), bool), np.array([], str))
-    write_json(tmp_path / "decision.json", {"verification": fit_verification(none)})
-    with pytest.raises(FlukeprintError, match="no thresholds for verification: there are no calibration pairs"):
-        read_verification(tmp_path / "decision.json")
+    write_calibration(tmp_path / "decision.json", calibration_of(verification=fit_verification(none)))
+    assert "there are no calibration pairs" in read_calibration(tmp_path / "decision.json").verification.without
     assert verify({"ensemble": none}, {}, 100) == ({**none.counts()}, {})
 
 

@@ -74,7 +74,6 @@ STALE = {
     "seed": {"select", "backbone", "train", "finetune", "full_head"},
     "fetch": {"fetch"},
     "validate": {"validate"},
-    "select.threshold": {"validate", "select"},
     "select": {"select"},
     "train": {"train"},
     "finetune": {"finetune"},

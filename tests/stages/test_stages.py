@@ -12,8 +12,9 @@ import yaml
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_npy, write_safetensors
-from flukeprint.scoring.calibration import calibrated, decision_of
-from flukeprint.scoring.fusion import mixed, read_mixtures
+from flukeprint.scoring.answering import calibrated
+from flukeprint.scoring.calibration import read_calibration
+from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import CHOOSABLE
 
 ROOT = Path(__file__).parents[2]
@@ -161,13 +162,14 @@ def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scor
     assert test["scorer"].unique().tolist() == ["duplicates", *CHOOSABLE]
     decisions = json.loads((scored / "models/decision.json").read_text())
     assert sorted(decisions["scorers"]) == sorted(["m1", "m2", "most_frequent", "pretrained_knn", *CHOOSABLE])
-    assert sorted(decisions["mixtures"]) == ["blend", "gallery"]
+    assert sorted(decisions["fusions"]) == ["blend", "gallery"]
     assert sorted(decisions["best"]["map5"]) == sorted(CHOOSABLE)
     assert decisions["scorers"]["ensemble"]["known_queries"] == 10
     assert decisions["without"] == {"duplicates": "no calibration query has a candidate"}
     assert [member["name"] for member in decisions["provenance"]["members"]] == ["m1", "m2"]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", ["class", "calibrated"])
 def test_the_submission_ranks_new_whale_as_declared(scored, kind):
     change(scored, submit__decision=kind)
@@ -187,6 +189,7 @@ def test_the_submission_ranks_new_whale_as_declared(scored, kind):
         assert submission[image].split(" ") == [label for label, _ in expected[:5]]
 
 
+@pytest.mark.numeric
 def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored):
     change(scored, submit__decision="best")
     run_stages("ensemble", "calibrate", "submit")
@@ -197,9 +200,10 @@ def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored
     # No two photos here are near-duplicates: the rule of succession says one half.
     assert decisions["duplicates"] == {"agreeing": 0, "photos": 0, "probability": 0.5}
     assert submission["t0.jpg"][0] == "w_00"  # photo 7 is trained on, and is of the second label
-    rows = mixed(pd.read_parquet(scored / "data/predictions/test.parquet"), read_mixtures("models/decision.json"))
+    rows = pd.read_parquet(scored / "data/predictions/test.parquet")
     own = rows[rows["scorer"] == best["scorer"]]
-    answers = calibrated(own, decision_of(best["scorer"], "models/decision.json"), 5)
+    calibration = read_calibration("models/decision.json")
+    answers = calibrated(fused_of(own, best["scorer"], calibration), calibration.of(best["scorer"]), 5)
     expected = dict(zip(own["Image"], answers.labels, strict=True))
     assert {image: labels for image, labels in expected.items() if image != "t0.jpg"} == {
         image: labels for image, labels in submission.items() if image != "t0.jpg"
@@ -226,7 +230,7 @@ def test_without_calibration_queries_only_the_class_can_be_submitted(scored, mon
     change(scored, submit__decision="calibrated")
     run_stages("ensemble", "calibrate")
     assert len(pd.read_parquet(scored / "data/predictions/query.parquet")) == 0
-    assert "has no decision for ensemble: there are no calibration queries" in message_of("submit", monkeypatch)
+    assert "has no calibration of ensemble: there are no calibration queries" in message_of("submit", monkeypatch)
     change(scored, submit__decision="best")
     assert "names no best scorer: too few calibration queries" in message_of("submit", monkeypatch)
     assert not (scored / "data/submission.csv").exists()

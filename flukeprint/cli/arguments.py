@@ -1,0 +1,27 @@
+"""Options that several commands have, and the check of a file to be written."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from flukeprint.core.errors import FlukeprintError
+
+Json = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
+Bundle = Annotated[Path | None, Option(metavar="DIR", help="Use a model written by `export`, not this project's.")]
+Gallery = Annotated[Path | None, Option(metavar="DIR", help="Use another gallery, made by the same model.")]
+
+
+def check_output(option: str, path: Path | None, inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before any work, a file that cannot be written or that is an input; nothing is said of None."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise FlukeprintError(f"{option} {path} is a folder, expected the name of a file to write. Add a name.")
+    if any(parent.exists() and not parent.is_dir() for parent in path.absolute().parents):
+        raise FlukeprintError(f"{option} {path} cannot be written: a part of it is a file. Choose another name.")
+    # Unlike Path.resolve, realpath takes a link that leads to itself.
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
+        raise FlukeprintError(f"{option} {path} is one of the photos or tables to be read. Choose another name.")

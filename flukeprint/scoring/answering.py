@@ -1,0 +1,130 @@
+"""Answers among candidates and new_whale: new_whale as an ordinary class, or by calibrated probability.
+
+The calibrated model is that of flukeprint/scoring/logit.py. new_whale is one more candidate, not a reject: MAP@5 is
+highest if labels stand in order of their probabilities, because the reward 1, 1/2, ..., 1/5 falls (rearrangement
+inequality).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.labels import NEW_WHALE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flukeprint.scoring.calibration import OpenSetCalibration
+    from flukeprint.scoring.candidates import Scored
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """For each photo up to `top` labels, best first, with their probabilities, and the probability of a new whale."""
+
+    labels: list[list[str]]
+    probabilities: list[list[float]]
+    new_probability: Floats
+
+
+def as_ordinary_class(scored: Scored, top: int) -> Answers:
+    """Rank new_whale by its score among the candidates' scores, as the reference procedure does.
+
+    Probabilities are the softmax over what is there (the kept candidates and new_whale); without a score new_whale is
+    never answered and has probability 0.
+
+    Args:
+        scored: one score per candidate.
+        top: most labels to answer.
+
+    """
+    new = np.where(np.isnan(scored.new_score), -np.inf, scored.new_score)
+    keys = np.column_stack([np.where(scored.filled, scored.scores, -np.inf), new])
+    return _ranked(scored, keys, _softmax(keys), top)
+
+
+def calibrated(scored: Scored, fitted: OpenSetCalibration, top: int) -> Answers:
+    """Rank new_whale by its calibrated probability among the candidates'.
+
+    Probabilities need not sum to 1 over the labels: the rest is that of another known individual.
+
+    Args:
+        scored: one score per candidate.
+        fitted: that scorer's calibration.
+        top: most labels to answer.
+
+    Raises:
+        FlukeprintError: the calibration weighs new_whale's score, but there is none.
+
+    """
+    keys = calibrated_logits(scored, fitted)
+    # Another known individual has its share of the probability, but no label to answer with.
+    return _ranked(scored, np.delete(keys, -2, axis=1), np.delete(_softmax(keys), -2, axis=1), top)
+
+
+def probabilities(scored: Scored, fitted: OpenSetCalibration, *, all_found: bool) -> tuple[Floats, Floats]:
+    """Return the calibrated probabilities of the candidates, n x m, and of a new whale, n.
+
+    With `all_found` every individual is a candidate, so that there is no other one to be likely.
+    """
+    keys = calibrated_logits(scored, fitted)
+    if all_found:
+        keys[:, -2] = -np.inf
+    chances = _softmax(keys)
+    return chances[:, :-2], chances[:, -1]
+
+
+def calibrated_logits(scored: Scored, fitted: OpenSetCalibration) -> Floats:
+    """Return n x (m + 2): candidates (-inf where there is none), another known individual, new whale."""
+    weight = fitted.new_score_weight
+    if weight is not None and np.isnan(scored.new_score).any():
+        raise FlukeprintError(
+            "the calibration was fitted with a score for new_whale, but these candidates have none. "
+            "Run `dvc repro calibrate` to fit it to them."
+        )
+    new = fitted.new + (0.0 if weight is None else weight * scored.new_score)
+    own = np.where(scored.filled, fitted.inverse_temperature * scored.scores, -np.inf)
+    one = np.ones(len(scored))
+    return np.column_stack([own, fitted.other * one, new * one])
+
+
+def _softmax(keys: Floats) -> Floats:
+    """Return the softmax of each row; zeros for a row of -inf only."""
+    possible = keys > -np.inf
+    return np.where(possible, softmax(np.where(possible.any(axis=1, keepdims=True), keys, 0.0), axis=1), 0.0)
+
+
+def _ranked(scored: Scored, keys: Floats, chances: Floats, top: int) -> Answers:
+    """Put new_whale where its key belongs: candidates keep their order, equal ones go by label.
+
+    Args:
+        scored: n photos with up to m candidates each.
+        keys: n x (m + 1), new_whale's last; probabilities may underflow to equal zeros, their logarithms do not.
+        chances: probabilities of the same.
+        top: most labels to keep.
+
+    """
+    own, new = keys[:, :-1], keys[:, -1:]
+    # A label stands before new_whale in the alphabet if its place is smaller than new_whale's would be.
+    is_before = (own > new) | ((own == new) & (scored.label < np.searchsorted(scored.names, NEW_WHALE)))
+    before = (is_before & scored.filled).sum(axis=1, keepdims=True)
+    columns = np.arange(own.shape[1])
+    names = np.append(scored.names, NEW_WHALE)
+    code = np.empty(keys.shape, np.int64)
+    np.put_along_axis(code, columns + (columns >= before), scored.label, axis=1)
+    np.put_along_axis(code, before, np.where(new > -np.inf, len(scored.names), -1), axis=1)
+    ordered = np.empty(keys.shape)
+    np.put_along_axis(ordered, columns + (columns >= before), chances[:, :-1], axis=1)
+    np.put_along_axis(ordered, before, chances[:, -1:], axis=1)
+    answers = Answers([], [], chances[:, -1])
+    for row, values in zip(code[:, :top], ordered[:, :top], strict=True):
+        answers.labels.append(names[row[row >= 0]].tolist())
+        answers.probabilities.append(values[row >= 0].tolist())
+    return answers

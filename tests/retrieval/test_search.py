@@ -1,0 +1,243 @@
+"""What a gallery finds, against plain recomputations in float64."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gallery_folder import PROVENANCE, small_gallery, vectors_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.retrieval.gallery import Gallery, build_gallery
+from flukeprint.retrieval.search import Candidates, Searcher
+from flukeprint.retrieval.vectors import unit
+
+
+def nearest_of(gallery: Gallery, found: Candidates, depth: int) -> list[list[tuple]]:
+    """The candidates by nearest photo as (id, name of the photo), best first."""
+    return [
+        [
+            (gallery.individuals[place], gallery.photos[photo].image)
+            for place, photo in zip(places[:depth], photos[:depth], strict=True)
+            if place >= 0
+        ]
+        for places, photos in zip(found.individual, found.photo, strict=True)
+    ]
+
+
+def rows_of(found: Candidates) -> list[list[list[float]]]:
+    arrays = (found.individual, found.nearest, found.centre, found.photo)
+    return [[array[row].tolist() for array in arrays] for row in range(len(found.individual))]
+
+
+def test_centres_are_the_normalised_means():
+    gallery = small_gallery()
+    centres = Searcher.of(gallery).centres
+    for place, name in enumerate(gallery.individuals):
+        own = [vector for photo, vector in zip(gallery.photos, gallery.vectors, strict=True) if photo.id == name]
+        mean = np.mean(np.array(own, np.float64), axis=0)
+        np.testing.assert_allclose(centres[place], mean / np.linalg.norm(mean), atol=1e-7)
+
+
+def test_a_centre_of_opposite_vectors_is_zero():
+    vectors = np.array([[1, 0], [-1, 0]], np.float32)
+    assert not Searcher.of(build_gallery(vectors, ["a.jpg", "b.jpg"], ["w", "w"], PROVENANCE)).centres.any()
+
+
+def brute_force(gallery: Gallery, query: np.ndarray, depth: int) -> list[tuple]:
+    """Compare with every photo, in float64 and in the plainest way."""
+    best: dict[str, tuple[float, str]] = {}
+    for photo, vector in zip(gallery.photos, gallery.vectors.astype(np.float64), strict=True):
+        similarity = float(vector @ query.astype(np.float64))
+        if photo.id not in best or similarity > best[photo.id][0] + 1e-12:
+            best[photo.id] = similarity, photo.image
+    ranked = sorted(best.items(), key=lambda item: (-round(item[1][0], 12), item[0]))
+    return [(name, similarity, image) for name, (similarity, image) in ranked[:depth]]
+
+
+def centre_similarity(gallery: Gallery, name: str, query: np.ndarray) -> float:
+    own = [vector for photo, vector in zip(gallery.photos, gallery.vectors, strict=True) if photo.id == name]
+    mean = np.mean(np.array(own, np.float64), axis=0)
+    return float(mean @ query / np.linalg.norm(mean) / np.linalg.norm(query.astype(np.float64)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    depth=st.integers(1, 15),
+    seed=st.integers(0, 1000),
+    repeated=st.booleans(),
+)
+def test_candidates_are_those_of_brute_force(counts, depth, seed, repeated):
+    """Individuals with many photos push others out of the nearest ones; copies make similarities equal."""
+    ids = [f"w_{place}" for place, count in enumerate(counts) for _ in range(count)]
+    vectors = vectors_of(len(ids), 4, seed)
+    if repeated:
+        vectors[:] = vectors[np.arange(len(ids)) % 3]
+    gallery = build_gallery(vectors, [f"{n}.jpg" for n in range(len(ids))], ids, PROVENANCE)
+    queries = vectors_of(3, 4, seed + 1)
+    found = Searcher.of(gallery).search(queries, depth)
+    for row, query in enumerate(queries):
+        everybody = {name: (similarity, image) for name, similarity, image in brute_force(gallery, query, 100)}
+        centre = {name: centre_similarity(gallery, name, query) for name in everybody}
+        places = found.individual[row][found.filled[row]]
+        names = [gallery.individuals[place] for place in places]
+        by_nearest = [name for name, *_ in brute_force(gallery, query, depth)]
+        by_centre = sorted(centre, key=lambda name: (-round(centre[name], 6), name))[:depth]
+        assert names[: len(by_nearest)] == by_nearest
+        # Centres of float32 may differ in the last place that decides between two of them.
+        least = centre[by_centre[-1]]
+        assert {name for name in names if name not in by_nearest} <= {
+            name for name, value in centre.items() if value >= least - 1e-6
+        }
+        assert set(names) >= {name for name, value in centre.items() if value > least + 1e-6}
+        for place, near, middle, photo in zip(
+            places, found.nearest[row], found.centre[row], found.photo[row], strict=False
+        ):
+            name = gallery.individuals[place]
+            assert (near, gallery.photos[photo].image) == (
+                pytest.approx(everybody[name][0], abs=1e-6), everybody[name][1]
+            )  # fmt: skip
+            assert middle == pytest.approx(centre[name], abs=1e-6)
+        assert (np.diff(found.nearest[row][found.filled[row]]) <= 0).all()
+
+
+@pytest.mark.parametrize("exact_up_to", [10_000, 100])
+def test_one_individual_with_most_photos_leaves_room_for_the_others(exact_up_to):
+    """All photos near the query are of one individual, so more are fetched, and in the end all are looked at."""
+    rng = np.random.default_rng(0)
+    query = vectors_of(1, 16)
+    near = query + 0.05 * rng.normal(size=(3000, 16)).astype(np.float32)
+    vectors = np.concatenate([near / np.linalg.norm(near, axis=1, keepdims=True), vectors_of(20, 16, 1)])
+    ids = ["w_often"] * 3000 + [f"w_{n}" for n in range(20)]
+    gallery = build_gallery(vectors, [f"{n}.jpg" for n in range(3020)], ids, PROVENANCE, exact_up_to=exact_up_to)
+    # Enough queries that FAISS is asked, which finds the often photographed one alone.
+    found = Searcher.of(gallery).search(np.repeat(query, 30, axis=0), 8)
+    expected = brute_force(gallery, query[0], 8)
+    assert nearest_of(gallery, found, 8) == [[(name, image) for name, _, image in expected]] * 30
+
+
+@pytest.mark.parametrize("exact_up_to", [10_000, 100])
+def test_a_query_has_the_same_candidates_alone_and_among_others(exact_up_to):
+    searcher = Searcher.of(small_gallery(900, exact_up_to, 16))
+    queries = vectors_of(64, 16, 1)
+    alone = [rows_of(searcher.search(query[None], 5))[0] for query in queries]
+    assert alone == rows_of(searcher.search(queries, 5))
+
+
+@pytest.mark.parametrize("depth", [5, 30])
+def test_copies_of_a_photo_are_ordered_by_name_alone_and_among_others(depth):
+    """Matrix products give equal vectors other last bits in the last rows; the answer must not depend on them."""
+    vectors = vectors_of(363, 512)
+    ids = [f"w_{n % 30:02}" for n in range(363)]
+    for last in (f"w_{n:02}" for n in range(25, 30)):
+        own = [n for n, name in enumerate(ids) if name == last]
+        vectors[own[1:]] = vectors[own[0]]
+    gallery = build_gallery(vectors, [f"{n:03}.jpg" for n in range(363)], ids, PROVENANCE)
+    queries = vectors_of(40, 512, 1)
+    searcher = Searcher.of(gallery)
+    found = searcher.search(queries, depth)
+    assert [rows_of(searcher.search(query[None], depth))[0] for query in queries] == rows_of(found)
+    for query, best in zip(queries, nearest_of(gallery, found, depth), strict=True):
+        assert best == [(name, image) for name, _, image in brute_force(gallery, query, depth)]
+
+
+def test_individuals_that_are_named_come_along_with_exact_similarities():
+    gallery = small_gallery(900, 1000, 16)
+    searcher, queries = Searcher.of(gallery), vectors_of(40, 16, 1)
+    everybody = searcher.search(queries, 300)
+    named = np.random.default_rng(2).integers(-1, 300, size=(40, 4))
+    found = searcher.search(queries, 5, named)
+    assert found.individual.shape == (40, 14)
+    for row in range(40):
+        places = found.individual[row][found.filled[row]].tolist()
+        assert len(set(places)) == len(places)
+        assert set(named[row][named[row] >= 0]) <= set(places)
+        at = [everybody.individual[row].tolist().index(place) for place in places]
+        for array, whole in ((found.nearest, everybody.nearest), (found.centre, everybody.centre)):
+            assert array[row][: len(at)].tolist() == whole[row][at].tolist()
+    assert rows_of(found.best(5)) == rows_of(searcher.search(queries, 5))
+
+
+def test_an_individual_that_is_near_by_its_centre_alone_is_found():
+    """Two photos on either side of the query: their mean is the query itself, many photos are nearer than they."""
+    query = np.eye(8, dtype=np.float32)[:1]
+    others = unit(query + 0.6 * vectors_of(200, 8, 1))
+    sides = unit(np.stack([query[0] + np.eye(8)[1] * 2, query[0] - np.eye(8)[1] * 2]).astype(np.float32))
+    ids = [f"w_{n:03}" for n in range(200)] + ["w_centre"] * 2
+    gallery = build_gallery(np.concatenate([others, sides]), [f"{n}.jpg" for n in range(202)], ids, PROVENANCE)
+    found = Searcher.of(gallery).search(query)
+    place = gallery.individuals.index("w_centre")
+    [column] = np.flatnonzero(found.individual[0] == place)
+    assert found.centre[0, column] == pytest.approx(1, abs=1e-6)
+    assert found.nearest[0, column] == pytest.approx(1 / np.sqrt(5), abs=1e-6)
+    assert found.nearest[0, : found.filled[0].sum()].min() == found.nearest[0, column]
+
+
+def test_no_queries_and_no_photos():
+    empty = small_gallery().remove(ids=["w_0", "w_1", "w_2", "w_3"])
+    assert not Searcher.of(empty).search(vectors_of(2), 5).filled.any()
+    assert Searcher.of(small_gallery()).search(vectors_of(0), 5).individual.shape == (0, 10)
+
+
+@pytest.mark.parametrize("queries", [np.zeros((1, 7), np.float32), np.zeros(8, np.float32), np.full((1, 8), np.nan)])
+def test_queries_that_are_refused(queries):
+    with pytest.raises(FlukeprintError, match=r"expected \(queries, 8\)|not a number"):
+        Searcher.of(small_gallery()).search(queries, 5)
+
+
+# --- cells ---
+
+
+def test_cells_find_the_nearest_photos():
+    """Photos in clusters: few cells hold nearly all of the 10 nearest, and what they hold is scored exactly."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(300, 24))
+
+    def around(n: int) -> np.ndarray:
+        photos = centres[rng.integers(0, 300, n)] + 0.4 * rng.normal(size=(n, 24))
+        return (photos / np.linalg.norm(photos, axis=1, keepdims=True)).astype(np.float32)
+
+    names, ids = [f"{n}.jpg" for n in range(6000)], [f"w_{n // 2}" for n in range(6000)]
+    gallery = build_gallery(around(6000), names, ids, PROVENANCE, exact_up_to=5000)
+    assert gallery.cells is not None
+    assert gallery.cells.probes < len(gallery.cells.centroids)
+    queries = around(300)
+    searcher = Searcher.of(gallery)
+    found, exact = searcher.search(queries, 10), replace(searcher, cells=None).search(queries, 10)
+    there = (exact.individual[:, :, None] == found.individual[:, None, :]).any(axis=2)
+    assert there[exact.filled].mean() >= 0.98
+    assert (found.individual[:, 0] == exact.individual[:, 0]).mean() >= 0.98
+    shared = (found.individual == exact.individual) & exact.filled
+    assert (found.nearest[shared] == exact.nearest[shared]).all()
+
+
+def test_cells_follow_changes():
+    gallery = small_gallery(900, 500, 16)
+    added = gallery.add(vectors_of(30, 16, 9), [f"x{n}.jpg" for n in range(30)], ["w_new"] * 30)
+    assert added.cells.centroids is gallery.cells.centroids
+    nearest = np.argmax(added.vectors @ gallery.cells.centroids.T, axis=1)
+    assert (added.cells.cell == nearest).mean() > 0.999
+    back = added.remove(ids=["w_new"])
+    assert list(back.photos) == list(gallery.photos)
+    np.testing.assert_array_equal(back.vectors, gallery.vectors)
+    np.testing.assert_array_equal(back.cells.cell, gallery.cells.cell)
+    assert added.remove(images=[photo.image for photo in added.photos[:430]]).cells is None
+    grown = gallery.add(vectors_of(1000, 16, 8), [f"y{n}.jpg" for n in range(1000)], ["w_new"] * 1000)
+    assert grown.cells.trained_on == 1900
+
+
+@pytest.mark.parametrize("photos", [1, 2, 3])
+def test_the_smallest_galleries_may_have_cells(photos):
+    ids = [f"w_{n}" for n in range(photos)]
+    gallery = build_gallery(vectors_of(photos), [f"{n}.jpg" for n in range(photos)], ids, PROVENANCE, exact_up_to=0)
+    assert gallery.cells is not None
+    assert Searcher.of(gallery).search(gallery.vectors, 1).individual[:, 0].tolist() == list(range(photos))
+
+
+def test_cells_are_made_alike_twice():
+    one, two = (small_gallery(900, 500, 16).cells for _ in range(2))
+    np.testing.assert_array_equal(one.centroids, two.centroids)
+    np.testing.assert_array_equal(one.cell, two.cell)
+    assert one.probes == two.probes
