@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.metrics import new_share_weights
+from flukeprint.metrics.arrays import new_share_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
