@@ -47,10 +47,17 @@ from flukeprint.scoring.candidates import write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.fitting import fit_scorers
-from flukeprint.scoring.fusion import FEATURES, NEW_FEATURES
 from flukeprint.scoring.pair_calibration import fit_verification
 from flukeprint.scoring.pairs import pairs_of
-from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, MOST_FREQUENT, PRETRAINED_KNN, scorer_names
+from flukeprint.scoring.registry import (
+    CHOOSABLE,
+    DUPLICATES,
+    ENSEMBLE,
+    MOST_FREQUENT,
+    PRETRAINED_KNN,
+    scorer_names,
+    scorer_of,
+)
 
 _ROOT = Path(__file__).parent.parent
 _SIZE = (1050, 500)  # px
@@ -187,7 +194,7 @@ def _answered(generator: np.random.Generator, asked: pd.DataFrame, ids: NDArray[
         if not is_new[row] and label not in candidates[row]:
             place = min(int(generator.geometric(0.5)), depth) - 1
             candidates[row, place] = label
-    width, of_photo = len(FEATURES.get(scorer, ())), len(NEW_FEATURES.get(scorer, ()))
+    width, of_photo = len(scorer_of(scorer).features), len(scorer_of(scorer).photo_features)
     sure = np.where(is_new, 0.0, 2.0)[:, None].astype(np.float32)
     new_score = (generator.normal(size=number) + 2).astype(np.float32)
     # Every feature is the same score with other noise.
@@ -196,7 +203,7 @@ def _answered(generator: np.random.Generator, asked: pd.DataFrame, ids: NDArray[
         scorer=scorer,
         candidates=candidates.tolist(),
         scores=list(scores + sure),
-        new_score=np.nan if scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN, *FEATURES) else new_score,
+        new_score=np.nan if width or scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN) else new_score,
         features=pd.Series(features, index=asked.index, dtype=object),
         new_features=pd.Series([np.full(of_photo, value) for value in new_score], index=asked.index, dtype=object),
     )

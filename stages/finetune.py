@@ -11,10 +11,12 @@ from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import class_labels, often_seen, read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
+from flukeprint.learning.collapse import trained_spread, warn_of_collapse
 from flukeprint.learning.embedder import EmbedderSpec
+from flukeprint.learning.embedding import embedding_job
 from flukeprint.learning.finetuning import Start, finetune
 from flukeprint.learning.heads import save_record
-from flukeprint.learning.network_files import load_backbone, load_head, save_finetuned
+from flukeprint.learning.network_files import load_backbone, load_finetuned, load_head, save_finetuned
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training_data import training_data
 
@@ -47,8 +49,13 @@ def main() -> None:
     result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
     if accelerator.is_main_process:
         spec = EmbedderSpec.of(settings.embedding, record) if settings.metric else None
-        save_finetuned(FINETUNED / f"{member}.safetensors", result, record, labels, spec)
-        save_record(METRICS / "finetune" / f"{member}.json", result)
+        weights = FINETUNED / f"{member}.safetensors"
+        save_finetuned(weights, result, record, labels, spec)
+        # As later stages load it: what is measured is what is kept.
+        spread = trained_spread(embedding_job(*load_finetuned(weights), params.runtime, accelerator), data)
+        warn_of_collapse(f"finetune {member}", spread)
+        more = {} if spread is None else {"spread": spread.as_json()}
+        save_record(METRICS / "finetune" / f"{member}.json", result, **more)
         clear_checkpoints("finetune", member)
 
 

@@ -197,7 +197,7 @@ def score_submission(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFr
     """
     import pandas as pd
 
-    from flukeprint.metrics import first_ranks, reciprocal_ranks
+    from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
 
     check_submission(submission, truth["Image"], expected_by=_file(truth, "the truth"))
     given = dict(zip(submission["Image"], submission["Id"], strict=True))
@@ -214,7 +214,8 @@ def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
 
     `new` are the photos whose truth is new_whale. A kind without photos is left out.
     """
-    from flukeprint.metrics import top_k_accuracy, weighted_mean
+    from flukeprint.metrics.arrays import weighted_mean
+    from flukeprint.metrics.rankings import top_k_accuracy
 
     new = per_photo["truth"] == NEW_WHALE
     parts = {"all": per_photo, "known": per_photo[~new], "new": per_photo[new]}

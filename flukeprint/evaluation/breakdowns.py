@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint.evaluation.figures import accuracies
-from flukeprint.metrics import new_share_weights, weighted_mean
-from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE_CLASS, GALLERY_CENTRE, GALLERY_NEAREST, MOST_FREQUENT
+from flukeprint.evaluation.figures import accuracies, rounded
+from flukeprint.metrics.arrays import new_share_weights, weighted_mean
+from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,18 +19,7 @@ if TYPE_CHECKING:
 
     from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
-# Two results that do not look at the photo, and those that rank individuals as another does, or nearly.
-_LEFT_OUT = (ALL_NEW, MOST_FREQUENT, ENSEMBLE_CLASS, GALLERY_NEAREST, GALLERY_CENTRE, BEST)
 _SIDES = (100, 200, 400, 800)  # px
-_DIGITS = 6
-
-
-@dataclass(frozen=True)
-class Group:
-    """Some of the queries."""
-
-    name: str
-    rows: NDArray[np.bool_]  # which of the N queries
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class Breakdown:
 
     key: str
     title: str
-    groups: list[Group]
+    groups: dict[str, NDArray[np.bool_]]  # by name, which of the N queries
 
 
 def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> list[Breakdown]:
@@ -51,80 +40,60 @@ def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) ->
         gallery: Image, Id of the photos that are trained on and searched in.
 
     """
-    asked = photos.set_index("Image").loc[queries.images]
+    shown = photos.set_index("Image").loc[queries.images]
     in_gallery = gallery["Id"].value_counts().reindex(queries.ids, fill_value=0).to_numpy()
     # The label new_whale may have photos in the gallery; no individual has.
     per_id = np.where(queries.is_new, 0, in_gallery)
-    grey = asked["mode"].str.match(r"[L1IF]").to_numpy(dtype=bool)
-    alike = (asked["cluster"].map(photos["cluster"].value_counts()) > 1).to_numpy()
-    twin = has_twin(queries, photos, gallery)
-    return [
-        _breakdown(
-            "photos_per_id",
-            "Training photos of the individual",
-            [("1", per_id == 1), ("2", per_id == 2), ("3-5", (per_id >= 3) & (per_id <= 5)), ("over 5", per_id > 5)],
-        ),
-        _breakdown("colour", "Colour of the photo", [("grey", grey), ("colour", ~grey)]),
-        _breakdown("shorter_side", "Shorter side of the photo", _by_side(asked)),
-        _breakdown(
-            "near_duplicates",
-            "Near-duplicates of the photo",
-            [("none", ~alike), ("some, not trained on", alike & ~twin), ("some, trained on", twin)],
-        ),
+    grey = shown["mode"].str.match(r"[L1IF]").to_numpy(dtype=bool)
+    alike = (shown["cluster"].map(photos["cluster"].value_counts()) > 1).to_numpy()
+    trained = near_duplicate_trained(queries, photos, gallery)
+    several, many = (per_id >= 3) & (per_id <= 5), per_id > 5
+    near = {"none": ~alike, "some, not trained on": alike & ~trained, "some, trained on": trained}
+    per_photo = {"1": per_id == 1, "2": per_id == 2, "3-5": several, "over 5": many}
+    found = [
+        Breakdown("photos_per_id", "Training photos of the individual", per_photo),
+        Breakdown("colour", "Colour of the photo", {"grey": grey, "colour": ~grey}),
+        Breakdown("shorter_side", "Shorter side of the photo", _by_side(shown)),
+        Breakdown("near_duplicates", "Near-duplicates of the photo", near),
     ]
+    return [replace(one, groups={name: rows for name, rows in one.groups.items() if rows.any()}) for one in found]
 
 
-def has_twin(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> NDArray[np.bool_]:
+def near_duplicate_trained(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> NDArray[np.bool_]:
     """Return, for each query, whether a near-duplicate of it is in the gallery. Arguments as for `break_down`."""
     cluster = photos.set_index("Image")["cluster"]
-    trained = set(cluster.loc[gallery["Image"]])
-    return np.array([number in trained for number in cluster.loc[queries.images]], dtype=bool)
+    return cluster.loc[queries.images].isin(cluster.loc[gallery["Image"]]).to_numpy()
 
 
-def _by_side(asked: pd.DataFrame) -> list[tuple[str, Any]]:
-    side = asked[["width", "height"]].min(axis=1).to_numpy()
-    edges = [0, *_SIDES, None]
-    return [(_span(low, high), _between(side, low, high)) for low, high in pairwise(edges)]
-
-
-def _breakdown(key: str, title: str, groups: Sequence[tuple[str, Any]]) -> Breakdown:
-    found = [Group(name, np.asarray(rows, dtype=bool)) for name, rows in groups]
-    return Breakdown(key, title, [group for group in found if group.rows.any()])
-
-
-def _span(low: int | None, high: int | None) -> str:
-    return f"{low} px or more" if high is None else f"under {high} px" if not low else f"{low}-{high - 1} px"
-
-
-def _between(values: NDArray[Any], low: int | None, high: int | None) -> NDArray[np.bool_]:
-    return np.asarray((values >= (low or 0)) & (values < (np.inf if high is None else high)))
+def _by_side(shown: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    side = shown[["width", "height"]].min(axis=1).to_numpy()
+    names = [f"under {_SIDES[0]} px", *(f"{a}-{b - 1} px" for a, b in pairwise(_SIDES)), f"{_SIDES[-1]} px or more"]
+    place = np.searchsorted(_SIDES, side, side="right")
+    return {name: place == number for number, name in enumerate(names)}
 
 
 def shown_results(leaderboard: Leaderboard) -> list[ScorerResult]:
     """Return the results whose breakdown is worth reading: without single members, and one of each ranking."""
-    return [result for result in leaderboard.main if result.name not in _LEFT_OUT]
+    return [result for result in leaderboard.main if scorer_of(result.name).breakdown]
 
 
-def figures_of(result: ScorerResult, group: Group) -> dict[str, float]:
-    """Return a result's figures on one group: map5 and accuracies; what its queries cannot give is left out."""
-    queries = result.queries
-    points, is_new = result.points[group.rows], queries.is_new[group.rows]
+def figures_of(result: ScorerResult, rows: NDArray[np.bool_]) -> dict[str, float]:
+    """Return a result's figures on some queries: map5 and accuracies; what they cannot give is left out."""
+    points, is_new = result.points[rows], result.queries.is_new[rows]
     found = accuracies(points, is_new)
     if is_new.any() and not is_new.all():
-        found["map5"] = weighted_mean(points, new_share_weights(is_new, queries.new_share))
-    return {key: round(value, _DIGITS) for key, value in found.items()}
+        found["map5"] = weighted_mean(points, new_share_weights(is_new, result.queries.new_share))
+    return rounded(found)
 
 
 def as_metrics(leaderboard: Leaderboard, breakdowns: Sequence[Breakdown]) -> dict[str, Any]:
     """Return metrics/breakdowns.json: by breakdown and group the numbers of queries, and each result's figures."""
-    found: dict[str, Any] = {}
-    for breakdown in breakdowns:
-        found[breakdown.key] = {
-            group.name: {
-                "queries": int(group.rows.sum()),
-                "new_queries": int(leaderboard.queries.is_new[group.rows].sum()),
-            }
-            | {result.name: figures_of(result, group) for result in shown_results(leaderboard)}
-            for group in breakdown.groups
+    is_new, results = leaderboard.queries.is_new, shown_results(leaderboard)
+    return {
+        breakdown.key: {
+            name: {"queries": int(rows.sum()), "new_queries": int(is_new[rows].sum())}
+            | {result.name: figures_of(result, rows) for result in results}
+            for name, rows in breakdown.groups.items()
         }
-    return found
+        for breakdown in breakdowns
+    }

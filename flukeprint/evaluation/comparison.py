@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.tables import require_table
-from flukeprint.evaluation.figures import LEVEL
 from flukeprint.evaluation.query_table import COLUMNS
+from flukeprint.metrics.arrays import weighted_mean
+from flukeprint.metrics.intervals import Comparison, Resampling
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class RunComparison:
     new_queries: int
     map5_a: float
     map5_b: float
-    difference: metrics.Comparison  # B - A
+    difference: Comparison  # B - A
     better: int  # queries that B answers better
     worse: int
     same: int
@@ -48,27 +47,25 @@ def compare_files(first: Path, second: Path, scorer: str, resamples: int = 2000)
     a, b = (_read(path, scorer) for path in (first, second))
     _require_same_queries(a, b, first, second)
     b = b.loc[a.index]
-    _require_same("truth", a, b, first, second)
-    _require_same("Id", a, b, first, second)
-    weights, points_a, points_b = a["weight"].to_numpy(), a["points"].to_numpy(), b["points"].to_numpy()
+    for column in ("truth", "Id"):
+        _require_same(column, a, b, first, second)
+    weights, points_a, points_b = (table.to_numpy() for table in (a["weight"], a["points"], b["points"]))
     if not np.allclose(weights, b["weight"].to_numpy(), rtol=1e-6):
         raise FlukeprintError(
             f"{first} and {second} weigh their queries differently: their runs declare other shares of new whales. "
             "Set evaluate.new_share to the same value in both and run `dvc repro evaluate`."
         )
     is_new = (a["truth"] == NEW_WHALE).to_numpy(dtype=bool)
-    found = metrics.compare_runs(
-        points_b, points_a, individuals_of(a["Id"], a.index), weights, is_new, resamples=resamples
-    )
+    draws = Resampling(individuals_of(a["Id"], a.index), weights, is_new, resamples)
     return RunComparison(
         first=first,
         second=second,
         scorer=scorer,
         queries=len(a),
         new_queries=int(is_new.sum()),
-        map5_a=metrics.weighted_mean(points_a, weights),
-        map5_b=metrics.weighted_mean(points_b, weights),
-        difference=found,
+        map5_a=weighted_mean(points_a, weights),
+        map5_b=weighted_mean(points_b, weights),
+        difference=draws.compare(points_b, points_a),
         better=int((points_b > points_a).sum()),
         worse=int((points_b < points_a).sum()),
         same=int((points_b == points_a).sum()),
@@ -85,10 +82,11 @@ def as_text(found: RunComparison) -> str:
     """Return the comparison in words."""
     gain = found.difference
     between = f"{gain.low:+.4f} to {gain.high:+.4f}"
-    # Few individuals make the bootstrap too sure of itself: both the interval and the test must agree.
-    sure = gain.p_value <= LEVEL
-    verdict = "B is better" if sure and gain.low > 0 else "B is worse" if sure and gain.high < 0 else None
-    chance = "The difference may be chance: the interval includes 0, or p is above 0.05."
+    verdict = {
+        1: "B is better, by more than chance.",
+        -1: "B is worse, by more than chance.",
+        0: "The difference may be chance: the interval includes 0, or p is above 0.05.",
+    }
     return "\n".join(
         [
             f"{found.scorer} on {found.queries} queries, {found.new_queries} of them new whales",
@@ -98,41 +96,36 @@ def as_text(found: RunComparison) -> str:
             f"B - A  {gain.difference:+.4f}   95 % interval {between}, p = {gain.p_value:.4f}",
             "",
             f"{found.better} queries got better, {found.worse} worse, {found.same} scored the same.",
-            f"{verdict}, by more than chance." if verdict else chance,
+            verdict[gain.verdict],
         ]
     )
 
 
 def _read(path: Path, scorer: str) -> pd.DataFrame:
     """Return Id, truth, points and weight of a scorer's queries, by Image."""
+    import pandas as pd
+
     table = require_table(path, COLUMNS)
     names = list(dict.fromkeys(table["scorer"].dropna()))
     if scorer not in names:
         raise FlukeprintError(
             f"{path} has no scorer {scorer!r}, only {', '.join(names) or 'no rows at all'}. Choose with --scorer."
         )
-    rows = table[(table["scorer"] == scorer).fillna(False).astype(bool)]
+    rows = table[(table["scorer"] == scorer).fillna(False).astype(bool)].astype(object)
     for column in ("Image", "Id", "truth"):
         for row in rows.loc[rows[column].isna(), "csv_line"].head(1):
             raise FlukeprintError(f"{path} row {row}: the cell {column} is empty. Run `dvc repro evaluate` again.")
-    numbers = {column: _numbers(path, rows, column) for column in ("points", "weight")}
-    found = rows[["Image", "Id", "truth"]].astype(object).assign(**numbers).set_index("Image")
-    for image in found.index[found.index.duplicated()][:1]:
+    for column in ("points", "weight"):
+        values = pd.to_numeric(rows[column], errors="coerce").astype(float)
+        for row, cell in rows.loc[~(np.isfinite(values) & (values >= 0)), ["csv_line", column]].head(1).to_numpy():
+            raise FlukeprintError(
+                f"{path} row {row}: {column} is {cell!r}, expected a number >= 0. Run `dvc repro evaluate` "
+                "to write the file again."
+            )
+        rows[column] = values
+    for image in rows.loc[rows["Image"].duplicated(), "Image"].head(1):
         raise FlukeprintError(f"{path} names the query {image} twice for {scorer}. Run `dvc repro evaluate` again.")
-    return found
-
-
-def _numbers(path: Path, rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    import pandas as pd
-
-    values = pd.to_numeric(rows[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-    for index in bad[:1]:
-        raise FlukeprintError(
-            f"{path} row {rows['csv_line'].iloc[index]}: {column} is {rows[column].iloc[index]!r}, expected a number "
-            ">= 0. Run `dvc repro evaluate` to write the file again."
-        )
-    return values
+    return rows.set_index("Image")
 
 
 def _require_same_queries(a: pd.DataFrame, b: pd.DataFrame, first: Path, second: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint import metrics
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.evaluation.figures import reliability
+from flukeprint.evaluation.figures import reliability, rounded
+from flukeprint.metrics.detection import precision_recall_curve
+from flukeprint.metrics.rankings import cmc, map_over_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,6 @@ DEPTH = 20
 SHARES = np.linspace(0.1, 0.6, 11)
 # More points than that are not seen in a curve.
 _MOST = 200
-_DIGITS = 6
 
 
 def curves_of(result: ScorerResult) -> dict[str, Points]:
@@ -41,13 +41,14 @@ def curves_of(result: ScorerResult) -> dict[str, Points]:
     - `new_share`: `map5` if new whales were `share` of all queries, with the answers as they are.
     """
     is_new = result.queries.is_new
-    found = {"reliability": _reliability(result)}
+    bins = reliability(result)
+    found = {"reliability": _points(confidence=bins.confidence, accuracy=bins.accuracy, queries=bins.count)}
     if result.candidates is not None and not is_new.all():
-        found["cmc"] = _cmc(result)
+        shares = cmc(result.candidate_ranks[~is_new], DEPTH)
+        found["cmc"] = _points(rank=np.arange(DEPTH) + 1, identified=shares)
         found["precision_recall"] = _precision_recall(result)
     if result.queries.both_kinds:
-        values = metrics.map_over_share(result.points, is_new, SHARES)
-        found["new_share"] = [_point(share=share, map5=value) for share, value in zip(SHARES, values, strict=True)]
+        found["new_share"] = _points(share=SHARES, map5=map_over_share(result.points, is_new, SHARES))
     # No answer may name an individual; `dvc plots` cannot draw a file without points.
     return {name: points for name, points in found.items() if points}
 
@@ -65,21 +66,18 @@ def all_curves(leaderboard: Leaderboard) -> dict[str, dict[str, Points]]:
     return {result.name: curves_of(result) for result in leaderboard.main}
 
 
-def _point(**values: float) -> dict[str, float]:
-    return {key: round(float(value), _DIGITS) for key, value in values.items()}
-
-
-def _cmc(result: ScorerResult) -> Points:
-    shares = metrics.cmc(result.candidate_ranks[~result.queries.is_new], DEPTH)
-    return [{"rank": rank} | _point(identified=share) for rank, share in enumerate(shares, start=1)]
+def _points(**columns: NDArray[Any]) -> Points:
+    """Return rows of some columns, evenly spread if there are too many, the first and the last among them."""
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
+    places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).round().astype(int)) if rows else ()
+    return [rounded(rows[place]) for place in places]
 
 
 def _precision_recall(result: ScorerResult) -> Points:
     right, probability = _best_individuals(result)
-    curve = metrics.precision_recall_curve(right, probability, positives=int((~result.queries.is_new).sum()))
-    columns = zip(curve.recall, curve.precision, curve.envelope, curve.thresholds, strict=True)
-    points = [_point(recall=r, precision=p, envelope=e, probability=t) for r, p, e, t in columns]
-    return [points[index] for index in _thinned(len(points))]
+    curve = precision_recall_curve(right, probability, positives=int((~result.queries.is_new).sum()))
+    precision, envelope, thresholds = curve.precision, curve.envelope, curve.thresholds
+    return _points(recall=curve.recall, precision=precision, envelope=envelope, probability=thresholds)
 
 
 def _best_individuals(result: ScorerResult) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -93,16 +91,3 @@ def _best_individuals(result: ScorerResult) -> tuple[NDArray[np.bool_], NDArray[
             right.append(labels[place] == truth)
             probability.append(values[place])
     return np.array(right, dtype=bool), np.array(probability, dtype=np.float64)
-
-
-def _thinned(length: int) -> list[int]:
-    """Return at most _MOST indices, evenly spread, the first and the last among them."""
-    if length <= _MOST:
-        return list(range(length))
-    return [int(index) for index in np.unique(np.linspace(0, length - 1, _MOST).round())]
-
-
-def _reliability(result: ScorerResult) -> Points:
-    bins = reliability(result)
-    columns = zip(bins.confidence, bins.accuracy, bins.count, strict=True)
-    return [_point(confidence=mean, accuracy=right) | {"queries": int(count)} for mean, right, count in columns]

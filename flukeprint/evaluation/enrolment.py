@@ -1,7 +1,7 @@
-"""Enrolment: individuals that nothing was trained on are added with one photo each, and asked for with another.
+"""Enrolment: individuals that nothing was trained on are added with one photo each, and looked for with another.
 
 Protocol. The gallery has one photo of every individual: of each known one the first by name of its photos in the
-gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Asked are, of the
+gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Queries are, of the
 held-out ones, their photos in other clusters than the enrolled photo's; and beside them, of the known ones, the known
 queries (split query), those that full fine-tuning left out apart from those it trained on: `finetune.min_photos` leaves
 individuals out, and so does the small set. All search the same gallery, so all have as many distractors. Candidates are
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint import metrics
 from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, is_trained
+from flukeprint.evaluation.figures import rounded
+from flukeprint.metrics.intervals import Resampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,15 +32,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RANKS = (1, 5)
-_DIGITS = 6
 
 
 @dataclass(frozen=True)
 class EnrolmentTest:
-    """Which photos are enrolled and which are asked; numbers are rows of data/selected/full.parquet."""
+    """Which photos are enrolled and which are queries; numbers are rows of data/selected/full.parquet."""
 
     enrolled: NDArray[np.int64]  # one photo per individual
-    asked: dict[str, NDArray[np.int64]]  # held_out, left_out, trained
+    queries: dict[str, NDArray[np.int64]]  # held_out, left_out, trained
     held_out: int  # individuals held out, with one cluster or more
     labels: NDArray[np.str_]  # of every row of the table
 
@@ -92,7 +92,7 @@ def enrol(
     test = enrolment_test(table, learned)
     aside = np.flatnonzero(~is_trained(table))
     found: dict[str, Any] = {"gallery_photos": len(test.enrolled), "held_out_individuals": test.held_out}
-    for kind, rows in test.asked.items():
+    for kind, rows in test.queries.items():
         individuals = test.labels[rows]
         found[kind] = {"queries": len(rows), "individuals": len(np.unique(individuals))}
         for name, matrix in similarity.items() if len(rows) else ():
@@ -110,8 +110,6 @@ def _ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.
 
 def _shares(ranks: NDArray[np.int64], individuals: NDArray[np.str_], resamples: int) -> dict[str, float]:
     within = np.stack([ranks <= k for k in _RANKS], axis=1).astype(float)
-    found: dict[str, float] = {}
-    intervals = metrics.bootstrap_intervals(within, individuals, resamples=resamples)
-    for k, interval in zip(_RANKS, intervals, strict=True):
-        found |= {f"top{k}": interval.estimate, f"top{k}_low": interval.low, f"top{k}_high": interval.high}
-    return {key: round(value, _DIGITS) for key, value in found.items()}
+    intervals = Resampling(individuals, resamples=resamples).intervals(within)
+    top1, top5 = (interval.figures(f"top{k}") for k, interval in zip(_RANKS, intervals, strict=True))
+    return rounded(top1 | top5)

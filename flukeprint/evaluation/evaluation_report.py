@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.files import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.photos import MAX_PIXELS, plain_file_name
 from flukeprint.evaluation import drawings, words
-from flukeprint.evaluation.breakdowns import Breakdown, figures_of, has_twin, shown_results
-from flukeprint.evaluation.examples import ExampleList, choose_examples
+from flukeprint.evaluation.breakdowns import Breakdown, as_metrics, near_duplicate_trained, shown_results
+from flukeprint.evaluation.examples import choose_examples
 from flukeprint.evaluation.figures import REFERENCE, counts
-from flukeprint.evaluation.pictures import Pictures
 from flukeprint.evaluation.query_table import query_table, write_query_table
 from flukeprint.pages.templates import template
+from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Shares of fewer queries than that are printed pale.
 FEW = 10
+_CELL = (240, 120)  # px; a fluke is about twice as wide as high. Twice what is seen on paper, for sharpness
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def write_report(folder: Path, findings: Findings, sources: Sources, examples: i
         findings: figures of all results.
         sources: photos and training curves.
         examples: most queries in each list of examples.
-        workers: processes that decode photos.
+        workers: threads that decode photos.
 
     """
     page = render(findings, sources, examples, workers)
@@ -70,124 +72,71 @@ def write_report(folder: Path, findings: Findings, sources: Sources, examples: i
 def render(findings: Findings, sources: Sources, examples: int, workers: int = 1) -> str:
     """Return the page."""
     queries = findings.leaderboard.queries
-    context = {
-        "counts": counts(queries),
-        "new_share": queries.new_share,
-        "words": words,
-        "few": FEW,
-        "new_whale": NEW_WHALE,
-        **(_shown(findings, sources, examples, workers) if queries.images else {}),
-    }
+    context = {"counts": counts(queries), "new_share": queries.new_share, "new_whale": NEW_WHALE}
+    if queries.images:
+        context |= _shown(findings, sources) | _examples(findings.leaderboard.top, sources, examples, workers)
     return template(__file__, "evaluation_report.html.j2").render(context)
 
 
-def _shown(findings: Findings, sources: Sources, examples: int, workers: int) -> dict[str, Any]:
-    """Return what the template needs where there are queries."""
+def _shown(findings: Findings, sources: Sources) -> dict[str, Any]:
+    """Return what the template needs of the findings, where there are queries."""
     leaderboard = findings.leaderboard
-    lists = choose_examples(leaderboard.top, examples)
-    firsts = sources.gallery.drop_duplicates("Id")
-    first_photo: dict[str, str] = dict(zip(firsts["Id"], firsts["Image"], strict=True))
-    names = _photos_of(leaderboard.top, lists, first_photo)
     return {
+        "words": words,
+        "few": FEW,
         "leaderboard": leaderboard,
         "figures": findings.figures,
         "reference": REFERENCE,
         "headline": words.headline(leaderboard, findings.figures),
-        "whiskers": drawings.whiskers(findings.figures, leaderboard.queries.new_share),
         "verification": findings.verification,
         "enrolment": findings.enrolment,
+        "map5": drawings.map5_chart(findings.figures, leaderboard.queries.new_share),
         "charts": drawings.curve_charts(findings.curves, leaderboard.queries.new_share),
         "training": drawings.training_charts(sources.histories),
-        "twins": int(has_twin(leaderboard.queries, sources.photos, sources.gallery).sum()),
-        "breakdowns": [_table(leaderboard, breakdown) for breakdown in findings.breakdowns],
-        "examples": [
-            (chosen, [_example(leaderboard.top, row, first_photo) for row in chosen.rows]) for chosen in lists
-        ],
-        "pictures": Pictures.of(sources.folder, sources.photos, names, workers),
+        "near_duplicates": int(near_duplicate_trained(leaderboard.queries, sources.photos, sources.gallery).sum()),
+        "results": [result.name for result in shown_results(leaderboard)],
+        "breakdowns": list(_tables(leaderboard, findings.breakdowns)),
     }
 
 
-# --- breakdowns -------------------------------------------------------------------------------------------
+def _tables(
+    leaderboard: Leaderboard, breakdowns: list[Breakdown]
+) -> Iterable[tuple[str, list[tuple[str, str]], Mapping[str, Any]]]:
+    """Yield of each breakdown its title, (key, title) of the columns of each result, and its groups by name."""
+    titles = {"map5": "MAP@5", "known_top1": "first", "known_top5": "five", "new_top1": "new"}
+    names = [result.name for result in shown_results(leaderboard)]
+    found = as_metrics(leaderboard, breakdowns)
+    for breakdown in breakdowns:
+        groups = found[breakdown.key]
+        present = {key for row in groups.values() for name in names for key in row[name]}
+        yield breakdown.title, [(key, title) for key, title in titles.items() if key in present], groups
 
 
-@dataclass(frozen=True)
-class BreakdownRow:
-    """A group of queries in a table."""
-
-    name: str
-    queries: int
-    new_queries: int
-    cells: list[dict[str, float]]  # by result
-
-
-@dataclass(frozen=True)
-class BreakdownTable:
-    """A breakdown as a table: for each result the same columns."""
-
-    title: str
-    results: list[str]
-    columns: list[tuple[str, str]]  # (key of the figure, title)
-    rows: list[BreakdownRow]
+def _examples(result: ScorerResult, sources: Sources, most: int, workers: int) -> dict[str, Any]:
+    """Return what the template needs of the examples: lists of them, a photo of each individual, and their pictures."""
+    firsts = sources.gallery.drop_duplicates("Id")
+    # new_whale is no individual, even if photos with that label are trained on.
+    photo_of = {label: name for label, name in zip(firsts["Id"], firsts["Image"], strict=True) if label != NEW_WHALE}
+    lists = choose_examples(result, most)
+    names: list[str] = []
+    for row in (row for chosen in lists for row in chosen.rows):
+        labels = [result.queries.truth[row], *result.answers.labels[row]]
+        names += [result.queries.images[row], *(photo_of[label] for label in labels if label in photo_of)]
+    pictures = thumbnails(sources.folder, sources.photos, names, workers)
+    return {"examples": lists, "photo_of": photo_of, "pictures": pictures}
 
 
-def _table(leaderboard: Leaderboard, breakdown: Breakdown) -> BreakdownTable:
-    results = shown_results(leaderboard)
-    is_new = leaderboard.queries.is_new
-    rows = [
-        BreakdownRow(
-            group.name,
-            int(group.rows.sum()),
-            int(is_new[group.rows].sum()),
-            [figures_of(result, group) for result in results],
-        )
-        for group in breakdown.groups
-    ]
-    present = {key for row in rows for cell in row.cells for key in cell}
-    titles = (("map5", "MAP@5"), ("known_top1", "first"), ("known_top5", "five"), ("new_top1", "new"))
-    columns = [(key, title) for key, title in titles if key in present]
-    return BreakdownTable(breakdown.title, [result.name for result in results], columns, rows)
+def thumbnails(folder: Path, photos: pd.DataFrame, names: Iterable[str], workers: int) -> Sheets:
+    """Draw photos, each once. A name that is not a plain file name is not opened.
 
+    Args:
+        folder: where they are.
+        photos: Image, width, height (px, as stored), orientation (EXIF) of every photo.
+        names: which to draw.
+        workers: threads that decode.
 
-# --- examples ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ShownAnswer:
-    """One of the labels of an answer."""
-
-    label: str
-    probability: float
-    right: bool
-    photo: str | None  # a training photo of the individual
-
-
-@dataclass(frozen=True)
-class Example:
-    """A query with its answers."""
-
-    image: str
-    identity: str  # the individual, new_whale where nobody knows
-    truth: str
-    answers: list[ShownAnswer]
-    missed: str | None  # a training photo of the right individual, where the answers lack it
-    place: int  # of the right individual among the candidates, 0 if it is not there
-
-
-def _example(result: ScorerResult, row: int, first_photo: dict[str, str]) -> Example:
-    queries, truth = result.queries, result.queries.truth[row]
-    pairs = zip(result.answers.labels[row], result.answers.probabilities[row], strict=True)
-    answers = [ShownAnswer(label, value, label == truth, _photo(label, first_photo)) for label, value in pairs]
-    missed = None if any(answer.right for answer in answers) else _photo(truth, first_photo)
-    return Example(queries.images[row], queries.ids[row], truth, answers, missed, int(result.candidate_ranks[row]))
-
-
-def _photo(label: str, first_photo: dict[str, str]) -> str | None:
-    """Return a photo of an individual; new_whale is none, even if photos with that label are trained on."""
-    return None if label == NEW_WHALE else first_photo.get(label)
-
-
-def _photos_of(result: ScorerResult, lists: Sequence[ExampleList], first_photo: dict[str, str]) -> list[str]:
-    """Return the names of all photos that the examples show."""
-    examples = [_example(result, row, first_photo) for chosen in lists for row in chosen.rows]
-    names = [name for shown in examples for name in (shown.image, shown.missed, *(a.photo for a in shown.answers))]
-    return [name for name in names if name is not None]
+    """
+    wanted = photos.set_index("Image").loc[[name for name in dict.fromkeys(names) if plain_file_name(name)]]
+    sizes = map(upright, *(wanted[column].tolist() for column in ("width", "height", "orientation")))
+    drawn = [PhotoToDraw(name, size) for name, size in zip(wanted.index, sizes, strict=True)]
+    return draw_sheets("p", folder, drawn, _CELL, workers, MAX_PIXELS)

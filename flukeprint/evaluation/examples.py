@@ -10,8 +10,6 @@ import numpy as np
 from flukeprint.data.labels import NEW_WHALE
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from flukeprint.evaluation.leaderboard import ScorerResult
 
 
@@ -37,7 +35,7 @@ def choose_examples(result: ScorerResult, most: int, seed: int = 0) -> list[Exam
 
     """
     is_new, ranks, confidence = result.queries.is_new, result.ranks, result.confidence
-    says_new = np.array([label == NEW_WHALE for label in result.first_labels], dtype=bool)
+    says_new = np.array([labels[:1] == [NEW_WHALE] for labels in result.answers.labels], dtype=bool)
     # An individual that is not even a candidate is as far from right as can be.
     depth = np.where(result.candidate_ranks == 0, np.iinfo(np.int64).max, result.candidate_ranks)
     wanted = {
@@ -48,21 +46,14 @@ def choose_examples(result: ScorerResult, most: int, seed: int = 0) -> list[Exam
         "new_right": (is_new & says_new, -confidence),
         "new_wrong": (is_new & ~says_new, -confidence),
     }
-    by_lot = np.random.default_rng(seed).permutation(len(ranks))[:most].tolist()
-    lists = [ExampleList("lot", *_TEXTS["lot"], by_lot)]
-    shown: set[int] = set()
+    shown = np.zeros(len(ranks), dtype=bool)
+    lists = [ExampleList("lot", *_TEXTS["lot"], np.random.default_rng(seed).permutation(len(ranks))[:most].tolist())]
     for key, (chosen, order) in wanted.items():
-        rows = _first(chosen, order, most, shown)
-        shown.update(rows)
-        lists.append(ExampleList(key, *_TEXTS[key], rows))
+        rows = np.flatnonzero(chosen & ~shown)
+        rows = rows[np.argsort(order[rows], kind="stable")][:most]
+        shown[rows] = True
+        lists.append(ExampleList(key, *_TEXTS[key], rows.tolist()))
     return lists
-
-
-def _first(chosen: NDArray[np.bool_], order: NDArray[np.float64], most: int, shown: set[int]) -> list[int]:
-    """Return the first `most` chosen rows in ascending order that are not shown yet."""
-    rows = np.flatnonzero(chosen)
-    ordered = rows[np.argsort(order[rows], kind="stable")].tolist()
-    return [row for row in ordered if row not in shown][:most]
 
 
 _TEXTS = {

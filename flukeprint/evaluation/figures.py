@@ -6,22 +6,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint import metrics
-from flukeprint.data.labels import NEW_WHALE
+from flukeprint.metrics.detection import (
+    auroc,
+    average_precisions,
+    equal_error_rate,
+    fpr_at_tpr,
+    roc_curve,
+    tar_at_far,
+)
+from flukeprint.metrics.intervals import Resampling
+from flukeprint.metrics.rankings import balanced_accuracy, top_k_accuracy
+from flukeprint.metrics.reliability import ReliabilityBins, expected_calibration_error, reliability_bins
 from flukeprint.scoring.registry import DUPLICATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
+    from flukeprint.scoring.candidates import Scored
 
 # The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES
-# A difference with a larger p-value is not called one.
-LEVEL = 0.05
 # Bins of equal width in which a probability is compared with how often it was right.
 BINS = 10
-_DIGITS = 6
 
 
 def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, float]]:
@@ -38,11 +45,19 @@ def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, fl
 
     """
     results = list(leaderboard.results.values())
-    found = {result.name: _ranking(result) | _open_set(result) | _probabilities(result) for result in results}
+    found = {
+        result.name: _ranking(result) | _open_set(result) | {"ece": expected_calibration_error(reliability(result))}
+        for result in results
+    }
     if leaderboard.queries.both_kinds:
         for name, row in _resampled(leaderboard, resamples).items():
             found[name] |= row
-    return {name: {key: round(value, _DIGITS) for key, value in row.items()} for name, row in found.items()}
+    return {name: rounded(row) for name, row in found.items()}
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Keep six digits, which do not depend on the order of a machine's sums."""
+    return {key: round(value, 6) for key, value in figures.items()}
 
 
 def counts(queries: Queries) -> dict[str, int]:
@@ -60,8 +75,8 @@ def counts(queries: Queries) -> dict[str, int]:
 def accuracies(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> dict[str, float]:
     """Return the shares of right answers by kind of query, from what each scores in MAP@5.
 
-    `known_top1` is the accuracy on known whales, `new_top1` that on unknown ones (`known_accuracy` and
-    `unknown_accuracy` of flukeprint.metrics); `known_top5` is the share with the individual among the five.
+    `known_top1` is the accuracy on known whales, `new_top1` that on new ones; `known_top5` is the share with the
+    individual among the five.
     """
     found: dict[str, float] = {}
     if not is_new.all():
@@ -74,12 +89,31 @@ def accuracies(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> dict[s
 
 def _ranking(result: ScorerResult) -> dict[str, float]:
     is_new = result.queries.is_new
-    found = {"map5_plain": float(result.points.mean()), "top1": metrics.top_k_accuracy(result.ranks, 1)}
+    found = {"map5_plain": float(result.points.mean()), "top1": top_k_accuracy(result.ranks, 1)}
     found |= accuracies(result.points, is_new)
     if result.candidates is not None and not is_new.all():
         identified = result.candidate_ranks[~is_new]
-        found |= {f"cmc{k}": metrics.top_k_accuracy(identified, k) for k in (1, 5, 10)}
+        found |= {f"cmc{k}": top_k_accuracy(identified, k) for k in (1, 5, 10)}
+        found["class_map"] = class_map(result, result.candidates)
     return found
+
+
+def class_map(result: ScorerResult, scored: Scored) -> float:
+    """Return the mean, over the individuals that known queries show, of the AP of each against the rest.
+
+    For an individual, all known queries are sorted by the score that each gives it as a candidate (at most 20 of a
+    query; all others come last); those that show it should come first. AP: the area under the interpolated curve.
+    """
+    known = ~result.queries.is_new
+    individuals, shown = np.unique(np.array(result.queries.truth)[known], return_inverse=True)
+    found = scored[known]
+    place = found.places_of(individuals)
+    class_of = np.full(len(found.names) + 1, -1)  # the last is for "no further candidate"
+    class_of[place[place >= 0]] = np.flatnonzero(place >= 0)
+    classes = class_of[found.label]
+    kept = classes >= 0
+    right = (classes == shown[:, None])[kept]
+    return float(average_precisions(classes[kept], right, found.scores[kept], np.bincount(shown)).mean())
 
 
 def _open_set(result: ScorerResult) -> dict[str, float]:
@@ -87,52 +121,38 @@ def _open_set(result: ScorerResult) -> dict[str, float]:
     queries = result.queries
     if not queries.both_kinds:
         return {}
-    by_label = metrics.open_set_accuracies(queries.groups, result.first_labels, queries.is_new, NEW_WHALE)
-    found = {key: by_label[key] for key in ("baks", "baus", "geometric_mean")}
+    right, new = result.ranks == 1, queries.is_new
+    baks, baus = (balanced_accuracy(queries.groups[rows], right[rows]) for rows in (~new, new))
+    found = {"baks": baks, "baus": baus, "geometric_mean": float(np.sqrt(baks * baus))}
     if result.candidates is None:
         return found
-    curve = metrics.roc_curve(~queries.is_new, -result.answers.new_probability)
+    curve = roc_curve(~new, -result.answers.new_probability)
     return found | {
-        "auroc": metrics.auroc(curve),
-        "eer": metrics.equal_error_rate(curve),
-        "fpr_at_95_tpr": metrics.fpr_at_tpr(curve, 0.95),
-        "tar_at_1e-2_far": metrics.tar_at_far(curve, 1e-2),
-        "tar_at_1e-3_far": metrics.tar_at_far(curve, 1e-3),
+        "auroc": auroc(curve),
+        "eer": equal_error_rate(curve),
+        "fpr_at_95_tpr": fpr_at_tpr(curve, 0.95),
+        "tar_at_1e-2_far": tar_at_far(curve, 1e-2),
+        "tar_at_1e-3_far": tar_at_far(curve, 1e-3),
     }
 
 
-def _probabilities(result: ScorerResult) -> dict[str, float]:
-    return {"ece": metrics.expected_calibration_error(reliability(result))}
-
-
-def reliability(result: ScorerResult) -> metrics.ReliabilityBins:
+def reliability(result: ScorerResult) -> ReliabilityBins:
     """Compare the probability of each first label with how often it is right, under the weights of map5."""
     weights = result.queries.weights if result.queries.both_kinds else None
-    return metrics.reliability_bins(result.confidence, result.ranks == 1, BINS, weights)
+    return reliability_bins(result.confidence, result.ranks == 1, BINS, weights)
 
 
 def _resampled(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, float]]:
     """Return map5 and gain with their intervals. All results share the resamples, so that differences are paired."""
     queries, results = leaderboard.queries, leaderboard.results
-    reference = results.get(REFERENCE)
     points = {("map5", name): result.points for name, result in results.items()}
-    if reference is not None:
-        points |= {
-            ("gain", name): result.points - reference.points for name, result in results.items() if result != reference
-        }
-    table = np.column_stack(list(points.values()))
+    if REFERENCE in results:
+        others = (name for name in results if name != REFERENCE)
+        points |= {("gain", name): results[name].points - results[REFERENCE].points for name in others}
+    draws = Resampling(queries.groups, queries.weights, queries.is_new, resamples)
     found: dict[str, dict[str, float]] = {name: {} for name in results}
-    intervals = metrics.bootstrap_intervals(table, queries.groups, queries.weights, queries.is_new, resamples=resamples)
-    for (figure, name), interval in zip(points, intervals, strict=True):
-        row = {figure: interval.estimate, f"{figure}_low": interval.low, f"{figure}_high": interval.high}
-        if figure == "gain" and reference is not None:
-            row["gain_p"] = metrics.permutation_p_value(
-                results[name].points,
-                reference.points,
-                queries.groups,
-                queries.weights,
-                queries.is_new,
-                resamples=resamples,
-            )
-        found[name] |= row
+    for (figure, name), interval in zip(points, draws.intervals(np.column_stack(list(points.values()))), strict=True):
+        found[name] |= interval.figures(figure)
+        if figure == "gain":
+            found[name]["gain_p"] = draws.p_value(points[figure, name])
     return found

@@ -13,7 +13,8 @@ import pandas as pd
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.submission import MAX_LABELS
-from flukeprint.metrics import first_ranks, new_share_weights, reciprocal_ranks
+from flukeprint.metrics.arrays import new_share_weights
+from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
 from flukeprint.scoring.answering import Answers, as_ordinary_class, calibrated
 from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flukeprint.scoring.calibration import Calibration
+    from flukeprint.scoring.candidates import Scored
 
 # Labels of an answer: what Kaggle scores.
 TOP = MAX_LABELS
@@ -29,7 +31,7 @@ TOP = MAX_LABELS
 
 @dataclass(frozen=True)
 class Queries:
-    """The N photos that every scorer is asked, in one order."""
+    """The N photos that every scorer answers, in one order."""
 
     images: list[str]
     ids: list[str]  # the individual, also where no training photo shows it; new_whale where nobody knows
@@ -69,7 +71,7 @@ class ScorerResult:
     name: str
     queries: Queries
     answers: Answers  # at most TOP labels each, new_whale among them
-    candidates: list[list[str]] | None  # individuals only, best first; None where the scorer has none
+    candidates: Scored | None  # individuals with one score each; None where the scorer has none
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
@@ -82,11 +84,6 @@ class ScorerResult:
         return reciprocal_ranks(self.queries.truth, self.answers.labels, TOP)
 
     @cached_property
-    def first_labels(self) -> list[str]:
-        """The first label of each answer ('' where it has none)."""
-        return [labels[0] if labels else "" for labels in self.answers.labels]
-
-    @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """The probability of each first label (N); 0 where there is none."""
         return np.array([row[0] if len(row) else 0.0 for row in self.answers.probabilities], dtype=np.float64)
@@ -96,7 +93,7 @@ class ScorerResult:
         """The rank of the true individual among the candidates, without new_whale; 0 if it is not there (N)."""
         if self.candidates is None:
             return np.zeros(len(self.queries.truth), dtype=np.int64)
-        return first_ranks(self.queries.truth, self.candidates)
+        return first_ranks(self.queries.truth, self.candidates.labels())
 
 
 @dataclass(frozen=True)
@@ -142,24 +139,24 @@ def build_leaderboard(
         members: names of the scorers that are single members.
 
     Raises:
-        FlukeprintError: the scorers were not asked the same queries.
+        FlukeprintError: the scorers did not answer the same queries.
 
     """
     tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}
     queries = _queries(tables, new_share)
+    number = len(queries.images)
+    all_new = Answers([[NEW_WHALE]] * number, [[1.0]] * number, np.ones(number))
     # Without queries there is nothing to answer, not even for all_new.
-    results = [_all_new(queries)] if tables else []
+    results = [ScorerResult(ALL_NEW, queries, all_new, None)] if tables else []
     for name, table in tables.items():
         scored = fused_of(table, name, calibration)
         if scored is None:
             continue
-        candidates, as_class = scored.labels(), as_ordinary_class(scored, TOP)
-        if name not in calibration.scorers:
-            results.append(ScorerResult(name, queries, as_class, candidates))
-            continue
-        results.append(ScorerResult(name, queries, calibrated(scored, calibration.scorers[name], TOP), candidates))
-        if name == ENSEMBLE:
-            results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, candidates))
+        as_class, decided = as_ordinary_class(scored, TOP), calibration.scorers.get(name)
+        answers = calibrated(scored, decided, TOP) if decided else as_class
+        results.append(ScorerResult(name, queries, answers, scored))
+        if name == ENSEMBLE and decided:
+            results.append(ScorerResult(ENSEMBLE_CLASS, queries, as_class, scored))
     return Leaderboard(queries, {result.name: result for result in results}, frozenset(members) & set(tables))
 
 
@@ -175,9 +172,3 @@ def _queries(tables: Mapping[str, pd.DataFrame], new_share: float) -> Queries:
                 "are not the same in the same order. Run `dvc repro --force ensemble` to ask every scorer anew."
             )
     return Queries(first["Image"].tolist(), first["Id"].tolist(), first["truth"].tolist(), new_share)
-
-
-def _all_new(queries: Queries) -> ScorerResult:
-    number = len(queries.images)
-    answers = Answers([[NEW_WHALE]] * number, [[1.0]] * number, np.ones(number))
-    return ScorerResult(ALL_NEW, queries, answers, None)

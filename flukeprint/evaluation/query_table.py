@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from flukeprint.core.files import replacing
+from flukeprint.core.text import spreadsheet_cell
 from flukeprint.evaluation.leaderboard import TOP
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ COLUMNS = (
     "points",  # 1 / rank, or 0: what the query adds to MAP@5
     "weight",  # of the query in map5; mean 1
 )
+# Columns of names that came with the photos.
+TEXTS = ("scorer", "Image", "Id", "truth", *(f"label_{place}" for place in PLACES))
 
 
 def query_table(leaderboard: Leaderboard) -> pd.DataFrame:
@@ -35,14 +38,17 @@ def query_table(leaderboard: Leaderboard) -> pd.DataFrame:
 
 def _rows(result: ScorerResult) -> pd.DataFrame:
     queries, answers = result.queries, result.answers
+    labels, chances = (
+        pd.DataFrame(part).reindex(columns=range(TOP)) for part in (answers.labels, answers.probabilities)
+    )
     rank = pd.Series(result.ranks, dtype="Int64")
     columns = {
         "scorer": result.name,
         "Image": queries.images,
         "Id": queries.ids,
         "truth": queries.truth,
-        **{f"label_{place}": [_at(row, place) for row in answers.labels] for place in PLACES},
-        **{f"probability_{place}": [_at(row, place) for row in answers.probabilities] for place in PLACES},
+        **{f"label_{place}": labels[place - 1] for place in PLACES},
+        **{f"probability_{place}": chances[place - 1] for place in PLACES},
         "rank": rank.mask(rank == 0),
         "points": result.points,
         "weight": queries.weights if queries.both_kinds else 1.0,
@@ -50,13 +56,11 @@ def _rows(result: ScorerResult) -> pd.DataFrame:
     return pd.DataFrame(columns, columns=list(COLUMNS))
 
 
-def _at(row: list[str] | list[float], place: int) -> str | float | None:
-    return row[place - 1] if place <= len(row) else None
-
-
 def write_query_table(path: Path, table: pd.DataFrame) -> None:
-    """Write queries.csv: probabilities with 6 digits, points and weights in full."""
-    probabilities = [f"probability_{place}" for place in PLACES]
-    shown = table.assign(**{name: table[name].astype(float).round(6) for name in probabilities})
+    """Write queries.csv: probabilities with 6 digits, points and weights in full; no text runs in a spreadsheet."""
+    shown = table.assign(
+        **{name: table[name].astype(float).round(6) for name in COLUMNS if name.startswith("probability_")},
+        **{name: table[name].map(spreadsheet_cell, na_action="ignore") for name in TEXTS},
+    )
     with replacing(path) as temporary:
         shown.to_csv(temporary, index=False, lineterminator="\n")

@@ -6,19 +6,8 @@ from typing import Any
 
 from flukeprint.core.files import read_json
 from flukeprint.core.paths import METRICS, PREDICTIONS, SUBMISSION
-from flukeprint.scoring.registry import (
-    ALL_NEW,
-    BEST,
-    CHOOSABLE,
-    DUPLICATES,
-    ENSEMBLE_CLASS,
-    MOST_FREQUENT,
-    PRETRAINED_KNN,
-)
+from flukeprint.scoring.registry import in_order
 
-# JSON keeps no order: the leaderboard's ends; what is not named here, such as the members, stands between them.
-_BELOW = (ALL_NEW, MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN)
-_ABOVE = (ENSEMBLE_CLASS, *CHOOSABLE, BEST)
 _TITLES = {
     "map5": "MAP@5",
     "interval": "95 % interval",
@@ -54,12 +43,11 @@ def results_text() -> str:
 
 
 def _table(leaderboard: dict[str, dict[str, float]]) -> list[str]:
-    others = sorted(set(leaderboard) - {*_BELOW, *_ABOVE})
-    order = [name for name in (*_BELOW, *others, *_ABOVE) if name in leaderboard]
-    width = max(map(len, order)) + 1
-    titles = "".join(f"{title:>15}" for title in _TITLES.values())
-    rows = [f"{name:{width}}" + "".join(f"{_cell(leaderboard[name], key):>15}" for key in _TITLES) for name in order]
-    return [" " * width + titles, *rows]
+    width = max(map(len, leaderboard)) + 1
+    rows = [" " * width + "".join(f"{title:>15}" for title in _TITLES.values())]
+    for name in in_order(leaderboard):  # JSON keeps no order
+        rows.append(f"{name:{width}}" + "".join(f"{_cell(leaderboard[name], key):>15}" for key in _TITLES))
+    return rows
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

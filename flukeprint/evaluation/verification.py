@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flukeprint import metrics
+from flukeprint.evaluation.figures import rounded
+from flukeprint.metrics.detection import (
+    Curve,
+    auroc,
+    equal_error_rate,
+    roc_curve_of_few,
+    tar_at_far,
+    threshold_at_far,
+)
+from flukeprint.metrics.intervals import Resampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +27,6 @@ if TYPE_CHECKING:
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3}
 # Where the curve is drawn: 20 points per power of ten.
 _DRAWN = np.round(np.logspace(-4, 0, 81), 9)
-_DIGITS = 6
 
 
 def verify(
@@ -43,34 +51,30 @@ def verify(
     if not first.both_kinds:
         return found, curves
     for name, own in pairs.items():
-        curve = metrics.roc_curve_of_few(own.similarity[own.same], own.similarity[~own.same])
+        curve = roc_curve_of_few(own.similarity[own.same], own.similarity[~own.same])
         found[name] = _figures(own, curve, resamples)
         curves[name] = _drawn(curve)
     found["at_thresholds"] = {name: _rates(first, value) for name, value in thresholds.items()}
     return found, curves
 
 
-def _figures(pairs: QueryPairs, curve: metrics.RocCurve, resamples: int) -> dict[str, float]:
-    found = {"auroc": metrics.auroc(curve), "eer": metrics.equal_error_rate(curve)}
+def _figures(pairs: QueryPairs, curve: Curve, resamples: int) -> dict[str, float]:
+    found = {"auroc": auroc(curve), "eer": equal_error_rate(curve)}
     rows, _ = np.nonzero(pairs.same)
+    draws = Resampling(pairs.individuals[rows], resamples=resamples)
     genuine = pairs.similarity[pairs.same]
     for name, rate in RATES.items():
-        accepted = (genuine >= metrics.threshold_at_far(curve, rate)).astype(float)
-        interval = metrics.bootstrap_interval(accepted, pairs.individuals[rows], resamples=resamples)
-        key = f"tar_at_{name}_far"
-        found |= {key: interval.estimate, f"{key}_low": interval.low, f"{key}_high": interval.high}
-    return {key: round(value, _DIGITS) for key, value in found.items()}
+        accepted = (genuine >= threshold_at_far(curve, rate)).astype(float)
+        found |= draws.interval(accepted).figures(f"tar_at_{name}_far")
+    return rounded(found)
 
 
-def _drawn(curve: metrics.RocCurve) -> Points:
+def _drawn(curve: Curve) -> Points:
     """Return the curve at rates that look even on a logarithmic axis."""
-    return [{"far": float(far), "tar": round(metrics.tar_at_far(curve, far), _DIGITS)} for far in _DRAWN.tolist()]
+    return [{"far": far} | rounded({"tar": tar_at_far(curve, far)}) for far in _DRAWN.tolist()]
 
 
 def _rates(pairs: QueryPairs, threshold: float) -> dict[str, float]:
     accepted = pairs.similarity >= threshold
-    return {
-        "threshold": threshold,
-        "far": round(float(accepted[~pairs.same].mean()), _DIGITS),
-        "tar": round(float(accepted[pairs.same].mean()), _DIGITS),
-    }
+    rates = {"far": float(accepted[~pairs.same].mean()), "tar": float(accepted[pairs.same].mean())}
+    return {"threshold": threshold} | rounded(rates)

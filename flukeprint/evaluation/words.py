@@ -5,45 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flukeprint.core.paths import PRETRAINED
-from flukeprint.evaluation.figures import LEVEL, REFERENCE
-from flukeprint.scoring.registry import (
-    ALL_NEW,
-    BEST,
-    BLEND,
-    DUPLICATES,
-    ENSEMBLE,
-    ENSEMBLE_CLASS,
-    GALLERY,
-    GALLERY_CENTRE,
-    GALLERY_NEAREST,
-    MOST_FREQUENT,
-    PRETRAINED_KNN,
-)
+from flukeprint.evaluation.figures import REFERENCE
+from flukeprint.metrics.intervals import Comparison
+from flukeprint.scoring.registry import BEST, ENSEMBLE, PRETRAINED_KNN, scorer_of
 
 if TYPE_CHECKING:
     from flukeprint.evaluation.leaderboard import Leaderboard
 
 Figures = dict[str, dict[str, float]]
 
-# What each scorer does, in a few words.
-_SCORERS = {
-    ALL_NEW: "answers “new whale” for every photo",
-    MOST_FREQUENT: "names the individuals with the most photos, whatever the photo shows",
-    DUPLICATES: "copies the label where another photo is nearly the same picture, else “new whale”",
-    PRETRAINED_KNN: "finds similar photos with a network that was never trained on flukes",
-    ENSEMBLE: "all members together, with the calibrated decision for new whales",
-    ENSEMBLE_CLASS: "the same, with “new whale” as one more class, as in the reference procedure",
-    GALLERY_NEAREST: "finds the individual with the most similar photo, by the trained networks",
-    GALLERY_CENTRE: "finds the individual whose photos are most similar on average, by the trained networks",
-    GALLERY: "both of these together, weighted; individuals can be added without training",
-    BLEND: "the photo search and the ensemble's classes together, weighted",
-}
-
 # (key in the figures, column's title, the figure in one plain sentence)
 RANKING = (
     ("cmc1", "rank 1", "Known whales: share whose individual is the first candidate, new_whale not counted."),
     ("cmc5", "rank 5", "Known whales: share whose individual is among the first 5 candidates."),
     ("cmc10", "rank 10", "Known whales: share whose individual is among the first 10 candidates."),
+    ("class_map", "mAP", "Known whales: how well each individual's photos come before others, individuals alike."),
 )
 OPEN_SET = (
     ("baks", "BAKS", "The share of right first answers on known whales, every individual counted alike."),
@@ -88,13 +64,12 @@ CURVES = {
     ),
 }
 
-
-# What compares two photos.
+# What compares two photos, and of whom they are, where individuals are added.
 SIMILARITIES = {
     ENSEMBLE: "the trained networks",
     PRETRAINED: "a network that was never trained on flukes",
 }
-ASKED = {
+ENROLLED = {
     "held_out": "held out whole, enrolled with one photo",
     "left_out": "in the gallery but left out of fine-tuning, one photo in the gallery",
     "trained": "trained on, one photo in the gallery",
@@ -104,77 +79,49 @@ OPERATING_POINTS = {
     "far_1e-3": "1 in 1,000 pairs of different whales",
     "eer": "as many false accepts as false refusals",
 }
+# By the figure that a sentence needs.
+HEADLINE = {
+    "known_top1": "Of 100 photos of whales that it knows, {name} names the right individual first for "
+    "{of_100[known_top1]}, and among its five answers for {of_100[known_top5]}.",
+    "cmc1": "Where “new whale” is not among the answers, these are {of_100[cmc1]} and {of_100[cmc5]}.",
+    "new_top1": "Of 100 photos of whales that it has never seen, it says “new whale” first for {of_100[new_top1]}.",
+    "map5": "Its MAP@5 is {found[map5]:.3f} (95 % interval {found[map5_low]:.3f} to {found[map5_high]:.3f}), with new "
+    "whales counted as {percent} of all photos; saying “new whale” every time gives {share:.3f}.",
+    "gain": "On these photos {name} {verdict} {reference}, which only copies labels: {signed[gain]} "
+    "(95 % interval {signed[gain_low]} to {signed[gain_high]}).",
+}
 
 
 def about_scorer(name: str, leaderboard: Leaderboard) -> str:
     """Say in a few words what a scorer does."""
-    if name in leaderboard.members:
-        return "one network of the ensemble"
+    scorer = scorer_of(name)
     if name == BEST:
-        return f"{leaderboard.best}, which other photos chose; labels of nearly the same pictures come first"
-    if name == ENSEMBLE and not leaderboard.calibrated:
-        return "all members together, with “new whale” as one more class"
-    return _SCORERS.get(name, "")
+        return f"{leaderboard.best}: {scorer.says}"
+    return scorer.says if leaderboard.calibrated else scorer.uncalibrated or scorer.says
+
+
+def style_of(name: str) -> int:
+    """Return the line style of a result, or of a similarity."""
+    return scorer_of(PRETRAINED_KNN if name == PRETRAINED else name).style
 
 
 def headline(leaderboard: Leaderboard, figures: Figures) -> list[str]:
     """Say in plain words how good the highest result is, and what to make of it."""
     found = figures[leaderboard.top.name]
-    name = _called(leaderboard)
-    sentences = _of_hundred(name, found)
-    if "map5" in found:
-        sentences += [_score(leaderboard, found), *_against_reference(name, found)]
-    return sentences
-
-
-def _called(leaderboard: Leaderboard) -> str:
-    """Name the highest result in a sentence."""
-    name = leaderboard.best if leaderboard.best and leaderboard.top.name == BEST else leaderboard.top.name
-    return "the ensemble" if name == ENSEMBLE else name
-
-
-def _of_hundred(name: str, found: dict[str, float]) -> list[str]:
-    parts = []
-    if "known_top1" in found:
-        first, five = (round(100 * found[key]) for key in ("known_top1", "known_top5"))
-        parts.append(
-            f"Of 100 photos of whales that it knows, {name} names the right individual first for {first}, and among "
-            f"its five answers for {five}{_without_new(found)}."
-        )
-    if "new_top1" in found:
-        parts.append(
-            f"Of 100 photos of whales that it has never seen, it says “new whale” first for "
-            f"{round(100 * found['new_top1'])}."
-        )
-    return parts
-
-
-def _without_new(found: dict[str, float]) -> str:
-    if "cmc1" not in found:
-        return ""
-    first, five = (round(100 * found[key]) for key in ("cmc1", "cmc5"))
-    return f" ({first} and {five} where “new whale” is not among the answers)"
-
-
-def _score(leaderboard: Leaderboard, found: dict[str, float]) -> str:
-    share = leaderboard.queries.new_share
-    between = f"{found['map5_low']:.3f} to {found['map5_high']:.3f}"
-    return (
-        f"Its MAP@5 is {found['map5']:.3f} (95 % interval {between}), with new whales counted as "
-        f"{100 * share:g} % of all photos; saying “new whale” every time gives {share:.3f}."
-    )
-
-
-def _against_reference(name: str, found: dict[str, float]) -> list[str]:
-    if "gain" not in found:
-        return []
-    # Few individuals make the bootstrap too sure of itself: both the interval and the test must agree.
-    sure = found["gain_p"] <= LEVEL
-    better, worse = sure and found["gain_low"] > 0, sure and found["gain_high"] < 0
-    verdict = "better than" if better else "worse than" if worse else None
-    says = f"On these photos {name} is {verdict}" if verdict else f"On these photos {name} cannot be told from"
-    by = f"{signed(found['gain'])} (95 % interval {signed(found['gain_low'])} to {signed(found['gain_high'])})"
-    return [f"{says} {REFERENCE}, which only copies labels: {by}."]
+    name = leaderboard.best if leaderboard.top.name == BEST else leaderboard.top.name
+    said = {
+        "name": "the ensemble" if name == ENSEMBLE else name,
+        "reference": REFERENCE,
+        "share": leaderboard.queries.new_share,
+        "percent": f"{100 * leaderboard.queries.new_share:g} %",
+        "found": found,
+        "of_100": {key: round(100 * value) for key, value in found.items()},
+        "signed": {key: signed(value) for key, value in found.items()},
+    }
+    if "gain" in found:
+        gain = Comparison(*(found[key] for key in ("gain", "gain_low", "gain_high", "gain_p")))
+        said["verdict"] = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}[gain.verdict]
+    return [text.format(**said) for key, text in HEADLINE.items() if key in found]
 
 
 def signed(value: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
+from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Identification:
     gallery: Gallery
     album: Album
     uncalibrated: str | None  # why there are no probabilities
+    collapsed: str | None = None  # why nobody is named: the model tells nobody apart
 
 
 def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
-    """Compare photos with the gallery.
+    """Compare photos with the gallery. A model that tells nobody apart names nobody: the reason stands in `collapsed`.
 
     Args:
         model: a project's or a bundle's.
@@ -58,11 +60,16 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
     encoded = model.encode(paths)
     uncalibrated = why_uncalibrated(model.calibration, model.provenance)
     calibration = None if uncalibrated else model.calibration
-    matches = match(gallery, encoded.vectors, calibration, top) if encoded.photos else []
+    spread = gallery.spread
+    collapsed = COLLAPSED.format(spread) if spread is not None and spread.collapsed else None
+    if collapsed:
+        matches = [Match([], None) for _ in encoded.photos]
+    else:
+        matches = match(gallery, encoded.vectors, calibration, top) if encoded.photos else []
     records = [photo.record for photo in encoded.photos]
     duplicates = near_duplicates_of(records, gallery.photos, album, model.limits)
     answers = [
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, model.limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
-    return Identification(answers, encoded.failed, gallery, album, uncalibrated)
+    return Identification(answers, encoded.failed, gallery, album, uncalibrated, collapsed)

@@ -71,7 +71,9 @@ def as_table(answers: Identification) -> str:
         lines = [f"{len(answers.failed)} photo(s) could not be read:"]
         lines += [f"  {printable(photo.path)}: {printable(photo.record.fault)}" for photo in answers.failed]
         blocks.append("\n".join(lines))
-    if answers.answers:
+    if answers.collapsed:
+        blocks.append(f"Nobody is named, because with this model {printable(answers.collapsed)}.")
+    elif answers.answers:
         without = f"No probabilities: {printable(answers.uncalibrated)}.\n" if answers.uncalibrated else ""
         blocks.append(without + PEOPLE_DECIDE)
     return "\n\n".join(blocks)
@@ -83,6 +85,8 @@ def _lines(answer: PhotoAnswer) -> Iterator[str]:
         yield f"  ! nearly the same picture as {same} in the gallery"
     for flag in answer.flags:
         yield f"  ! {printable(flag.says)}"
+    if not answer.match.candidates and answer.match.new_probability is None:
+        return
     rows = [["", *(column.heading for column in _TABLE)]]
     for rank, one in enumerate(answer.match.candidates, 1):
         rows.append([f"{rank}.", *(column.show(getattr(one, column.field)) for column in _TABLE)])
@@ -101,6 +105,7 @@ def as_json(answers: Identification) -> str:
         "note": PEOPLE_DECIDE,
         "gallery": {"photos": len(answers.gallery), "individuals": len(answers.gallery.individuals)},
         "uncalibrated": answers.uncalibrated,
+        "collapsed": answers.collapsed,
         "photos": [_as_object(answer) for answer in answers.answers],
         "failed": [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed],
     }

@@ -70,9 +70,9 @@ def train_heads(
     clear_checkpoints(training.stage)
 
 
-def save_record(path: Path, result: Result) -> None:
-    """Write a training's metrics: the best epoch's figures, and the whole curve for `dvc plots`."""
+def save_record(path: Path, result: Result, **more: object) -> None:
+    """Write a training's metrics: the best epoch's figures, `more`, and the whole curve for `dvc plots`."""
     best = asdict(result.history[result.best_epoch - 1])
     figures = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
     history = [asdict(epoch) for epoch in result.history]
-    write_json(path, {"best_epoch": result.best_epoch, **figures, "history": history})
+    write_json(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})

@@ -1,4 +1,4 @@
-"""What is passed in: its types, and checks that it fits together."""
+"""What is passed in: its types, checks that it fits together, weights of queries, and means under them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from flukeprint.core.errors import FlukeprintError
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -32,6 +34,42 @@ def require_length(length: int, **arrays: Any) -> None:
             raise ValueError(f"{name} has {len(array)} entries, expected {length}")
 
 
-def zeros(length: int) -> Ints:
-    """Return so many zeros, as whole numbers."""
-    return np.zeros(length, dtype=np.int64)
+def new_share_weights(is_new: ArrayLike, share: float) -> Floats:
+    """Return weights, shape (N,), under which new queries make up `share` of the total; their mean is 1.
+
+    Raises:
+        FlukeprintError: no queries; a share outside 0..1; no new queries though share > 0, or no known ones
+            though share < 1.
+
+    """
+    new = bools(is_new)
+    if not 0 <= share <= 1:
+        raise FlukeprintError(f"the share of new whales is {share}, expected 0..1. Repair evaluate.new_share.")
+    for kind, number, part in (("new", int(new.sum()), share), ("known", int((~new).sum()), 1 - share)):
+        if number == 0 and (part > 0 or len(new) == 0):
+            raise FlukeprintError(
+                f"none of the {len(new)} queries shows a {kind} whale, but {part:.1%} of the score is to come from "
+                "them. Set more photos aside (select.holdout in params.yaml), or choose another share."
+            )
+    of_new = share * len(new) / max(int(new.sum()), 1)
+    of_known = (1 - share) * len(new) / max(int((~new).sum()), 1)
+    return np.where(new, of_new, of_known)
+
+
+def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Return the mean of N values under N weights (equal by default)."""
+    numbers = floats(values)
+    portions = as_portions(len(numbers), weights)
+    return float(numbers.mean() if weights is None else np.average(numbers, weights=portions))
+
+
+def as_portions(length: int, weights: ArrayLike | None) -> Floats:
+    """Return the weights scaled to a sum of 1."""
+    if length == 0:
+        raise FlukeprintError("there are no queries to score. Set photos aside with select.holdout in params.yaml.")
+    if weights is None:
+        return np.full(length, 1.0 / length)
+    given = floats(weights)
+    if given.shape != (length,) or not np.isfinite(given).all() or given.min() < 0 or given.sum() <= 0:
+        raise ValueError(f"weights must be {length} finite numbers >= 0, not all 0")
+    return np.asarray(given / given.sum())

@@ -1,4 +1,4 @@
-"""Ranked labels: MAP@k, top-k accuracy, the cumulative match characteristic."""
+"""Ranked labels: MAP@k, top-k accuracy, the cumulative match characteristic, every individual counted alike."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flukeprint.metrics.arrays import Floats, Ints, floats, require_length, zeros
-from flukeprint.metrics.weights import as_portions, new_share_weights, weighted_mean
+from flukeprint.metrics.arrays import (
+    Floats,
+    Ints,
+    as_portions,
+    floats,
+    new_share_weights,
+    require_length,
+    weighted_mean,
+)
 
 Ranked: TypeAlias = Sequence[Sequence[str]] | NDArray[Any]
 
@@ -28,65 +35,26 @@ def first_ranks(truth: Sequence[str] | NDArray[Any], ranked: Ranked) -> Ints:
 
     """
     require_length(len(truth), ranked=ranked)
-    if isinstance(ranked, np.ndarray) and ranked.ndim == 2:
-        # dtype=str, not ranked.dtype: that could cut a longer true label down to one that matches.
-        wanted = np.asarray(truth, dtype=str if ranked.dtype.kind == "U" else object)
-        hits = np.asarray(ranked == wanted[:, None], dtype=bool)
-        return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0) if hits.size else zeros(len(truth))
     if any(isinstance(labels, str) for labels in ranked):
         raise ValueError("a list of ranked labels is one string; split it first")
-    ranks = (_place(list(labels), label) for label, labels in zip(truth, ranked, strict=True))
+    ranks = (_rank(list(labels), label) for label, labels in zip(truth, ranked, strict=True))
     return np.fromiter(ranks, dtype=np.int64, count=len(truth))
 
 
-def _place(labels: list[str], label: str) -> int:
+def _rank(labels: list[str], label: str) -> int:
     return labels.index(label) + 1 if label in labels else 0
-
-
-def score_ranks(scores: ArrayLike, target: ArrayLike) -> Ints:
-    """Return the rank of each query's true class by score, without sorting; 0 where it has none.
-
-    Equal scores are ranked by ascending class index, as a stable sort by descending score does.
-
-    Args:
-        scores: N x C, higher is better, without NaN.
-        target: N indices of the true class, -1 for a query whose individual is not among the classes.
-
-    Raises:
-        ValueError: shapes that do not fit, NaN, an index out of range.
-
-    """
-    table, wanted = np.asarray(scores), np.asarray(target, dtype=np.int64)
-    if table.ndim != 2 or wanted.shape != table.shape[:1] or np.isnan(table).any():
-        raise ValueError(f"scores {table.shape} must be N x C without NaN, target {wanted.shape} its N classes")
-    if wanted.size and (wanted.min() < -1 or wanted.max() >= table.shape[1]):
-        raise ValueError(f"target has indices outside -1..{table.shape[1] - 1}")
-    present = wanted >= 0
-    true_score = np.take_along_axis(table, np.where(present, wanted, 0)[:, None], axis=1)
-    earlier = np.arange(table.shape[1]) < wanted[:, None]
-    ahead = (table > true_score) | ((table == true_score) & earlier)
-    return np.where(present, ahead.sum(axis=1) + 1, 0)
 
 
 def reciprocal_ranks(truth: Sequence[str] | NDArray[Any], ranked: Ranked, k: int = 5) -> Floats:
     """Return each query's score in MAP@k, shape (N,): 1/rank of the first occurrence within the first k, else 0.
 
-    With one true label per query the average precision at k is just this. Source: openai/mle-bench,
-    `mlebench/metrics.py` and the competition's `grade.py`; the competition text's formula lacks rel(k) and is wrong.
+    With one true label per query the average precision at k is just this, and MAP@k the mean. Source:
+    openai/mle-bench, `mlebench/metrics.py` and the competition's `grade.py`; the competition text's formula lacks
+    rel(k) and is wrong.
     """
-    return _reciprocal(first_ranks(truth, ranked), k)
-
-
-def _reciprocal(ranks: Ints, k: int) -> Floats:
+    ranks = first_ranks(truth, ranked)
     counted = (ranks > 0) & (ranks <= k)
     return np.where(counted, 1.0 / np.where(counted, ranks, 1), 0.0)
-
-
-def map_at_k(
-    truth: Sequence[str] | NDArray[Any], ranked: Ranked, k: int = 5, weights: ArrayLike | None = None
-) -> float:
-    """Return MAP@k, the (weighted) mean of `reciprocal_ranks`; k = 5 without weights is Kaggle's score."""
-    return weighted_mean(reciprocal_ranks(truth, ranked, k), weights)
 
 
 def map_over_share(reciprocal: ArrayLike, is_new: ArrayLike, shares: ArrayLike) -> Floats:
@@ -104,25 +72,33 @@ def map_over_share(reciprocal: ArrayLike, is_new: ArrayLike, shares: ArrayLike) 
     return np.array([weighted_mean(reciprocal, new_share_weights(is_new, share)) for share in floats(shares)])
 
 
-def top_k_accuracy(ranks: ArrayLike, k: int, weights: ArrayLike | None = None) -> float:
-    """Return the (weighted) share of queries whose true label is within the first k.
+def top_k_accuracy(ranks: ArrayLike, k: int) -> float:
+    """Return the share of queries whose true label is within the first k, from N ranks."""
+    found = np.asarray(ranks, dtype=np.int64)
+    return weighted_mean((found > 0) & (found <= k))
+
+
+def cmc(ranks: ArrayLike, depth: int) -> Floats:
+    """Return the cumulative match characteristic: top-1, top-2, ... top-depth accuracy, shape (depth,), from N ranks.
+
+    Source: ISO/IEC 19795-1, the identification rate at rank k.
+    """
+    return np.array([top_k_accuracy(ranks, k) for k in range(1, depth + 1)])
+
+
+def balanced_accuracy(individuals: ArrayLike, correct: ArrayLike) -> float:
+    """Return the mean over individuals of the share of their queries that is answered right.
+
+    On known queries this is BAKS, on new ones BAUS (`metrics/metrics.py` of wildlife-datasets). Photos that share a
+    label and show different individuals need names of their own.
 
     Args:
-        ranks: N ranks, from `first_ranks` or `score_ranks`.
-        k: length of the list that is looked at.
-        weights: N weights.
+        individuals: N names.
+        correct: N booleans.
 
     """
-    found = np.asarray(ranks, dtype=np.int64)
-    return weighted_mean((found > 0) & (found <= k), weights)
-
-
-def cmc(ranks: ArrayLike, depth: int, weights: ArrayLike | None = None) -> Floats:
-    """Return the cumulative match characteristic: top-1, top-2, ... top-depth accuracy, shape (depth,).
-
-    Source: ISO/IEC 19795-1, the identification rate at rank k. Arguments as for `top_k_accuracy`.
-    """
-    found = np.asarray(ranks, dtype=np.int64)
-    portions = as_portions(len(found), weights)
-    within = (found > 0) & (found <= depth)
-    return np.cumsum(np.bincount(found[within] - 1, weights=portions[within], minlength=depth)[:depth])
+    names, right = np.asarray(individuals, dtype=str), floats(correct)
+    require_length(len(names), correct=right)
+    as_portions(len(names), None)  # refuses to average nothing
+    _, place, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return float((np.bincount(place, weights=right) / counts).mean())

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flukeprint.metrics.arrays import Floats, Ints, bools, floats, require_length
-from flukeprint.metrics.weights import as_portions
+from flukeprint.metrics.arrays import Floats, Ints, as_portions, bools, floats, require_length
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
     """Bins of equal width over 0..1, for a reliability diagram; the arrays have one entry per bin that is not empty."""
 
-    lower: Floats  # lower edge of the bin, excluded (the first bin holds 0 too)
-    upper: Floats  # upper edge, included
     count: Ints  # samples in the bin
     portion: Floats  # of the total weight; sums to 1
     confidence: Floats  # mean confidence of the samples in the bin, not the bin's centre
@@ -28,8 +25,10 @@ def reliability_bins(
 ) -> ReliabilityBins:
     """Group samples by confidence into `bins` intervals (lower, upper] (Guo et al. 2017, arXiv:1706.04599).
 
+    scikit-learn's `calibration_curve` has no weights.
+
     Args:
-        confidence: N probabilities in 0..1.
+        confidence: N probabilities in 0..1; 0 is in the first bin.
         correct: N booleans: was it right.
         bins: number of intervals.
         weights: N weights.
@@ -43,16 +42,12 @@ def reliability_bins(
     require_length(len(given), correct=right)
     if bins < 1 or not ((given >= 0) & (given <= 1)).all():
         raise ValueError("confidences must be in 0..1, and there must be at least one bin")
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.searchsorted(edges[1:-1], given, side="left")
-    weight = floats(np.bincount(place, weights=portions, minlength=bins))
+    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], given, side="left")
+    columns = np.ones(len(given)), given, right
+    weight, sure, hits = (floats(np.bincount(place, weights=portions * part, minlength=bins)) for part in columns)
     used = np.flatnonzero(weight > 0)
-
-    def mean(values: Floats) -> Floats:
-        return np.asarray(np.bincount(place, weights=portions * values, minlength=bins)[used] / weight[used])
-
     count = np.bincount(place, minlength=bins)[used].astype(np.int64)
-    return ReliabilityBins(edges[used], edges[used + 1], count, weight[used], mean(given), mean(right))
+    return ReliabilityBins(count, weight[used], sure[used] / weight[used], hits[used] / weight[used])
 
 
 def expected_calibration_error(bins: ReliabilityBins) -> float:

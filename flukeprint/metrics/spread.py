@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,24 @@ class Spread:
         return self.individuals >= LEAST_INDIVIDUALS and (
             self.mean_cosine > COLLAPSED_COSINE or self.effective_rank < COLLAPSED_RANK
         )
+
+    def as_json(self) -> dict[str, float]:
+        """Return the figures as metrics hold them."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Say in words how far apart the vectors are."""
+        return (
+            f"the photos of two individuals have a mean cosine of {self.mean_cosine:.3f}, and the vectors an effective "
+            f"rank of {self.effective_rank:.1f}"
+        )
+
+
+# What a collapsed embedding is told with, and what to try.
+COLLAPSED = (
+    "photos can hardly be told apart: {}. Answers would be chance. Train for more epochs, with a lower learning rate, "
+    "or from pretrained weights (backbone.weights)"
+)
 
 
 def spread_of(vectors: ArrayLike, individuals: ArrayLike) -> Spread | None:

@@ -1,4 +1,4 @@
-"""Jinja templates that lie beside the code that fills them in."""
+"""Jinja templates that lie beside the code that fills them in; pages extend base.html.j2, which lies here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def template(code: str, name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(code).parent),
+        loader=FileSystemLoader([Path(code).parent, Path(__file__).parent]),
         autoescape=name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,

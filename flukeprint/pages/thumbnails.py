@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
+from markupsafe import Markup
 from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
@@ -25,24 +26,6 @@ _QUALITY = 70
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a thumbnail is."""
-
-    sheet: int
-    x: int  # px
-    y: int  # px
-
-
-@dataclass(frozen=True)
-class Sheets:
-    """Contact sheets of cells of one size."""
-
-    cell: Size  # (width, height) in px
-    images: tuple[str, ...]  # JPEG, as data URIs
-    places: Mapping[str, Place]
-
-
-@dataclass(frozen=True)
 class PhotoToDraw:
     """A photo to draw."""
 
@@ -51,42 +34,82 @@ class PhotoToDraw:
     recorded: bytes | None = None  # grey thumbnail, THUMBNAIL_SIDE squared: spares decoding the photo once more
 
 
-def draw_sheets(folder: Path, photos: Sequence[PhotoToDraw], cell: Size, workers: int, max_pixels: int) -> Sheets:
+@dataclass(frozen=True)
+class Sheets:
+    """Contact sheets of cells of one size, as parts of a page: they scale with the box that the page gives them."""
+
+    name: str  # the CSS class of these thumbnails
+    cell: Size  # (width, height) in px
+    images: tuple[str, ...]  # JPEG, as data URIs
+    paths: tuple[str, ...]  # of the photos, in the order of their places
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {path: place for place, path in enumerate(self.paths)}
+
+    def css(self) -> Markup:
+        """Return the rules that give each sheet's thumbnails their picture."""
+        lines = [f".{self.name}{{aspect-ratio:{self.cell[0]}/{self.cell[1]}}}"]
+        for sheet, image in enumerate(self.images):
+            size = f"{100 * _COLUMNS}% {100 * _rows(len(self.paths), sheet)}%"
+            lines.append(f".{self.name}{sheet}{{background-image:url({image});background-size:{size}}}")
+        return Markup("\n".join(lines))  # noqa: S704 - numbers and base64 only
+
+    def tag(self, path: str) -> Markup:
+        """Return the HTML of one thumbnail; an empty box says that there is none."""
+        if path not in self._place:
+            return Markup('<i class="t none {}" role="img" aria-label="{}">no picture</i>').format(self.name, path)
+        sheet, within = divmod(self._place[path], _PER_SHEET)
+        row, column = divmod(within, _COLUMNS)
+        # A place in percent is 0 for the first picture and 100 for the last.
+        down = 100 * row / max(_rows(len(self.paths), sheet) - 1, 1)
+        style = f"background-position:{100 * column / (_COLUMNS - 1):.4f}% {down:.4f}%"
+        return Markup('<i class="t {0} {0}{1}" style="{2}" role="img" aria-label="{3}"></i>').format(
+            self.name, sheet, style, path
+        )
+
+
+def upright(width: int, height: int, orientation: int) -> Size:
+    """Return the size of a photo, stored as width x height, as its EXIF orientation has it looked at."""
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def draw_sheets(
+    name: str, folder: Path, photos: Sequence[PhotoToDraw], cell: Size, workers: int, max_pixels: int
+) -> Sheets:
     """Draw photos into cells, as large as fits, in the order given.
 
     Args:
+        name: CSS class of the thumbnails.
         folder: where the paths start.
-        photos: what to draw.
+        photos: what to draw, each once.
         cell: (width, height) of a thumbnail in px.
         workers: threads that draw.
         max_pixels: larger photos are left out.
 
     """
     chunks = [photos[start : start + _PER_SHEET] for start in range(0, len(photos), _PER_SHEET)]
-    draw = partial(_draw_sheet, folder, cell, max_pixels)
     # Threads: Pillow does its work without Python's lock, and processes would take seconds to start. Warnings are
     # silenced here because `read_rgb` silences them for all threads at once, and brings back what it found.
     with quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
-        images = list(pool.map(draw, chunks))
-    return Sheets(cell, tuple(images), {photo.path: _place(index, cell) for index, photo in enumerate(photos)})
+        images = tuple(pool.map(partial(_draw_sheet, folder, cell, max_pixels), chunks))
+    return Sheets(name, cell, images, tuple(photo.path for photo in photos))
 
 
-def _place(index: int, cell: Size) -> Place:
-    sheet, within = divmod(index, _PER_SHEET)
-    row, column = divmod(within, _COLUMNS)
-    return Place(sheet, column * cell[0], row * cell[1])
+def _rows(photos: int, sheet: int) -> int:
+    """Return how many rows a sheet has."""
+    return -(-min(photos - sheet * _PER_SHEET, _PER_SHEET) // _COLUMNS)
 
 
 def _draw_sheet(folder: Path, cell: Size, max_pixels: int, photos: Sequence[PhotoToDraw]) -> str:
     """Return one sheet as a data URI. The photos are drawn anew: none of their own bytes gets into the page."""
-    rows = -(-len(photos) // _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * cell[0], rows * cell[1]), _BACKGROUND)
-    for index, photo in enumerate(photos):
-        place = _place(index, cell)
+    sheet = Image.new("RGB", (_COLUMNS * cell[0], _rows(len(photos), 0) * cell[1]), _BACKGROUND)
+    for place, photo in enumerate(photos):
+        row, column = divmod(place, _COLUMNS)
         picture = _thumbnail(folder, photo, cell, max_pixels)
         if picture is not None:
             left, top = (cell[0] - picture.width) // 2, (cell[1] - picture.height) // 2
-            sheet.paste(picture, (place.x + left, place.y + top))
+            sheet.paste(picture, (column * cell[0] + left, row * cell[1] + top))
     stream = io.BytesIO()
     sheet.save(stream, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

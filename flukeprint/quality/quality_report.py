@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from markupsafe import Markup
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.pages.bar_charts import bar_chart, binned, counted
+from flukeprint.pages.charts import Chart, bar_chart, histogram
 from flukeprint.pages.templates import template
-from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets
+from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
 from flukeprint.quality.findings import Finding, as_csv
 
 if TYPE_CHECKING:
@@ -98,29 +98,18 @@ class _Thumbnails:
         crowd = list(small.values())[: params.thumbnails - len(large)]
         folder, most = checked.inputs.folder, params.max_pixels
         return cls(
-            draw_sheets(folder, large, _LARGE, workers, most),
-            draw_sheets(folder, crowd, _SMALL, workers, most),
+            draw_sheets("l", folder, large, _LARGE, workers, most),
+            draw_sheets("s", folder, crowd, _SMALL, workers, most),
             len(small) - len(crowd),
         )
 
     def css(self) -> Markup:
         """Return the rules that give each sheet's cells their picture."""
-        lines = []
-        for prefix, sheets in (("l", self.large), ("s", self.small)):
-            width, height = sheets.cell
-            lines.append(f".{prefix}{{width:{width}px;height:{height}px}}")
-            lines += [f".{prefix}{n}{{background-image:url({image})}}" for n, image in enumerate(sheets.images)]
-        return Markup("\n".join(lines))  # noqa: S704 - numbers and base64 only
+        return self.large.css() + "\n" + self.small.css()
 
     def tag(self, path: str, large: bool) -> Markup:
         """Return the HTML of one thumbnail; an empty box says that there is none."""
-        sheets, prefix = (self.large, "l") if large else (self.small, "s")
-        place = sheets.places.get(path)
-        if place is None:
-            return Markup('<i class="t none {}" role="img" aria-label="{}">no picture</i>').format(prefix, path)
-        return Markup(
-            '<i class="t {} {}{}" style="background-position:-{}px -{}px" role="img" aria-label="{}"></i>'
-        ).format(prefix, prefix, place.sheet, place.x, place.y, path)
+        return (self.large if large else self.small).tag(path)
 
 
 def _photos(frames: dict[str, pd.DataFrame], paths: set[str]) -> dict[str, PhotoToDraw]:
@@ -130,8 +119,7 @@ def _photos(frames: dict[str, pd.DataFrame], paths: set[str]) -> dict[str, Photo
         readable = frame[frame["path"].isin(paths) & frame["width"].notna()]
         columns = (readable[name] for name in ("path", "width", "height", "orientation", "thumbnail"))
         for path, width, height, orientation, thumbnail in zip(*columns, strict=True):
-            size = (height, width) if orientation >= 5 else (width, height)
-            photos[path] = PhotoToDraw(path, size, thumbnail)
+            photos[path] = PhotoToDraw(path, upright(width, height, orientation), thumbnail)
     return photos
 
 
@@ -163,30 +151,24 @@ def _figures(checked: Checked) -> list[tuple[str, str]]:
     return [(f"{checked.metrics[key]:,}", name) for key, name in names.items() if key in checked.metrics]
 
 
-def _charts(frames: dict[str, pd.DataFrame]) -> list[Markup]:
+def _charts(frames: dict[str, pd.DataFrame]) -> list[Chart]:
     train = frames["train"]
     photos = pd.concat([train, frames["test"]], ignore_index=True).dropna(subset="width")
-    width, height = photos["width"].astype(float), photos["height"].astype(float)
+    width, height, size = (photos[name].astype(float) for name in ("width", "height", "bytes"))
     per_label = train.loc[train["Id"] != NEW_WHALE, "Id"].value_counts()
     modes = sorted(Counter(photos["mode"]).items(), key=lambda item: (-item[1], item[0]))
-    return [
-        bar_chart(
-            "Photos per individual", "photos (new_whale left out); bars count individuals", _per_label(per_label)
-        ),
-        bar_chart(
-            "Shorter side", "px, train and test", binned(photos["short_side"], [32, 64, 100, 200, 400, 800, 1600])
-        ),
-        bar_chart("Width / height", "train and test", binned(width / height, [0.8, 1.2, 1.6, 2, 2.4, 2.8, 3.2])),
-        bar_chart("File size", "kB, train and test", binned(photos["bytes"].astype(float) / 1000, _KILOBYTES)),
-        bar_chart("Mode", "train and test", modes[:8]),
-    ]
+    drawn = {
+        "Photos per individual": ("photos (new_whale left out); bars count individuals", _per_label(per_label)),
+        "Shorter side": ("px, train and test", histogram(photos["short_side"], [32, 64, 100, 200, 400, 800, 1600])),
+        "Width / height": ("train and test", histogram(width / height, [0.8, 1.2, 1.6, 2, 2.4, 2.8, 3.2])),
+        "File size": ("kB, train and test", histogram(size / 1000, [1, 2, 5, 10, 50, 200, 1000])),
+        "Mode": ("train and test", modes[:8]),
+    }
+    return [Chart(title, bar_chart(title, label, bars)) for title, (label, bars) in drawn.items()]
 
 
-_KILOBYTES = [1, 2, 5, 10, 50, 200, 1000]
-
-
-def _per_label(per_label: pd.Series) -> Sequence[tuple[str, int]]:
-    return counted((int(count) for count in per_label), 5, [10, 15, 20, 30, 50, 100])
+def _per_label(per_label: pd.Series) -> list[tuple[str, int]]:
+    return histogram(per_label, [1, 2, 3, 4, 5, 6, 11, 16, 21, 31, 51], whole=True)
 
 
 # --- clusters ---------------------------------------------------------------------------------------------

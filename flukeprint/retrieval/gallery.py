@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.metrics.spread import Spread, spread_of
 from flukeprint.retrieval.cells import EXACT_UP_TO, Cells, cells_for
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from flukeprint.retrieval.provenance import Provenance
 
 _CHUNK = 1 << 16
+# Individuals by which the spread of a gallery's vectors is judged.
+_JUDGED = 256
 # Rounding of float32; a vector is shorter only where an embedding is all zeros.
 _LONGEST = 1 + 1e-3
 
@@ -63,6 +66,13 @@ class Gallery:
         """Place in `individuals` of each of N photos."""
         place = {name: index for index, name in enumerate(self.individuals)}
         return np.fromiter((place[photo.id] for photo in self.photos), np.int64, len(self))
+
+    @cached_property
+    def spread(self) -> Spread | None:
+        """How far one vector each of some individuals spread: whether this model tells anybody apart."""
+        names = self.individuals
+        some = np.unique(np.linspace(0, len(names) - 1, min(len(names), _JUDGED)).round().astype(int))
+        return spread_of(self.vectors[np.searchsorted(self.individual, some)], some)
 
     def add(
         self,

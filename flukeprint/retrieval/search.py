@@ -66,21 +66,22 @@ class Candidates:
         kept = (np.arange(rank.shape[1]) < depth) | (rank < depth)
         if named is not None:
             kept |= (self.individual[:, :, None] == named[:, None, :]).any(axis=2)
-        return self._only(kept & self.filled, 2 * depth + (0 if named is None else named.shape[1]))
+        kept &= self.filled
+        filled = np.arange(2 * depth + (0 if named is None else named.shape[1])) < kept.sum(axis=1)[:, None]
+        return _padded(filled, self.individual[kept], self.nearest[kept], self.centre[kept], self.photo[kept])
 
-    def _only(self, kept: NDArray[np.bool_], width: int) -> Candidates:
-        """Move what is kept to the left, and cut or fill up to `width` columns."""
-        lengths = kept.sum(axis=1)
-        filled = np.arange(width) < lengths[:, None]
 
-        def moved(values: NDArray[Any], nothing: float) -> NDArray[Any]:
-            array = np.full(filled.shape, nothing, values.dtype)
-            array[filled] = values[kept]
-            return array
+def _padded(
+    filled: NDArray[np.bool_], individual: Places, nearest: Floats, centre: Floats, photo: Places
+) -> Candidates:
+    """Put what is said of all candidates, one query after the other, where it is `filled`."""
 
-        return Candidates(
-            moved(self.individual, -1), moved(self.nearest, 0), moved(self.centre, 0), moved(self.photo, -1)
-        )
+    def array(values: NDArray[Any], nothing: float) -> NDArray[Any]:
+        found = np.full(filled.shape, nothing, values.dtype)
+        found[filled] = values
+        return found
+
+    return Candidates(array(individual, -1), array(nearest, 0), array(centre, 0), array(photo, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,15 +177,9 @@ class Searcher:
         nearest, photo = self._nearest(queries, query, individual)
         centre = cosines(queries, query, self.centres, individual)
         order = np.lexsort((individual, -nearest, query))
-        place = np.arange(len(query)) - np.searchsorted(query, query)
-        shape = (len(queries), int(place.max(initial=-1)) + 1)
-
-        def padded(values: NDArray[Any], nothing: float) -> NDArray[Any]:
-            array = np.full(shape, nothing, values.dtype)
-            array[query, place] = values[order]
-            return array
-
-        return Candidates(padded(individual, -1), padded(nearest, 0), padded(centre, 0), padded(photo, -1))
+        lengths = np.bincount(query, minlength=len(queries))
+        filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        return _padded(filled, individual[order], nearest[order], centre[order], photo[order])
 
     def _nearest(self, queries: Vectors, query: Places, individual: Places) -> tuple[Floats, Places]:
         """Return for each pair of a query and an individual the greatest cosine to its photos, and that photo's row."""

@@ -9,7 +9,8 @@ import numpy as np
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.submission import MAX_LABELS
-from flukeprint.metrics import new_share_weights, reciprocal_ranks, weighted_mean
+from flukeprint.metrics.arrays import new_share_weights, weighted_mean
+from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.scoring.answering import Answers, calibrated
 from flukeprint.scoring.calibration import BestScorer
 from flukeprint.scoring.candidates import scored_of

@@ -11,8 +11,9 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibration import OpenSetCalibration, ScoreFusion
 from flukeprint.scoring.candidates import scored_of
-from flukeprint.scoring.fusion import FEATURES, NEW_FEATURES, fuse
+from flukeprint.scoring.fusion import fuse
 from flukeprint.scoring.logit import LogLoss
+from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,7 +58,7 @@ def fit_scorer(
     scored: Scored, truth: Sequence[str], scorer: str, share: float
 ) -> tuple[ScoreFusion | None, OpenSetCalibration]:
     """Fit a scorer's calibration, and its fusion if it has features."""
-    if scorer in FEATURES:
+    if scorer_of(scorer).features:
         return fit_fusion(scored, truth, scorer, share)
     return None, fit_open_set(scored, truth, share)
 
@@ -112,9 +113,9 @@ def fit_fusion(
     total = float(fit.slopes.sum())
     shares = fit.slopes / total if total > 0 else np.full(len(fit.slopes), 1 / len(fit.slopes))
     absent = [bool(np.isnan(column).all()) for column in scored.new_features.T]
-    of_photo = zip(NEW_FEATURES[scorer], fit.new_weights.tolist(), absent, strict=True)
+    of_photo = zip(scorer_of(scorer).photo_features, fit.new_weights.tolist(), absent, strict=True)
     fusion = ScoreFusion(
-        features={name: _rounded(value) for name, value in zip(FEATURES[scorer], shares.tolist(), strict=True)},
+        features={name: _rounded(value) for name, value in zip(scorer_of(scorer).features, shares, strict=True)},
         new_features={name: _rounded(value) for name, value, is_absent in of_photo if not is_absent},
     )
     weight = 1.0 if any(fusion.new_features.values()) else None

@@ -16,16 +16,12 @@ import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.scoring.candidates import Scored, ranked, scored_of
-from flukeprint.scoring.registry import SCORERS
+from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flukeprint.scoring.calibration import Calibration, ScoreFusion
-
-# What the columns `features` and `new_features` of data/predictions/*.parquet hold, in order.
-FEATURES = {scorer.name: scorer.features for scorer in SCORERS if scorer.features}
-NEW_FEATURES = {scorer.name: scorer.photo_features for scorer in SCORERS if scorer.features}
 
 
 def fuse(scored: Scored, scorer: str, fusion: ScoreFusion) -> Scored:
@@ -37,7 +33,7 @@ def fuse(scored: Scored, scorer: str, fusion: ScoreFusion) -> Scored:
         FlukeprintError: the fusion is of other features than the scorer has.
 
     """
-    names, of_photo = FEATURES[scorer], NEW_FEATURES[scorer]
+    names, of_photo = scorer_of(scorer).features, scorer_of(scorer).photo_features
     if (set(fusion.features) ^ set(names)) | (set(fusion.new_features) - set(of_photo)):
         raise FlukeprintError(
             f"the weights of {scorer} are for other features than {', '.join(names)}. "
@@ -53,7 +49,7 @@ def fuse(scored: Scored, scorer: str, fusion: ScoreFusion) -> Scored:
 def fused_of(rows: pd.DataFrame, scorer: str, calibration: Calibration) -> Scored | None:
     """Read one scorer's rows of query.parquet or test.parquet, with one score per candidate; None without a fusion."""
     scored = scored_of(rows, scorer)
-    if scorer not in FEATURES:
+    if not scorer_of(scorer).features:
         return scored
     fusion = calibration.fusions.get(scorer)
     return fuse(scored, scorer, fusion) if fusion else None

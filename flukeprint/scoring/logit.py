@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.metrics import new_share_weights
+from flukeprint.metrics.arrays import new_share_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,11 +48,6 @@ class Fit:
     other: float
     new: float
     new_weights: Floats
-
-    @property
-    def vector(self) -> Floats:
-        """(a_1, ..., a_K, b, c, d_1, ..., d_L)."""
-        return np.concatenate([self.slopes, [self.other, self.new], self.new_weights])
 
     @classmethod
     def of(cls, vector: Floats, number: int) -> Fit:

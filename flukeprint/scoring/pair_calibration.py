@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flukeprint.metrics import roc_curve_of_few, threshold_at_eer, threshold_at_far
+from flukeprint.metrics.detection import roc_curve_of_few, threshold_at_eer, threshold_at_far
 from flukeprint.scoring.calibration import NoVerification, Verification
 
 if TYPE_CHECKING:

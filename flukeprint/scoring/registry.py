@@ -7,10 +7,10 @@ no digit: members' names do (`ensemble.members`), so that no member can be taken
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-CURVES = ("new_share", "cmc", "precision_recall", "reliability", "roc")
+CURVES = ("new_share", "cmc", "precision_recall", "reliability")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Scorer:
     name: str
     says: str  # what it does, in a few words, for readers of the report
     style: int  # number of its line style in charts
+    uncalibrated: str = ""  # what it does where there was nothing to calibrate with, if that is something else
     curves: tuple[str, ...] = ()  # charts in which it has a line of its own
     breakdown: bool = False  # whether the report breaks its figures down by groups of queries
     features: tuple[str, ...] = ()  # of a candidate, which score fusion weighs; none: it has one score per candidate
@@ -72,6 +73,7 @@ SCORERS: tuple[Scorer, ...] = (
     Scorer(
         name=ENSEMBLE,
         says="all members together, with the calibrated decision for new whales",
+        uncalibrated="all members together, with “new whale” as one more class",
         style=4,
         curves=CURVES,
         breakdown=True,
@@ -126,12 +128,17 @@ SCORERS: tuple[Scorer, ...] = (
 
 _BY_NAME = {scorer.name: scorer for scorer in SCORERS}
 CHOOSABLE = tuple(scorer.name for scorer in SCORERS if scorer.choosable)
-FUSED = tuple(scorer.name for scorer in SCORERS if scorer.features)
 
 
 def scorer_of(name: str) -> Scorer:
     """Return a scorer by name; any other name is a member's."""
     return _BY_NAME.get(name) or Scorer(name, "one network of the ensemble", style=8)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort names of results as they stand on the leaderboard; members by name, before the ensemble."""
+    places = {scorer.name: float(place) for place, scorer in enumerate(SCORERS)}
+    return sorted(names, key=lambda name: (places.get(name, places[ENSEMBLE] - 0.5), name))
 
 
 def scorer_names(members: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from flukeprint.data.splits import QUERY, TRAIN, VALID, class_labels
 from flukeprint.learning.heads import HeadTraining, train_head
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training_data import training_data
-from flukeprint.metrics import reciprocal_ranks
+from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.answering import as_ordinary_class
 from flukeprint.scoring.candidates import Scored
@@ -66,9 +66,9 @@ def head(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Score
     return classify([Member("m1", linear, labels, embeddings)], rows, 1)["m1"]
 
 
-def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, asked: pd.DataFrame) -> bool:
+def exceeds_chance(scorer, embeddings: np.ndarray, trained: pd.DataFrame, queries: pd.DataFrame) -> bool:
     """Tell whether MAP@5 of known queries is outside what 2,000 permutations of their right answers give."""
-    known = asked[(asked["split"] == QUERY) & (asked["Id"] != NEW_WHALE)]
+    known = queries[(queries["split"] == QUERY) & (queries["Id"] != NEW_WHALE)]
     scored = scorer(embeddings, trained, known["pixel"].to_numpy())
     answers = as_ordinary_class(scored, 5).labels
     truth = known["Id"].to_numpy(dtype=str)

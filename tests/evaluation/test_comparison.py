@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from calibrations import calibration_of
 
-from flukeprint import metrics
 from flukeprint.cli.main import main
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.leaderboard import build_leaderboard
 from flukeprint.evaluation.query_table import COLUMNS, query_table, write_query_table
+from flukeprint.metrics.arrays import weighted_mean
+from flukeprint.metrics.intervals import Resampling
 
 NUMBER = 60
 
@@ -79,7 +80,7 @@ def test_the_table_holds_every_answer(leaderboard, tmp_path):
     assert own["probability_1"].to_numpy() == pytest.approx(result.confidence, abs=1e-6)
     assert own["points"].to_numpy() == pytest.approx(np.where(result.ranks > 0, 1 / np.maximum(result.ranks, 1), 0))
     assert own["rank"].fillna(0).tolist() == result.ranks.tolist()
-    assert metrics.weighted_mean(own["points"], own["weight"]) == pytest.approx(
+    assert weighted_mean(own["points"], own["weight"]) == pytest.approx(
         0.675 * own["points"][:40].mean() + 0.325 * own["points"][40:].mean()
     )
 
@@ -89,13 +90,22 @@ def test_two_runs_are_compared_as_the_metrics_module_does(files, table, capsys):
     order = [f"{n}.jpg" for n in range(NUMBER)]
     a, b = (pd.read_csv(file).query("scorer == 'ensemble'").set_index("Image").loc[order] for file in files)
     groups = [label if label != NEW_WHALE else image for image, label in a["Id"].items()]
-    expected = metrics.compare_runs(b["points"], a["points"], groups, a["weight"], a["truth"] == NEW_WHALE)
+    expected = Resampling(groups, a["weight"], a["truth"] == NEW_WHALE).compare(b["points"], a["points"])
     assert found["difference"]["difference"] == pytest.approx(expected.difference)
     assert found["difference"]["low"] <= expected.difference <= found["difference"]["high"]
     assert found["difference"]["p_value"] == pytest.approx(expected.p_value, abs=0.05)
     assert found["map5_b"] - found["map5_a"] == pytest.approx(expected.difference)
     assert (found["better"], found["worse"], found["same"]) == (3, 1, NUMBER - 4)
     assert (found["queries"], found["new_queries"], found["scorer"]) == (NUMBER, 20, "ensemble")
+
+
+def test_no_cell_of_the_table_runs_in_a_spreadsheet(table, tmp_path):
+    hostile = '=HYPERLINK("//a")'
+    write_query_table(tmp_path / "queries.csv", table.replace({"0.jpg": hostile, "w_0": "@w"}))
+    cells = pd.read_csv(tmp_path / "queries.csv")
+    assert "'" + hostile in cells["Image"].tolist()
+    assert "'@w" in cells["truth"].tolist()
+    assert not any(str(cell).startswith(("=", "+", "-", "@")) for cell in cells.astype(str).to_numpy().ravel())
 
 
 def test_the_comparison_is_said_in_words(files, capsys):

@@ -19,10 +19,10 @@ from bench.evaluation import generate
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation import words
+from flukeprint.evaluation.evaluation_report import thumbnails
 from flukeprint.evaluation.leaderboard import build_leaderboard
-from flukeprint.evaluation.pictures import Pictures
 from flukeprint.evaluation.results import results_text
-from flukeprint.pages.line_charts import Axis, Line, line_chart, nice_high, whisker
+from flukeprint.pages.charts import Axis, Line, bar_chart, histogram, interval_chart, line_chart
 from flukeprint.scoring.calibration import write_calibration
 from flukeprint.scoring.registry import CHOOSABLE
 
@@ -103,7 +103,8 @@ def test_the_page_loads_nothing(generated):
     assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
     assert page.links
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert all(url.startswith("data:image/jpeg;base64,") for url in re.findall(r"url\(([^)]*)\)", text))
+    for url in re.findall(r"url\(([^)]*)\)", text):
+        assert url.startswith("data:image/jpeg;base64,") or url[1:] in page.ids
     assert "@import" not in text
     assert "default-src 'none'" in text
 
@@ -118,7 +119,7 @@ def test_the_page_has_every_part(generated):
         "whom",
         "examples",
         "training",
-        "asked",
+        "protocol",
         "lot",
         "right",
         "new_wrong",
@@ -137,9 +138,9 @@ def test_the_page_has_every_part(generated):
     ):
         assert phrase in said
     # Each thumbnail is on a sheet that the style sheet has.
-    sheets = set(re.findall(r'class="t t(\d+)"', text))
+    sheets = set(re.findall(r'class="t p p(\d+)"', text))
     assert sheets
-    assert all(f".t{number}{{background-image" in text for number in sheets)
+    assert all(f".p{number}{{background-image" in text for number in sheets)
 
 
 def test_lists_without_a_query_are_named_at_the_end(tmp_path):
@@ -189,13 +190,14 @@ def test_without_queries_the_page_says_so(tmp_path):
     assert (tmp_path / "reports/evaluation/queries.csv").read_text().startswith("scorer,Image,Id,truth,label_1")
 
 
-def test_results_print_the_ladder_from_the_bottom_up(generated, monkeypatch):
+def test_results_print_the_leaderboard_from_the_bottom_up(generated, monkeypatch):
     monkeypatch.chdir(generated)
     lines = results_text().splitlines()
     assert lines[0] == "45 queries, 15 of them new whales"
     names = [line.split()[0] for line in lines[3:16]]
     assert names == [
-        "all_new", "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble_class", *CHOOSABLE, "best",
+        "all_new", "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble", "ensemble_class",
+        *CHOOSABLE[1:], "best",
     ]  # fmt: skip
     assert lines[3].split()[1:5] == ["0.325", "0.325", "-", "0.325"]
     assert any("reports/evaluation/index.html" in line for line in lines)
@@ -215,11 +217,11 @@ def test_photos_outside_the_folder_are_not_opened(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 20), "red").save(tmp_path / name)
     names = ["1.jpg", "../outside.jpg"]
-    photos = pd.DataFrame({"Image": names, "width": 40, "height": 20})
-    pictures = Pictures.of(tmp_path / "inside", photos, [*names, "1.jpg"], 1)
-    assert list(pictures.sheets.places) == ["1.jpg"]
-    assert "no photo" in pictures.tag("../outside.jpg")
-    assert 'class="t t0"' in pictures.tag("1.jpg")
+    photos = pd.DataFrame({"Image": names, "width": 40, "height": 20, "orientation": 1})
+    sheets = thumbnails(tmp_path / "inside", photos, [*names, "1.jpg"], 1)
+    assert sheets.paths == ("1.jpg",)
+    assert "no picture" in sheets.tag("../outside.jpg")
+    assert 'class="t p p0"' in sheets.tag("1.jpg")
 
 
 def test_each_thumbnail_shows_its_own_photo(tmp_path):
@@ -228,8 +230,9 @@ def test_each_thumbnail_shows_its_own_photo(tmp_path):
     names = [f"{n}.png" for n in range(20)]
     for name, colour in zip(names, colours, strict=True):
         Image.new("RGB", (60, 30), colour).save(tmp_path / name)
-    pictures = Pictures.of(tmp_path, pd.DataFrame({"Image": names, "width": 60, "height": 30}), names, 1)
-    [uri] = pictures.sheets.images
+    photos = pd.DataFrame({"Image": names, "width": 60, "height": 30, "orientation": 1})
+    pictures = thumbnails(tmp_path, photos, names, 1)
+    [uri] = pictures.images
     sheet = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     wide, high = (int(share) for share in re.search(r"background-size:(\d+)% (\d+)%", pictures.css()).groups())
     for name, colour in zip(names, colours, strict=True):
@@ -274,28 +277,62 @@ ONE = {
 }
 
 
+def line_of(svg, colour):
+    """Return the points of the first line of a colour; the key comes after it."""
+    path, *_ = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none; stroke: {colour}', svg)
+    return [tuple(map(float, point)) for point in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)]
+
+
+BLUE = "#0072b2"
+
+
 def test_lines_are_drawn_to_scale():
-    axis = Axis("share <x>", 0.0, 1.0, [0.0, 0.5, 1.0])
-    svg = line_chart("a & b", axis, axis, [Line("line", [(0.0, 0.0), (0.5, 0.25), (1.0, 1.0)], 4)], mark=0.5)
-    assert "a &amp; b: share &lt;x&gt;" in svg
-    (start, middle, end) = [tuple(map(float, p.split(","))) for p in re.search(r'points="([^"]*)"', svg)[1].split()]
+    axis = Axis("share <x>", 0.0, 1.0)
+    line = Line("line", [(0.0, 0.0), (0.5, 0.25), (1.0, 1.0)], 4)
+    svg = line_chart("a & b", axis, axis, [line], mark=0.5)
+    assert 'role="img" aria-label="a &amp; b: share &lt;x&gt; over share &lt;x&gt;, for line"' in svg
+    start, middle, end = line_of(svg, BLUE)
     assert middle[0] == pytest.approx((start[0] + end[0]) / 2, abs=0.1)
     assert start[1] - middle[1] == pytest.approx((start[1] - end[1]) / 4, abs=0.2)
     assert end[0] > start[0]
     assert end[1] < start[1]
-    assert f"M{middle[0]:g} " in svg  # the mark
+    assert svg.count(f"M {middle[0]:g} ") >= 1  # the mark
+    assert svg == line_chart("a & b", axis, axis, [line], mark=0.5)
 
 
-def test_a_whisker_ends_where_its_interval_does():
-    axis = Axis("", 0.0, 1.0, [0.0, 1.0])
-    svg = whisker(0.25, 0.5, 1.0, axis)
-    left, right = map(float, re.search(r'class="span" d="M([\d.]+) [\d.]+H([\d.]+)', svg).groups())
-    dot = float(re.search(r'cx="([\d.]+)"', svg)[1])
-    zero = float(re.search(r'cx="([\d.]+)"', whisker(0.0, 0.0, 0.0, axis))[1])
-    assert (dot - left) / (right - left) == pytest.approx(1 / 3, abs=0.01)
-    assert (left - zero) / (right - zero) == pytest.approx(1 / 4, abs=0.01)
+def test_rates_are_drawn_by_powers_of_ten():
+    axis = Axis("far", 1e-4, 1.0, percent=True)
+    svg = line_chart("t", axis, Axis("tar", 0.0, 1.0), [Line("one", [(1e-4, 0.0), (1e-2, 0.5), (1.0, 1.0)], 4)])
+    start, middle, end = line_of(svg, BLUE)
+    assert middle[0] == pytest.approx((start[0] + end[0]) / 2, abs=0.1)
+    assert all(f">{text} %<" in svg for text in ("0.01", "0.1", "1", "10", "100"))
 
 
-@pytest.mark.parametrize(("values", "high"), [([], 0.1), ([0.31], 0.4), ([0.4], 0.5), ([0.99], 1.0), ([1.0], 1.0)])
-def test_an_axis_ends_above_all_values(values, high):
-    assert nice_high(values) == pytest.approx(high)
+def test_lines_of_one_name_share_an_entry_of_the_key():
+    lines = [Line("m", [(0.0, 0.0), (1.0, height)], 4) for height in (0.5, 1.0)]
+    svg = line_chart("t", Axis("x"), Axis("y"), lines)
+    assert svg.count(">m<") == 1
+    assert 'aria-label="t: y over x, for m"' in svg
+
+
+def test_an_interval_ends_where_it_should():
+    svg = interval_chart("t", "MAP@5", {"one": (0.25, 0.5, 1.0), "other": (0.0, 0.5, 0.5)}, mark=0.5)
+    spans = [
+        tuple(map(float, x)) for x in re.findall(r'd="M ([\d.]+) [\d.]+ L ([\d.]+) [\d.]+ "[^>]*stroke: #1c2733', svg)
+    ]
+    (low, high), (zero, half) = spans
+    assert (half - zero) / (high - zero) == pytest.approx(1 / 2, abs=0.01)
+    assert (low - zero) / (high - zero) == pytest.approx(1 / 4, abs=0.01)
+    assert 'aria-label="t: MAP@5: one 0.500 (0.250 to 1.000), other 0.500 (0.000 to 0.500)"' in svg
+
+
+def test_charts_load_nothing_and_refer_to_their_own_shapes():
+    svg = bar_chart("t", "px", [("a", 1), ("b", 3)]) + line_chart("u", Axis("x"), Axis("y"), [Line("m", [(0, 1)], 3)])
+    assert not re.search(r"https?:|<style|<script|font-family|xlink", svg)
+    ids = re.findall(r' id="([^"]*)"', svg)
+    assert set(re.findall(r'(?:href="|url\()#([^")]*)', svg)) == set(ids)
+
+
+def test_values_are_counted_from_edge_to_edge():
+    assert histogram([0.5, 1, 1.5, 2, 9], [1, 2, 5]) == [("<1", 1), ("1–", 2), ("2–", 1), ("≥5", 1)]
+    assert histogram([1, 1, 2, 4, 5, 9], [1, 2, 3, 6], whole=True) == [("1", 2), ("2", 1), ("3–5", 2), ("≥6", 1)]

@@ -5,14 +5,16 @@ import pandas as pd
 import pytest
 from calibrations import calibration_of, open_set
 
-from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.evaluation import words
 from flukeprint.evaluation.breakdowns import as_metrics, break_down, figures_of
 from flukeprint.evaluation.curves import all_curves, curves_of, write_curves
 from flukeprint.evaluation.examples import choose_examples
-from flukeprint.evaluation.figures import counts, evaluate
+from flukeprint.evaluation.figures import class_map, counts, evaluate
 from flukeprint.evaluation.leaderboard import build_leaderboard
+from flukeprint.metrics.intervals import Resampling
+from flukeprint.scoring.registry import SCORERS, in_order
 
 # Photo, individual, right answer: four known queries of three individuals, three new ones.
 QUERIES = [
@@ -63,15 +65,21 @@ def leaderboard():
     return build_leaderboard(table, calibration, SHARE, ["m1"])
 
 
-def test_the_rungs_stand_in_the_order_of_the_ladder(leaderboard):
+def test_results_stand_in_the_order_of_the_leaderboard(leaderboard):
     names = ["all_new", "duplicates", "pretrained_knn", "m1", "ensemble", "ensemble_class"]
     assert list(leaderboard.results) == names
     assert [result.name for result in leaderboard.main] == [name for name in names if name != "m1"]
     assert (leaderboard.top.name, leaderboard.calibrated) == ("ensemble", True)
+    assert in_order(reversed(names)) == names
+
+
+def test_every_curve_belongs_to_a_scorer_of_the_registry():
+    assert {curve for scorer in SCORERS for curve in scorer.curves} == set(words.CURVES) - {"roc"}
+    assert {scorer.name for scorer in SCORERS if scorer.breakdown} <= {scorer.name for scorer in SCORERS}
 
 
 def test_a_decision_is_used_where_there_is_one(leaderboard):
-    assert set(leaderboard.results["ensemble"].first_labels) == {NEW_WHALE}
+    assert {labels[0] for labels in leaderboard.results["ensemble"].answers.labels} == {NEW_WHALE}
     assert leaderboard.results["m1"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].points.tolist() == pytest.approx(POINTS)
     assert leaderboard.results["ensemble_class"].candidates == leaderboard.results["ensemble"].candidates
@@ -80,7 +88,7 @@ def test_a_decision_is_used_where_there_is_one(leaderboard):
     assert not undecided.calibrated
 
 
-def test_scorers_that_were_asked_other_queries_are_refused():
+def test_scorers_that_answered_other_queries_are_refused():
     other = rows_of("m1").iloc[::-1]
     with pytest.raises(FlukeprintError, match=r"asks m1 7 queries and ensemble 7, and they are not the same"):
         build_leaderboard(pd.concat([other, rows_of("ensemble")]), calibration_of(), SHARE, ["m1"])
@@ -106,6 +114,8 @@ def test_figures_by_hand(leaderboard):
     assert m1["new_top1"] == pytest.approx(1 / 3, abs=1e-6)
     # Individuals only: a first, a second, b first, c missing.
     assert (m1["cmc1"], m1["cmc5"], m1["cmc10"]) == (0.5, 0.75, 0.75)
+    # Scores of a: 5 and 4 for its own photos, 3 for c's. Of b: 4, 2, then 1 for its own and one other. None of c.
+    assert m1["class_map"] == pytest.approx((1 + 1 / 4 + 0) / 3, abs=1e-6)
     assert m1["baks"] == pytest.approx((1 / 2 + 0 + 0) / 3, abs=1e-6)
     assert m1["baus"] == pytest.approx((1 + 0 + 0) / 3, abs=1e-6)
 
@@ -115,18 +125,17 @@ def test_all_new_scores_exactly_the_declared_share(leaderboard):
     assert figures["all_new"]["map5"] == figures["all_new"]["map5_low"] == figures["all_new"]["map5_high"] == SHARE
     assert figures["all_new"]["known_top5"] == 0
     assert "auroc" not in figures["all_new"]
-    assert "cmc1" not in figures["all_new"]
+    assert not {"cmc1", "class_map"} & set(figures["all_new"])
 
 
 def test_intervals_and_gains_are_those_of_the_metrics_module(leaderboard):
     figures = evaluate(leaderboard, resamples=300)
-    queries, setting = leaderboard.queries, {"resamples": 300}
+    queries = leaderboard.queries
+    draws = Resampling(queries.groups, queries.weights, queries.is_new, resamples=300)
     result, reference = leaderboard.results["m1"], leaderboard.results["duplicates"]
-    alone = metrics.bootstrap_interval(result.points, queries.groups, queries.weights, queries.is_new, **setting)
+    alone = draws.interval(result.points)
     assert (figures["m1"]["map5_low"], figures["m1"]["map5_high"]) == pytest.approx((alone.low, alone.high), abs=1e-6)
-    both = metrics.compare_runs(
-        result.points, reference.points, queries.groups, queries.weights, queries.is_new, **setting
-    )
+    both = draws.compare(result.points, reference.points)
     found = [figures["m1"][key] for key in ("gain", "gain_low", "gain_high", "gain_p")]
     assert found == pytest.approx([both.difference, both.low, both.high, both.p_value], abs=1e-6)
     assert "gain" not in figures["duplicates"]
@@ -143,10 +152,19 @@ def test_open_set_figures_use_the_probability_of_new(leaderboard):
     assert figures["duplicates"]["auroc"] == 0.5  # the same for every photo
 
 
+def test_class_map_compares_the_scores_of_all_known_queries():
+    """By hand: for a, the queries in order of a's score are a, b, a; for b they are a, b."""
+    queries = [("1.jpg", "a", "a"), ("2.jpg", "b", "b"), ("3.jpg", "a", "a"), ("4.jpg", "n", NEW_WHALE)]
+    answers = [([("a", 9.0), ("b", 8.0)], 0.0), ([("a", 5.0), ("b", 4.0)], 0.0), ([("x", 6.0), ("a", 1.0)], 0.0)]
+    rows = rows_of("ensemble", [*answers, ([("a", 7.0)], 0.0)], queries)
+    result = build_leaderboard(rows, calibration_of(), SHARE, []).top
+    assert class_map(result, result.candidates) == pytest.approx(((1 / 2 * 1 + 1 / 2 * 2 / 3) + 1 / 2) / 2)
+
+
 def test_one_kind_of_queries_gives_the_figures_that_it_can():
     known = build_leaderboard(rows_of("ensemble", ANSWERS[:4], QUERIES[:4]), calibration_of(), SHARE, [])
     figures = evaluate(known, resamples=200)["ensemble"]
-    assert {"map5_plain", "known_top1", "cmc1", "ece"} <= set(figures)
+    assert {"map5_plain", "known_top1", "cmc1", "class_map", "ece"} <= set(figures)
     assert not {"map5", "new_top1", "auroc", "baks", "gain"} & set(figures)
     assert set(curves_of(known.results["ensemble"])) == {"cmc", "precision_recall", "reliability"}
     new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), calibration_of(), SHARE, [])
@@ -205,7 +223,7 @@ def test_long_curves_are_thinned_to_their_ends():
     assert points[0]["probability"] > points[1]["probability"]
 
 
-def test_curves_of_rungs_that_are_gone_are_gone(leaderboard, tmp_path):
+def test_curves_of_results_that_are_gone_are_gone(leaderboard, tmp_path):
     curves = all_curves(leaderboard)
     write_curves(tmp_path / "curves", curves)
     assert (tmp_path / "curves/cmc/ensemble_class.json").exists()
@@ -232,7 +250,7 @@ def breakdowns(leaderboard):
 
 
 def rows_by_group(breakdown):
-    return {group.name: (np.flatnonzero(group.rows) + 1).tolist() for group in breakdown.groups}
+    return {name: (np.flatnonzero(rows) + 1).tolist() for name, rows in breakdown.groups.items()}
 
 
 def test_queries_are_grouped_by_photo_and_individual(breakdowns):
@@ -248,14 +266,14 @@ def test_queries_are_grouped_by_photo_and_individual(breakdowns):
 
 def test_figures_of_a_group_are_those_of_its_queries_alone(leaderboard, breakdowns):
     result = leaderboard.results["ensemble_class"]
-    grey = breakdowns["colour"].groups[0]
+    grey = breakdowns["colour"].groups["grey"]
     assert figures_of(result, grey) == {
         "known_top1": 0.5,
         "known_top5": 0.5,
         "new_top1": 1.0,
         "map5": pytest.approx(0.6 * 0.5 + 0.4),
     }
-    assert set(figures_of(result, breakdowns["photos_per_id"].groups[0])) == {"known_top1", "known_top5"}
+    assert set(figures_of(result, breakdowns["photos_per_id"].groups["1"])) == {"known_top1", "known_top5"}
 
 
 def test_breakdowns_name_how_many_queries_they_rest_on(leaderboard, breakdowns):

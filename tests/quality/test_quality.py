@@ -16,7 +16,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import check_params, load_params
 from flukeprint.core.text import printable
 from flukeprint.data.inspection import inspect_photo
-from flukeprint.pages.bar_charts import bar_chart, binned, counted
+from flukeprint.pages.charts import bar_chart, histogram
 from flukeprint.quality.check import check_folder
 from flukeprint.quality.findings import Case, Finding, as_csv, summary
 from flukeprint.quality.flags import Limits, flags_of
@@ -376,8 +376,8 @@ def test_a_spreadsheet_runs_nothing_of_the_csv(text):
 
 @given(st.lists(st.integers(1, 500)))
 def test_charts_count_every_value_once(values):
-    assert sum(count for _, count in counted(values, 5, [10, 50])) == len(values)
-    assert sum(count for _, count in binned(values, [2, 30, 100])) == len(values)
+    assert sum(count for _, count in histogram(values, [1, 2, 10, 50], whole=True)) == len(values)
+    assert sum(count for _, count in histogram(values, [2, 30, 100])) == len(values)
 
 
 def test_a_chart_escapes_its_labels():

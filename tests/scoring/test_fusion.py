@@ -10,7 +10,7 @@ from scipy.optimize import check_grad
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.metrics import new_share_weights
+from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.scoring.answering import Answers, calibrated
 from flukeprint.scoring.calibration import BestScorer, CopyAgreement, OpenSetCalibration, ScoreFusion
 from flukeprint.scoring.candidates import Scored, from_lists, scored_of

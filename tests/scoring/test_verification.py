@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from flukeprint import metrics
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_safetensors
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.enrolment import enrol, enrolment_test, learned_individuals
 from flukeprint.evaluation.verification import verify
+from flukeprint.metrics import detection
 from flukeprint.scoring.calibration import Verification, read_calibration, write_calibration
 from flukeprint.scoring.pair_calibration import fit_verification, logistic
 from flukeprint.scoring.pairs import QueryPairs, pairs_of
@@ -68,13 +68,13 @@ def drawn(seed: int = 0, queries: int = 60, photos: int = 80) -> QueryPairs:
 def test_a_threshold_gives_the_rates_of_its_point(seed, far):
     generator = np.random.default_rng(seed)
     scores, positive = generator.integers(0, 30, 200) / 30, np.arange(200) % 4 == 0
-    curve = metrics.roc_curve(positive, scores)
-    accepted = scores >= metrics.threshold_at_far(curve, far)
+    curve = detection.roc_curve(positive, scores)
+    accepted = scores >= detection.threshold_at_far(curve, far)
     assert accepted[~positive].mean() <= far
-    assert accepted[positive].mean() == metrics.tar_at_far(curve, far)
-    at_eer = scores >= metrics.threshold_at_eer(curve)
+    assert accepted[positive].mean() == detection.tar_at_far(curve, far)
+    at_eer = scores >= detection.threshold_at_eer(curve)
     assert at_eer[~positive].mean() >= 1 - at_eer[positive].mean()
-    above = scores > metrics.threshold_at_eer(curve)
+    above = scores > detection.threshold_at_eer(curve)
     assert above[~positive].mean() < 1 - above[positive].mean()
 
 
@@ -84,15 +84,15 @@ def test_the_curve_of_few_positives_is_the_curve(seed, levels, far):
     generator = np.random.default_rng(seed)
     scores = (generator.integers(0, levels, 300) / levels).astype(np.float32)
     positive = np.arange(300) % 20 == 0
-    whole, few = metrics.roc_curve(positive, scores), metrics.roc_curve_of_few(scores[positive], scores[~positive])
-    assert metrics.auroc(few) == pytest.approx(metrics.auroc(whole))
-    assert metrics.equal_error_rate(few) == pytest.approx(metrics.equal_error_rate(whole))
-    assert metrics.tar_at_far(few, far) == metrics.tar_at_far(whole, far)
+    whole, few = detection.roc_curve(positive, scores), detection.roc_curve_of_few(scores[positive], scores[~positive])
+    assert detection.auroc(few) == pytest.approx(detection.auroc(whole))
+    assert detection.equal_error_rate(few) == pytest.approx(detection.equal_error_rate(whole))
+    assert detection.tar_at_far(few, far) == detection.tar_at_far(whole, far)
     for curve_far, tar, threshold in zip(few.far, few.tar, few.thresholds, strict=True):
         assert (scores[positive] >= threshold).mean() == pytest.approx(tar)
         assert (scores[~positive] >= threshold).mean() == pytest.approx(curve_far)
     with pytest.raises(FlukeprintError, match="0 positive and 2 negative"):
-        metrics.roc_curve_of_few([], [0.1, 0.2])
+        detection.roc_curve_of_few([], [0.1, 0.2])
 
 
 def test_the_calibration_is_the_likeliest_one():
@@ -160,25 +160,25 @@ def test_figures_of_verification():
 # --- enrolment ---
 
 
-def test_who_is_enrolled_and_who_is_asked():
+def test_who_is_enrolled_and_who_is_a_query():
     test = enrolment_test(TABLE, {"a"})
     names = TABLE["Image"].to_numpy()
     # The first by name of a, b, x and z; y has one cluster only.
     assert sorted(names[test.enrolled]) == ["01", "02", "06", "12"]
     # 07 is nearly the same picture as 06, which is enrolled.
-    assert names[test.asked["held_out"]].tolist() == ["08", "13"]
-    assert names[test.asked["trained"]].tolist() == ["04"]
-    assert names[test.asked["left_out"]].tolist() == []
+    assert names[test.queries["held_out"]].tolist() == ["08", "13"]
+    assert names[test.queries["trained"]].tolist() == ["04"]
+    assert names[test.queries["left_out"]].tolist() == []
     assert test.held_out == 3
 
 
-def test_who_was_left_out_of_fine_tuning_is_asked_apart():
+def test_who_was_left_out_of_fine_tuning_is_counted_apart():
     test = enrolment_test(TABLE, {"b"})
-    assert TABLE["Image"].to_numpy()[test.asked["left_out"]].tolist() == ["04"]
-    assert len(test.asked["trained"]) == 0
+    assert TABLE["Image"].to_numpy()[test.queries["left_out"]].tolist() == ["04"]
+    assert len(test.queries["trained"]) == 0
     # Who was trained on changes neither the gallery nor who was held out.
     np.testing.assert_array_equal(test.enrolled, enrolment_test(TABLE, {"a", "b"}).enrolled)
-    np.testing.assert_array_equal(test.asked["held_out"], enrolment_test(TABLE, {"a", "b"}).asked["held_out"])
+    np.testing.assert_array_equal(test.queries["held_out"], enrolment_test(TABLE, {"a", "b"}).queries["held_out"])
 
 
 def test_the_networks_say_who_they_were_trained_on(tmp_path):
