@@ -12,7 +12,7 @@ from flukeprint.core.files import replacing
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import HEADS, STARTS
 
-KEYS = ("finetune", "recipes.*.finetune")
+KEYS = ("finetune.objective", "finetune.on", "recipes.*.finetune")
 
 
 def main() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 from imports import ROOT, closure, code_deps, module_names
 
 from flukeprint.core.recipes import RECIPE_SECTIONS
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = load_yaml(ROOT / "params.yaml")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 # Files of ours that a stage opens by a name in params.yaml.
 OTHER_FILES = {"backbone": {PARAMS["profiles"]["sample"]["backbone"]["weights"]}}
@@ -83,7 +84,9 @@ STALE = {
     "validate": {"validate"},
     "select": {"select"},
     "train": {"train"},
-    "finetune": {"start", "finetune"},
+    "finetune": {"finetune"},
+    "finetune.objective": {"start", "finetune"},
+    "finetune.on": {"start", "finetune"},
     "embed": {"embed", "ensemble", "gallery", "calibrate"},
     "gallery": {"gallery"},
     "full_head": {"full_head"},

@@ -234,11 +234,10 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     run(project, *command, "export", "bundle")
     # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
     asked = min((photo for photo in plan_sample(0, PHOTOS)[1] if photo.copy_of), key=lambda photo: photo.name)
+    photo = str(photos / "test" / asked.name)
     everyone = ("--format", "json", "--top", str(len(PHOTOS.photos)))
     answers = [
-        json.loads(run(project, *command, "identify", str(photos / "test" / asked.name), *everyone, *options))[
-            "photos"
-        ][0]
+        json.loads(run(project, *command, "identify", photo, *everyone, *options))["photos"][0]
         for options in ((), ("--bundle", "bundle"))
     ]
     own, bundled = (answer["candidates"] for answer in answers)
@@ -298,7 +297,7 @@ def test_new_photos_in_the_folder_are_noticed(project, tmp_path, photos):
         (
             {"recipe": "metric"},
             {"full_head", "ensemble", "gallery", "calibrate", "submit"}
-            | {f"{stage}@{member}" for stage in ("finetune", "embed") for member in MEMBERS},
+            | {f"{stage}@{member}" for stage in ("start", "finetune", "embed") for member in MEMBERS},
         ),
         ({"runtime__workers": 1}, set()),
         ({"profiles__sample__image_size": 48}, set()),
