@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from dvc.utils.serialize import load_yaml, modify_yaml
 
-from flukeprint.data.sample import SampleSpec, draw_sample, planted_duplicates, true_test_labels
+from flukeprint.data.sample import SampleSpec, draw_sample, plan_sample
 
 ROOT = Path(__file__).parents[2]
 TRACKED = (
@@ -204,8 +204,8 @@ def test_a_new_member_finetunes_and_embeds_only_itself(project):
     set_params(project, ensemble__members=[*MEMBERS, "m3"])
     ran = stages_run(run(project, "dvc", "repro"))
     assert ran == {
-        "train", *(f"start@{member}" for member in (*MEMBERS, "m3")), "finetune@m3", "embed@m3", "full_head", "ensemble", "gallery", "calibrate", "evaluate",
-        "submit",
+        "train", *(f"start@{member}" for member in (*MEMBERS, "m3")), "finetune@m3", "embed@m3", "full_head",
+        "ensemble", "gallery", "calibrate", "evaluate", "submit",
     }  # fmt: skip
     # Taken away again, it leaves nothing that a clone would not have.
     set_params(project, ensemble__members=MEMBERS)
@@ -231,20 +231,23 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
     page = (project / "reports/evaluation/index.html").read_text()
     assert "full fine-tuning: loss" in page
+    assert "can hardly be told apart" not in page
     command = (sys.executable, "-m", "flukeprint.cli")
     run(project, *command, "export", "bundle")
     # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
-    truth = true_test_labels(0, PHOTOS)
-    asked, original = next(pair for pair in sorted(planted_duplicates(0, PHOTOS)) if pair[0] in truth)
+    _, test = plan_sample(0, PHOTOS)
+    asked, original, truth = next((one.name, one.copy_of, one.label) for one in test if one.copy_of)
     everyone = ("--format", "json", "--top", str(len(PHOTOS.photos)))
     answers = [
         json.loads(run(project, *command, "identify", str(photos / "test" / asked), *everyone, *options))["photos"][0]
         for options in ((), ("--bundle", "bundle"))
     ]
     own, bundled = (answer["candidates"] for answer in answers)
+    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
+    assert spread["mean_cosine"] < 0.9
     assert len(own) == len(bundled) == len(PHOTOS.photos)
     nearest = sorted(own, key=lambda one: -one["similarity"])
-    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (truth[asked], original)
+    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (truth, original)
     # The network tells photos apart by far more than torch and onnxruntime differ in.
     assert nearest[0]["similarity"] - nearest[-1]["similarity"] > 100 * SAME_SIMILARITY
     by_id = {one["id"]: one for one in bundled}
@@ -260,6 +263,24 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     ]
     assert apart
     assert [pair for pair in apart if place[pair[0]] > place[pair[1]]] == []
+
+
+@pytest.mark.numeric
+def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(tmp_path, photos):
+    """Two epochs from random weights leave all photos alike: a fixture that no processor can tell apart."""
+    project = new_project(tmp_path / "project", photos)
+    set_params(
+        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
+        profiles__folder__backbone__weights="random", ensemble__members=["m1"],
+    )  # fmt: skip
+    output = run(project, "dvc", "repro", "gallery")
+    assert "photos can hardly be told apart" in output
+    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
+    assert spread["mean_cosine"] > 0.99
+    photo = str(sorted((photos / "test").iterdir())[0])
+    answer = json.loads(run(project, sys.executable, "-m", "flukeprint.cli", "identify", photo, "--format", "json"))
+    assert "mean cosine" in answer["collapsed"]
+    assert answer["photos"][0]["candidates"] == []
 
 
 @pytest.mark.parametrize(
