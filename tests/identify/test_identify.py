@@ -9,6 +9,7 @@ import shlex
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_without_a_decision_candidates_are_ranked_and_have_no_probability(projec
     assert json.loads(as_json(answers))["photos"][0]["new_probability"] is None
 
 
+def test_a_model_that_tells_nobody_apart_names_nobody(project):
+    gallery = load_gallery(GALLERY)
+    alike = np.repeat(gallery.vectors[:1], len(gallery), axis=0)
+    save_gallery(replace(gallery, vectors=alike), GALLERY)
+    answers = identify(open_model(None, None), [RAW / "train" / NAMES[0]], 2)
+    [answer] = answers.answers
+    assert answer.match.candidates == []
+    assert [same.photo.image for same in answer.duplicates] == [NAMES[0]]
+    assert "mean cosine of 1.000" in answers.collapsed
+    assert "Nobody is named" in as_table(answers)
+    assert json.loads(as_json(answers))["photos"][0]["candidates"] == []
+
+
 def test_a_copy_of_a_photo_of_the_gallery_is_named_and_another_photo_is_not(project):
     Image.open(RAW / "train" / NAMES[0]).resize((80, 54)).save("copy.jpg", quality=60)
     texture(77, (96, 64)).save("other.jpg")
@@ -196,7 +210,7 @@ def test_json_and_csv_say_the_same(project, capsys):
     texture(50, (96, 64)).save("q.jpg")
     content = json.loads(run(capsys, "identify", "q.jpg", "--format", "json"))
     rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--format", "csv"))))
-    assert set(content) == {"note", "gallery", "uncalibrated", "photos", "failed"}
+    assert set(content) == {"note", "gallery", "uncalibrated", "collapsed", "photos", "failed"}
     assert content["gallery"] == {"photos": 12, "individuals": 5}
     [photo] = content["photos"]
     assert list(rows[0]) == list(COLUMNS)
