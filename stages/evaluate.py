@@ -6,7 +6,7 @@ import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_json, read_npy, write_json
-from flukeprint.core.params import load_params
+from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import (
     DECISION,
     FINETUNED,
@@ -44,39 +44,48 @@ def main() -> None:
     members = params.ensemble.members
     require_members(members, FINETUNED)
     keep_members(METRICS / "finetune", members)
-    rows = read_candidates(PREDICTIONS / "query.parquet")
-    asked = rows[rows["split"] == QUERY]
-    calibration = read_calibration(DECISION)
-    leaderboard = _leaderboard(asked, calibration, params.evaluate.new_share, members)
     photos = pd.read_parquet(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
-    gallery = table[is_trained(table)]
-    figures = evaluate(leaderboard, params.evaluate.resamples)
+    findings = find(params, photos, table)
+    write_metrics(findings)
+    histories = {
+        stage: {name: read_json(METRICS / stage / f"{name}.json")["history"] for name in members} for stage in TRAININGS
+    }
+    sources = Sources(RAW / "train", photos, table[is_trained(table)], histories)
+    write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
+
+
+def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
+    """Let every scorer answer the queries; return all figures. `photos`: the validated, `table`: the full set."""
+    members, resamples = params.ensemble.members, params.evaluate.resamples
+    rows = read_candidates(PREDICTIONS / "query.parquet")
+    calibration = read_calibration(DECISION)
+    leaderboard = _leaderboard(rows[rows["split"] == QUERY], calibration, params.evaluate.new_share, members)
+    figures = evaluate(leaderboard, resamples)
     similarity = {name: read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, PRETRAINED)}
     pairs = {name: pairs_of(matrix, table, QUERY) for name, matrix in similarity.items()}
     pair = calibration.verification
     thresholds = pair.thresholds if isinstance(pair, Verification) else {}
-    verification, roc = verify(pairs, thresholds, params.evaluate.resamples)
+    verification, roc = verify(pairs, thresholds, resamples)
     curves = all_curves(leaderboard)
     for name, points in roc.items():
         curves.setdefault(name, {})["roc"] = points
-    breakdowns = break_down(leaderboard.queries, photos, gallery)
+    breakdowns = break_down(leaderboard.queries, photos, table[is_trained(table)])
     learned = learned_individuals(FINETUNED / f"{member}.safetensors" for member in members)
-    enrolment = enrol(table, learned, similarity, params.evaluate.resamples)
-    findings = Findings(leaderboard, figures, curves, breakdowns, verification, enrolment)
+    enrolment = enrol(table, learned, similarity, resamples)
+    return Findings(leaderboard, figures, curves, breakdowns, verification, enrolment)
+
+
+def write_metrics(found: Findings) -> None:
+    """Write the figures and curves. The headline stays small, so that `dvc metrics diff` of it reads well."""
+    leaderboard, figures = found.leaderboard, found.figures
     together = {name: row for name, row in figures.items() if name not in leaderboard.members}
-    # The headline stays small, so that `dvc metrics diff` of it reads well; members have a file of their own.
     write_json(METRICS / "evaluation.json", counts(leaderboard.queries) | together)
     write_json(METRICS / "members.json", {name: row for name, row in figures.items() if name in leaderboard.members})
-    write_json(METRICS / "breakdowns.json", as_metrics(leaderboard, findings.breakdowns))
-    write_json(METRICS / "verification.json", verification)
-    write_json(METRICS / "enrolment.json", enrolment)
-    write_curves(METRICS / "curves", findings.curves)
-    histories = {
-        stage: {name: read_json(METRICS / stage / f"{name}.json")["history"] for name in members} for stage in TRAININGS
-    }
-    sources = Sources(RAW / "train", photos, gallery, histories)
-    write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
+    write_json(METRICS / "breakdowns.json", as_metrics(leaderboard, found.breakdowns))
+    write_json(METRICS / "verification.json", found.verification)
+    write_json(METRICS / "enrolment.json", found.enrolment)
+    write_curves(METRICS / "curves", found.curves)
 
 
 def _leaderboard(asked: pd.DataFrame, calibration: Calibration, share: float, members: list[str]) -> Leaderboard:

@@ -18,7 +18,7 @@ def main() -> None:
     table = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "Id", "cluster"]).astype({"Id": str})
     table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
-    small, full = assign_splits(table, params.select, params.select.new_share, params.seed)
+    small, full = assign_splits(table, params.select, params.seed)
     splits = {f"full_{split}": int((full["split"] == split).sum()) for split in SPLITS}
     write_frame(SELECTED / "small.parquet", small)
     write_frame(SELECTED / "full.parquet", full)

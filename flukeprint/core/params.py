@@ -60,9 +60,7 @@ class ProfileParams(Section):
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in px that every photo is resized to."""
-        if isinstance(self.image_size, int):
-            return self.image_size, self.image_size
-        height, width = self.image_size
+        height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
         return height, width
 
     @model_validator(mode="after")
@@ -235,12 +233,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _known_choices(self) -> Params:
-        if self.profile not in self.profiles:
-            message = f"profile is {self.profile!r}, expected one of {sorted(self.profiles)}"
-            raise ValueError(message)
-        if self.recipe not in self.recipes:
-            message = f"recipe is {self.recipe!r}, expected one of {sorted(self.recipes)}"
-            raise ValueError(message)
+        for name, choices in (("profile", self.profiles), ("recipe", self.recipes)):
+            if (chosen := getattr(self, name)) not in choices:
+                message = f"{name} is {chosen!r}, expected one of {sorted(choices)}"
+                raise ValueError(message)
         return self
 
     @property
@@ -272,19 +268,9 @@ def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
     """
     params = check_params(read_params(path), str(path), committed_text(Path(path)))
     names = [key.replace("profiles.*", f"profiles.{params.profile}").split(".") for key in ("runtime", *keys)]
-    _refuse_half_declared(names)
     restricted: Params = _restrict(params, [name for name in names if name[0] != "recipes"])
     restricted.__dict__["profile"] = params.profile
     return restricted
-
-
-def _refuse_half_declared(names: list[list[str]]) -> None:
-    """Refuse a stage that declares a section without its recipe's part, or the other way round: a fault of ours."""
-    sections = {name[0] for name in names} & set(RECIPE_SECTIONS)
-    parts = {name[2] for name in names if name[0] == "recipes"}
-    if sections != parts:
-        message = f"KEYS name the sections {sorted(sections)} but the recipes' parts {sorted(parts)}"
-        raise AttributeError(message)
 
 
 def check_params(content: Any, source: str = "params.yaml", committed: str | None = None) -> Params:

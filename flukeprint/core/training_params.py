@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -102,46 +103,30 @@ class FinetuneParams(TrainingParams):
     augmentation: AugmentationParams
 
     @model_validator(mode="after")
-    def _batches_of_whole_classes(self) -> FinetuneParams:
-        pairs = self.pairs
-        if pairs.sampler == "per_class" and self.batch_size % pairs.per_class:
-            message = (
-                f"finetune.batch_size is {self.batch_size}, no multiple of finetune.pairs.per_class ({pairs.per_class})"
-            )
-            raise ValueError(message)
+    def _fits_together(self) -> FinetuneParams:
+        for fault in self._faults():
+            raise ValueError(fault)
         return self
 
-    @model_validator(mode="after")
-    def _nothing_ignored(self) -> FinetuneParams:
-        embedding = self.embedding
+    def _faults(self) -> Iterator[str]:
+        """Name values that do not go together, by their whole keys."""
+        pairs, embedding = self.pairs, self.embedding
         head = embedding.pooling == "gem" or embedding.dimension or embedding.batchnorm_neck or embedding.l2
-        if not self.metric and (head or self.mirrored_ids):
-            message = "finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids"
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _both_kinds_are_seen(self) -> FinetuneParams:
-        if self.mirrored_ids and self.pairs.sampler == "shuffle" and not 0 < self.flip < 1:
-            message = f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1"
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _usable_margins(self) -> FinetuneParams:
         largest = self.arcface.margin_base + self.arcface.margin_factor
+        if pairs.sampler == "per_class" and self.batch_size % pairs.per_class:
+            yield f"finetune.batch_size is {self.batch_size}, no multiple of finetune.pairs.per_class {pairs.per_class}"
+        if not self.metric and (head or self.mirrored_ids):
+            yield "finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids"
+        if self.mirrored_ids and pairs.sampler == "shuffle" and not 0 < self.flip < 1:
+            yield f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1"
         if largest >= math.pi:
-            message = f"finetune.arcface has a margin of {largest:g} for one photo, expected radians below pi"
-            raise ValueError(message)
-        pairs = self.pairs
-        apart = pairs.positive_margin < pairs.negative_margin
-        if self.objective == "contrastive" and pairs.distance == "euclidean" and not apart:
-            message = (
+            yield f"finetune.arcface has a margin of {largest:g} for one photo, expected radians below pi"
+        distances = self.objective == "contrastive" and pairs.distance == "euclidean"
+        if distances and pairs.positive_margin >= pairs.negative_margin:
+            yield (
                 f"finetune.pairs.positive_margin is {pairs.positive_margin} and finetune.pairs.negative_margin "
                 f"{pairs.negative_margin}: of distances, the first must be smaller"
             )
-            raise ValueError(message)
-        return self
 
     @property
     def metric(self) -> bool:

@@ -74,22 +74,19 @@ def selection_counts(table: pd.DataFrame, params: SelectParams) -> dict[str, int
     return {key: int(value) for key, value in counts.items()}
 
 
-def assign_splits(
-    table: pd.DataFrame, params: SelectParams, new_share: float, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def assign_splits(table: pd.DataFrame, params: SelectParams, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the small and the full set with a `split` column: train, valid, query, calibration.
 
     A photo that is set aside (query, calibration) is so in both sets; train and valid are drawn apart. Under
     `select.protocol: mlebench` the queries are MLE-bench's test photos, those in `select.drop` too: scores compare only
     on the same queries, and nothing is trained on them. Its small set is chosen among its training photos.
 
-    `table` holds every labelled photo in the order of train.csv (Image, Id, cluster, pixel); `new_share` is the share
-    of new whales to aim at among queries (but MLE-bench's) and calibration queries.
+    `table` holds every labelled photo in the order of train.csv (Image, Id, cluster, pixel).
     """
     queries = table[mlebench_test(table)] if params.protocol == "mlebench" else table[:0]
     rest = table.drop(queries.index)
     small, full = small_set(rest, params), full_set(rest, params)
-    aside = set_aside(full, small, queries, params, new_share, seed) | dict.fromkeys(queries["Image"], QUERY)
+    aside = set_aside(full, small, queries, params, seed) | dict.fromkeys(queries["Image"], QUERY)
     full = table[table["Image"].isin([*full["Image"], *queries["Image"]])].reset_index(drop=True)
 
     def with_split(part: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -153,15 +150,15 @@ def grouped_validation(table: pd.DataFrame, share: float, seed: int) -> list[int
 
 
 def set_aside(
-    full: pd.DataFrame, small: pd.DataFrame, queries: pd.DataFrame, params: SelectParams, new_share: float, seed: int
+    full: pd.DataFrame, small: pd.DataFrame, queries: pd.DataFrame, params: SelectParams, seed: int
 ) -> dict[str, str]:
     """Choose the photos of `full` that are never trained on: {Image: query or calibration}, disjoint in ids too.
 
     Known queries: for a share `params.holdout` of the individuals that have two or more clusters of photos, one
     cluster (all its photos, if near-duplicates), so that another cluster of the same individual stays. New
     queries: all photos of other individuals, held out whole, and new_whale photos, as many of either kind,
-    so that new ones are about `new_share` of all. A cluster with several labels is never set aside, and of `small` no
-    individual is held out whole and no new_whale photo is taken.
+    so that new ones are about `params.new_share` of all. A cluster with several labels is never set aside, and of
+    `small` no individual is held out whole and no new_whale photo is taken.
 
     Where there are `queries` already, which are not in `full`, calibration photos alone are chosen: no cluster of the
     queries, and no individual of theirs held out whole, so that what is right for them stays right.
@@ -184,7 +181,8 @@ def set_aside(
         for label in chosen:
             cluster = clusters_of[label][generator.integers(len(clusters_of[label]))]
             aside |= dict.fromkeys(photos_of[cluster], split)
-        aside |= dict.fromkeys(_take_new(new, whole, round(len(chosen) * new_share / (1 - new_share))), split)
+        wanted = round(len(chosen) * params.new_share / (1 - params.new_share))
+        aside |= dict.fromkeys(_take_new(new, whole, wanted), split)
     return aside
 
 

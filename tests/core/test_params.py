@@ -144,11 +144,6 @@ def test_on_is_a_word_also_for_yaml_1_1():
     assert check_params(content).finetune.on == "small"
 
 
-def test_a_stage_declares_a_section_with_its_recipe():
-    with pytest.raises(AttributeError, match="KEYS name the sections"):
-        load_params(["finetune"])
-
-
 @pytest.mark.parametrize("recipe", ["reference", "metric"])
 def test_the_schema_hands_on_the_values_as_they_stand(recipe):
     """No stage depends on the schema (tests/imports.py): it may refuse a value, and never change one."""

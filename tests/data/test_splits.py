@@ -28,6 +28,7 @@ def select_params(**changes) -> SelectParams:
         "drop": [SHIP],
         "protocol": "grouped",
         "holdout": 0.25,
+        "new_share": 0.325,
         "validation": "grouped",
         "valid_share": {"small": 0.25, "full": 0.2},
     }
@@ -103,7 +104,7 @@ def test_fewer_than_two_classes_is_refused():
 def test_splits_keep_the_protocol(seed, holdout):
     table = long_tail(seed)
     params = select_params(holdout=holdout)
-    small, full = assign_splits(table, params, 0.325, seed)
+    small, full = assign_splits(table, params, seed)
     assert_protocol(small, full)
 
 
@@ -141,7 +142,7 @@ def assert_apart(small: pd.DataFrame, full: pd.DataFrame) -> None:
 
 def test_the_recogniser_sees_a_straddling_cluster_and_a_half_held_out_individual():
     params = select_params()
-    small, full = assign_splits(long_tail(), params, 0.325, 0)
+    small, full = assign_splits(long_tail(), params, 0)
     assert_protocol(small, full)
     query = full.index[full["split"] == "query"][0]
     straddling = full.assign(cluster=full["cluster"].where(full.index != query, full["cluster"].iloc[-1]))
@@ -184,7 +185,7 @@ def test_mlebench_has_its_published_sizes_on_the_competitions_labels(kind, holdo
     table = competition_labels(kind)
     is_test = mlebench_test(table)
     assert ((~is_test).sum(), is_test.sum()) == (7240, 2610)
-    small, full = assign_splits(table, select_params(protocol="mlebench", holdout=holdout), 0.325, 0)
+    small, full = assign_splits(table, select_params(protocol="mlebench", holdout=holdout), 0)
     queries = full[full["split"] == "query"]
     assert set(queries["Image"]) == set(table.loc[is_test, "Image"])
     # The ship is one of them, so no photo is dropped.
@@ -218,7 +219,7 @@ def assert_mlebench(small: pd.DataFrame, full: pd.DataFrame) -> None:
 def test_calibration_beside_mlebench_keeps_the_protocol(seed, holdout):
     table = long_tail(seed)
     params = select_params(protocol="mlebench", holdout=holdout, threshold=10)
-    small, full = assign_splits(table, params, 0.325, seed)
+    small, full = assign_splits(table, params, seed)
     assert_mlebench(small, full)
     plain = table[~mlebench_test(table)]
     # Whose queries are new is as MLE-bench has it: calibration changes no right answer.
@@ -229,7 +230,7 @@ def test_calibration_beside_mlebench_keeps_the_protocol(seed, holdout):
 def test_new_queries_are_about_the_declared_share():
     table = long_tail()
     params = select_params()
-    _, full = assign_splits(table, params, 0.325, 0)
+    _, full = assign_splits(table, params, 0)
     for split in ("query", "calibration"):
         truth = true_labels(full[full["split"] == split], class_labels(full))
         assert truth.count(NEW_WHALE) / len(truth) == pytest.approx(0.325, abs=0.12)
@@ -238,7 +239,7 @@ def test_new_queries_are_about_the_declared_share():
 def test_no_holdout_trains_on_everything():
     table = long_tail()
     params = select_params(holdout=0.0)
-    _, full = assign_splits(table, params, 0.325, 0)
+    _, full = assign_splits(table, params, 0)
     assert set(full["split"]) == {"train", "valid"}
     assert len(class_labels(full)) == full["Id"].nunique()
 
@@ -246,7 +247,7 @@ def test_no_holdout_trains_on_everything():
 def test_random_validation_takes_the_share_exactly():
     table = long_tail()
     params = select_params(holdout=0.0, validation="random")
-    small, full = assign_splits(table, params, 0.325, 0)
+    small, full = assign_splits(table, params, 0)
     assert (small["split"] == "valid").sum() == round(0.25 * len(small))
     assert (full["split"] == "valid").sum() == round(0.2 * len(full))
 
@@ -256,7 +257,7 @@ def test_another_seed_chooses_other_queries():
     chosen = [
         set(full.loc[full["split"] == "query", "Image"])
         for seed in (0, 0, 1)
-        for _, full in [assign_splits(table, params, 0.325, seed)]
+        for _, full in [assign_splits(table, params, seed)]
     ]
     assert chosen[0] == chosen[1] != chosen[2]
 

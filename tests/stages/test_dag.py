@@ -10,6 +10,8 @@ import pytest
 import yaml
 from imports import ROOT, closure, code_deps, module_names
 
+from flukeprint.core.recipes import RECIPE_SECTIONS
+
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
@@ -45,6 +47,9 @@ def test_params_in_dvc_yaml_are_the_keys_that_the_stage_declares(stage):
     keys = importlib.import_module(f"stages.{stage}").KEYS
     listed = [key.replace("${profile}", "*").replace("${recipe}", "*") for key in DVC[stage].get("params", [])]
     assert sorted(listed) == sorted(keys)
+    sections = {key.split(".")[0] for key in keys} & set(RECIPE_SECTIONS)
+    parts = {key.removeprefix("recipes.*.") for key in keys if key.startswith("recipes.")}
+    assert sections == parts, "a section that recipes change is declared together with the recipe's part"
 
 
 def leaves(section: dict, prefix: str = "") -> Iterator[str]:

@@ -66,7 +66,7 @@ def test_weights_of_another_network(project, monkeypatch):
 
     torch.save(torchvision.models.squeezenet1_1().state_dict(), project / "weights.pth")
     change(project, profiles__sample__backbone__weights="weights.pth", profiles__sample__backbone__name="resnet18")
-    assert "not those of torchvision's 'resnet18'" in message_of("backbone", monkeypatch)
+    assert "are not those of 'resnet18'" in message_of("backbone", monkeypatch)
     assert not (project / "models").exists()
 
 
