@@ -27,6 +27,7 @@ from flukeprint.evaluation.evaluation_report import Findings, Sources, write_rep
 from flukeprint.evaluation.figures import counts, evaluate
 from flukeprint.evaluation.leaderboard import TOP, Leaderboard, build_leaderboard
 from flukeprint.evaluation.verification import verify
+from flukeprint.metrics.spread import Spread, warn_of_collapse
 from flukeprint.scoring.calibration import Calibration, Verification, read_calibration
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import best_answers
@@ -48,10 +49,12 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     findings = find(params, photos, table)
     write_metrics(findings)
-    histories = {
-        stage: {name: read_json(METRICS / stage / f"{name}.json")["history"] for name in members} for stage in TRAININGS
-    }
-    sources = Sources(RAW / "train", photos, table[is_trained(table)], histories)
+    records = {stage: {name: read_json(METRICS / stage / f"{name}.json") for name in members} for stage in TRAININGS}
+    histories = {stage: {name: one["history"] for name, one in own.items()} for stage, own in records.items()}
+    spreads = {name: Spread(**one["spread"]) for name, one in records["finetune"].items() if "spread" in one}
+    for name, spread in spreads.items():
+        warn_of_collapse(name, spread)
+    sources = Sources(RAW / "train", photos, table[is_trained(table)], histories, spreads)
     write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
 
 

@@ -11,7 +11,7 @@ from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import class_labels, often_seen, read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
-from flukeprint.learning.collapse import trained_spread, warn_of_collapse
+from flukeprint.learning.collapse import trained_spread
 from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.embedding import embedding_job
 from flukeprint.learning.finetuning import Start, finetune
@@ -19,6 +19,7 @@ from flukeprint.learning.heads import save_record
 from flukeprint.learning.network_files import load_backbone, load_finetuned, load_head, save_finetuned
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training_data import training_data
+from flukeprint.metrics.spread import warn_of_collapse
 
 KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 

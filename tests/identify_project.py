@@ -16,6 +16,7 @@ from flukeprint.core.files import write_frame, write_safetensors
 from flukeprint.core.paths import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.inspection import inspect_photo
+from flukeprint.data.photos import read_rgb
 from flukeprint.data.pixels import write_pixels
 from flukeprint.learning.embedding import embed, embedding_job
 from flukeprint.learning.network_files import load_finetuned
@@ -45,8 +46,9 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
     records = [inspect_photo(folder / RAW / "train", name) for name in NAMES]
     columns = {"Image": NAMES, "sha256": [r.sha256 for r in records], "phash": [np.uint64(r.phash) for r in records]}
     write_frame(folder / VALIDATED / "train.parquet", pd.DataFrame(columns))
+    pixels = np.stack([read_rgb(folder / RAW / "train", name, SIZE) for name in NAMES])
     for seed, member in enumerate(members):
-        write_member(folder / FINETUNED / f"{member}.safetensors", seed)
+        write_member(folder / FINETUNED / f"{member}.safetensors", seed, pixels)
     views = 2 if flip_test else 1
     weights = {member: folder / FINETUNED / f"{member}.safetensors" for member in members}
     gallery = build_gallery(
@@ -57,8 +59,16 @@ def make_project(folder: Path, members: tuple[str, ...] = ("m1", "m2"), *, flip_
     write_calibration(folder / DECISION, calibration_of(**decision(), provenance=gallery.provenance))
 
 
-def write_member(path: Path, seed: int) -> None:
+def write_member(path: Path, seed: int, pixels: np.ndarray) -> None:
+    """Write a network of random weights whose BatchNorms know the photos: without, it would tell nobody apart."""
+    import torch
+
     backbone, record = random_backbone("shufflenet_v2_x0_5", SIZE, seed)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches, here over one
+    with torch.no_grad():
+        backbone.train()((torch.from_numpy(pixels) / 255 - 0.5) / 0.25)
     state = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
     write_safetensors(path, state, {"backbone": asdict(record), "embedder": None, "labels": []})
 

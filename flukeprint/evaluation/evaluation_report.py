@@ -15,6 +15,7 @@ from flukeprint.evaluation.breakdowns import Breakdown, as_metrics, near_duplica
 from flukeprint.evaluation.examples import choose_examples
 from flukeprint.evaluation.figures import REFERENCE, counts
 from flukeprint.evaluation.query_table import query_table, write_query_table
+from flukeprint.metrics.spread import COLLAPSED, Spread
 from flukeprint.pages.templates import template
 from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
 
@@ -50,6 +51,7 @@ class Sources:
     photos: pd.DataFrame  # data/validated/train.parquet
     gallery: pd.DataFrame  # Image, Id of the photos that are trained on and searched in
     histories: Histories  # training curves
+    spreads: Mapping[str, Spread]  # of the members' embeddings, where they were measured
 
 
 def write_report(folder: Path, findings: Findings, sources: Sources, examples: int, workers: int = 1) -> None:
@@ -92,6 +94,8 @@ def _shown(findings: Findings, sources: Sources) -> dict[str, Any]:
         "enrolment": findings.enrolment,
         "map5": drawings.map5_chart(findings.figures, leaderboard.queries.new_share),
         "charts": drawings.curve_charts(findings.curves, leaderboard.queries.new_share),
+        "spreads": sources.spreads,
+        "collapsed": {name: COLLAPSED.format(one) for name, one in sources.spreads.items() if one.collapsed},
         "training": drawings.training_charts(sources.histories),
         "near_duplicates": int(near_duplicate_trained(leaderboard.queries, sources.photos, sources.gallery).sum()),
         "results": [result.name for result in shown_results(leaderboard)],

@@ -36,7 +36,8 @@ def verify(
 
     The protocol of the pairs: flukeprint/scoring/pairs.py. Figures: `eer`, `auroc`, `tar_at_1e-2_far` and
     `tar_at_1e-3_far` (the share of the same whale's pairs that are accepted where at most that share of the others is)
-    with the 95 % bootstrap interval over individuals, the threshold held. `at_thresholds`: the rates on these pairs of
+    with the 95 % bootstrap interval over individuals, the threshold held; `different_cosine`, the mean similarity of
+    pairs of different individuals. `at_thresholds`: the rates on these pairs of
     the thresholds that were chosen on the calibration queries.
 
     Args:
@@ -59,7 +60,9 @@ def verify(
 
 
 def _figures(pairs: QueryPairs, curve: Curve, resamples: int) -> dict[str, float]:
-    found = {"auroc": auroc(curve), "eer": equal_error_rate(curve)}
+    # Near 1 the embedding has collapsed: flukeprint/metrics/spread.py.
+    different = float(pairs.similarity[~pairs.same].mean(dtype=np.float64))
+    found = {"auroc": auroc(curve), "eer": equal_error_rate(curve), "different_cosine": different}
     rows, _ = np.nonzero(pairs.same)
     draws = Resampling(pairs.individuals[rows], resamples=resamples)
     genuine = pairs.similarity[pairs.same]

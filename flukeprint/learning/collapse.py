@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flukeprint.learning.embedding import embed
-from flukeprint.metrics.spread import COLLAPSED, Spread, spread_of
+from flukeprint.metrics.spread import Spread, spread_of
 
 if TYPE_CHECKING:
     from flukeprint.learning.embedding import EmbeddingJob
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 # Photos that are embedded for it: enough for a mean, few enough to cost nothing beside the training.
 _MOST = 512
 
-logger = logging.getLogger(__name__)
-
 
 def trained_spread(job: EmbeddingJob, data: TrainingData) -> Spread | None:
     """Measure the spread of the embeddings of some training photos; None where they show one class only."""
@@ -26,9 +23,3 @@ def trained_spread(job: EmbeddingJob, data: TrainingData) -> Spread | None:
     embeddings = embed(job, data.array[data.train.rows[some]], 1)[:, 0]
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return spread_of(embeddings / np.maximum(lengths, np.finfo(np.float32).tiny), data.train.targets[some])
-
-
-def warn_of_collapse(member: str, spread: Spread | None) -> None:
-    """Log a warning where a member's embedding has collapsed."""
-    if spread is not None and spread.collapsed:
-        logger.warning("%s: %s.", member, COLLAPSED.format(spread))

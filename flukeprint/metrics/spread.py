@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from flukeprint.metrics.arrays import Floats, floats, require_length
 
+logger = logging.getLogger(__name__)
+
 # An embedding has collapsed where the cosine of two individuals' photos is above the one on average, or where the
-# vectors have fewer directions than the other. On real photos and on the sample, trained or only pretrained, the mean
-# cosine lies between 0.0 and 0.4 and the effective rank above 5; after two epochs from random weights at 1.000 and 1.0.
-COLLAPSED_COSINE, COLLAPSED_RANK = 0.95, 1.5
+# vectors have fewer directions than the other. On the sample, trained or only pretrained, the mean cosine is 0.0 to
+# 0.35 and the effective rank above 5; small networks with random weights come up to 0.97.
+COLLAPSED_COSINE, COLLAPSED_RANK = 0.99, 1.1
 # Fewer individuals than that say nothing about an embedding: their vectors have few directions in any case.
 LEAST_INDIVIDUALS = 5
 # Vectors whose effective rank is computed: more change little but time.
@@ -51,6 +54,12 @@ COLLAPSED = (
     "photos can hardly be told apart: {}. Answers would be chance. Train for more epochs, with a lower learning rate, "
     "or from pretrained weights (backbone.weights)"
 )
+
+
+def warn_of_collapse(member: str, spread: Spread | None) -> None:
+    """Log a warning where a member's embedding has collapsed."""
+    if spread is not None and spread.collapsed:
+        logger.warning("%s: %s.", member, COLLAPSED.format(spread))
 
 
 def spread_of(vectors: ArrayLike, individuals: ArrayLike) -> Spread | None:

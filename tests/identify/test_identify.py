@@ -196,7 +196,8 @@ def test_json_and_csv_say_the_same(project, capsys):
     texture(50, (96, 64)).save("q.jpg")
     content = json.loads(run(capsys, "identify", "q.jpg", "--format", "json"))
     rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--format", "csv"))))
-    assert set(content) == {"note", "gallery", "uncalibrated", "photos", "failed"}
+    assert set(content) == {"note", "gallery", "uncalibrated", "collapsed", "photos", "failed"}
+    assert content["collapsed"] is None
     assert content["gallery"] == {"photos": 12, "individuals": 5}
     [photo] = content["photos"]
     assert list(rows[0]) == list(COLUMNS)

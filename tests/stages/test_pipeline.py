@@ -230,6 +230,7 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
     page = (project / "reports/evaluation/index.html").read_text()
     assert "full fine-tuning: loss" in page
+    assert "can hardly be told apart" not in page
     command = (sys.executable, "-m", "flukeprint.cli")
     run(project, *command, "export", "bundle")
     # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
@@ -241,9 +242,11 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
         for options in ((), ("--bundle", "bundle"))
     ]
     own, bundled = (answer["candidates"] for answer in answers)
+    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
+    assert spread["mean_cosine"] < 0.9
     assert len(own) == len(bundled) == len(PHOTOS.photos)
     nearest = sorted(own, key=lambda one: -one["similarity"])
-    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (asked.label, asked.copy_of)
+    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (truth, original)
     # The network tells photos apart by far more than torch and onnxruntime differ in.
     assert nearest[0]["similarity"] - nearest[-1]["similarity"] > 100 * SAME_SIMILARITY
     by_id = {one["id"]: one for one in bundled}
@@ -259,6 +262,24 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     ]
     assert apart
     assert [pair for pair in apart if place[pair[0]] > place[pair[1]]] == []
+
+
+@pytest.mark.numeric
+def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(tmp_path, photos):
+    """Two epochs from random weights leave all photos alike: a fixture that no processor can tell apart."""
+    project = new_project(tmp_path / "project", photos)
+    set_params(
+        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
+        profiles__folder__backbone__weights="random", ensemble__members=["m1"],
+    )  # fmt: skip
+    output = run(project, "dvc", "repro", "gallery")
+    assert "photos can hardly be told apart" in output
+    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
+    assert spread["mean_cosine"] > 0.99
+    photo = str(sorted((photos / "test").iterdir())[0])
+    answer = json.loads(run(project, sys.executable, "-m", "flukeprint.cli", "identify", photo, "--format", "json"))
+    assert "mean cosine" in answer["collapsed"]
+    assert answer["photos"][0]["candidates"] == []
 
 
 @pytest.mark.parametrize(
