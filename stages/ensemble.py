@@ -28,7 +28,8 @@ def main() -> None:
     pretrained = read_npy(EMBEDDINGS / PRETRAINED / "train.npy")
     write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
     asked = ~is_trained(table)
-    for name, parts, used in ((ENSEMBLE, _embeddings(members), views), (PRETRAINED, [pretrained], 1)):
+    together = [member.embeddings for member in members]
+    for name, parts, used in ((ENSEMBLE, together, views), (PRETRAINED, [pretrained], 1)):
         write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), asked, used))
     write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
 
@@ -37,7 +38,7 @@ def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member
     """Return the candidates of every scorer, in the leaderboard's order, for the photos that were set aside."""
     asked = table[~is_trained(table)]
     photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))
-    scored = score_queries(asked, _trained(table), pretrained, members, views)
+    scored = score_queries(asked, table[is_trained(table)], pretrained, members, views)
     names = [member.name for member in members]
     return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in scorer_names(names)])
 
@@ -45,8 +46,8 @@ def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member
 def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
     """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
     test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
-    trained = _trained(table)
-    photos = TrainedPhotos.of(trained, _embeddings(members), views)
+    trained = table[is_trained(table)]
+    photos = TrainedPhotos.of(trained, [member.embeddings for member in members], views)
     asked = load_members([member.name for member in members], "test")
     scored = classify(asked, test.index.to_numpy(), views, apart=False, photos=photos)
     scored[DUPLICATES] = near_duplicates(trained, test["cluster"].tolist())
@@ -57,14 +58,6 @@ def load_members(names: list[str], part: str) -> list[Member]:
     """Read every member's full head and its embeddings of the train or test photos."""
     heads = {name: load_head(FULL_HEADS / f"{name}.safetensors") for name in names}
     return [Member(name, *heads[name], read_npy(EMBEDDINGS / name / f"{part}.npy")) for name in names]
-
-
-def _trained(table: pd.DataFrame) -> pd.DataFrame:
-    return table[is_trained(table)]
-
-
-def _embeddings(members: list[Member]) -> list[np.ndarray]:
-    return [member.embeddings for member in members]
 
 
 if __name__ == "__main__":

@@ -3,21 +3,17 @@
 import sys
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
-from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
-from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import class_labels, often_seen, read_selected
+from flukeprint.core.runtime import open_accelerator, relaunched
+from flukeprint.data.splits import read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
-from flukeprint.learning.collapse import trained_spread
 from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.embedding import embedding_job
-from flukeprint.learning.finetuning import Start, finetune
+from flukeprint.learning.finetuning import Start, finetune, starting_head, trained_spread
 from flukeprint.learning.heads import save_record
-from flukeprint.learning.network_files import load_backbone, load_finetuned, load_head, save_finetuned
-from flukeprint.learning.networks import new_head
+from flukeprint.learning.network_files import load_backbone, load_finetuned, save_finetuned
 from flukeprint.learning.training_data import training_data
 from flukeprint.metrics.spread import warn_of_collapse
 
@@ -34,17 +30,8 @@ def main() -> None:
     accelerator = open_accelerator(params.runtime)
     backbone, record = load_backbone(BACKBONE)
     table = read_selected(SELECTED / f"{settings.on}.parquet")
-    if settings.starts_from_head:
-        head, labels = load_head(STARTS / f"{member}.safetensors")
-    else:
-        table = often_seen(table[table["Id"] != NEW_WHALE], settings.min_photos)
-        labels = class_labels(table)
-        head = new_head(record.features, len(labels), derived_seed(params.seed, "finetune", member, "head"))
-        if len(labels) < 2:
-            raise FlukeprintError(
-                f"finetune.min_photos is {settings.min_photos}, which leaves {len(labels)} individual(s) to learn, "
-                "expected at least 2. Lower it."
-            )
+    trained = STARTS / f"{member}.safetensors"
+    table, labels, head = starting_head(table, trained, member, record.features, params.seed, settings)
     data = training_data(read_npy(PIXELS / "train.npy"), table, labels, chooses=settings.schedule.keep == "best")
     epochs = settings.epochs or params.active.epochs.finetune
     result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
@@ -55,8 +42,7 @@ def main() -> None:
         # As later stages load it: what is measured is what is kept.
         spread = trained_spread(embedding_job(*load_finetuned(weights), params.runtime, accelerator), data)
         warn_of_collapse(f"finetune {member}", spread)
-        more = {} if spread is None else {"spread": spread.as_json()}
-        save_record(METRICS / "finetune" / f"{member}.json", result, **more)
+        save_record(METRICS / "finetune" / f"{member}.json", result, spread)
         clear_checkpoints("finetune", member)
 
 

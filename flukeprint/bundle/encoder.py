@@ -119,13 +119,10 @@ def torch_encoder(weights: Sequence[Path], provenance: Provenance, runtime: Runt
 
 def _torch_member(job: EmbeddingJob) -> Member:
     """Return a member that runs one network as the stage `embed` does."""
-    import torch
+    from flukeprint.learning.embedding import embed_batch
 
     def embeddings(pixels: Pixels, views: int) -> Vectors:
-        inputs = job.scaler(pixels)
-        with torch.inference_mode(), job.accelerator.autocast():
-            seen = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-        array: Vectors = torch.stack(seen, dim=1).cpu().numpy()
-        return array
+        with job.accelerator.autocast():
+            return embed_batch(job, pixels, views)
 
     return embeddings

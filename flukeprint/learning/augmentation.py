@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.core.training_params import AugmentationParams
+from flukeprint.core.training_params import AugmentationParams
 
 # Of an erased rectangle: its share of the photo's area, and how many times as long as broad it is at most. The paper's
 # figures, but for the area, which may be 0.4 there: a fluke fills little of some photos.
@@ -77,17 +75,13 @@ def affine_maps(params: AugmentationParams, draws: Draws, aspect: float = 1.0) -
 
     `aspect` is the photo's height over its width, by which a rotation in pixels is none in these coordinates.
     """
-
-    def most(limit: float) -> NDArray[np.float64]:
-        return draws.even(-limit, limit)
-
-    angle = np.radians(most(params.rotate))
-    wide, high, shear = 1 + most(params.zoom), 1 + most(params.zoom), most(params.shear)
+    limits = (params.rotate, params.zoom, params.zoom, params.shear, params.shift, params.shift)
+    degrees, wider, higher, shear, across, down = (draws.even(-limit, limit) for limit in limits)
+    angle, wide, high = np.radians(degrees), 1 + wider, 1 + higher
     # A shift is given as a share of the photo, whose sides are 2 long in these coordinates.
-    across, down = 2 * most(params.shift), 2 * most(params.shift)
     rows = [
-        [wide * np.cos(angle), high * (shear - aspect * np.sin(angle)), across],
-        [wide * np.sin(angle) / aspect, high * np.cos(angle), down],
+        [wide * np.cos(angle), high * (shear - aspect * np.sin(angle)), 2 * across],
+        [wide * np.sin(angle) / aspect, high * np.cos(angle), 2 * down],
     ]
     return np.moveaxis(np.array(rows, np.float32), 2, 0)
 

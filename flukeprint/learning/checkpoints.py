@@ -7,14 +7,11 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flukeprint.core.files import read_safetensors, write_safetensors
 from flukeprint.core.paths import WORK
-from flukeprint.learning.networks import parts_of
-
-if TYPE_CHECKING:
-    from flukeprint.learning.networks import State
+from flukeprint.learning.networks import State, parts_of
 
 _FILE = "last.safetensors"
 

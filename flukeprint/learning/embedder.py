@@ -13,10 +13,10 @@ from torch.nn import functional
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.learning.backbones import family_of
 from flukeprint.learning.networks import OnBackbone
+from flukeprint.learning.records import BackboneRecord
 
 if TYPE_CHECKING:
     from flukeprint.core.training_params import EmbeddingParams
-    from flukeprint.learning.records import BackboneRecord
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -65,22 +66,19 @@ def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: Embedd
     A photo that is there several times, byte for byte, is computed once. Batches hold the same photos for any
     number of processes, so their number does not change the bytes.
     """
-    if not job.accelerator.is_main_process:
-        _fill_together(None, photos, views, job)
-        return
-    with replacing(path) as temporary:
-        shape = (len(photos), views, job.features)
-        np.lib.format.open_memmap(temporary, "w+", np.float32, shape).flush()
-        _fill_together(temporary, photos, views, job)
-
-
-def _fill_together(created: Path | None, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
-    """Learn the file's name from the main process, write this process's batches, wait for the others."""
     from accelerate.utils import broadcast_object_list
 
+    with replacing(path) if job.accelerator.is_main_process else nullcontext() as created:
+        if created is not None:
+            shape = (len(photos), views, job.features)
+            np.lib.format.open_memmap(created, "w+", np.float32, shape).flush()
+        [name] = broadcast_object_list([created])  # which the main process alone knows
+        _fill_together(np.lib.format.open_memmap(name, "r+"), photos, views, job)
+
+
+def _fill_together(array: np.memmap, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
+    """Write this process's batches into a file's array and wait for the others."""
     accelerator = job.accelerator
-    [name] = broadcast_object_list([None if created is None else str(created)])
-    array = np.lib.format.open_memmap(Path(name), "r+")
     first, which = distinct_photos(photos)
     own = np.array_split(np.arange(0, len(first), job.batch_size), accelerator.num_processes)[accelerator.process_index]
     quiet = None if accelerator.is_main_process else True

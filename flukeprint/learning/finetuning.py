@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
+from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
-from flukeprint.core.training_params import PROXY_OBJECTIVES
+from flukeprint.core.training_params import PROXY_OBJECTIVES, FinetuneParams
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.splits import class_labels, often_seen
 from flukeprint.learning.batches import Batch, Batches, PhotoScaler
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.embedder import Embedder, EmbedderSpec
-from flukeprint.learning.networks import Classifier, embedding_size
+from flukeprint.learning.embedding import EmbeddingJob, embed
+from flukeprint.learning.network_files import load_head
+from flukeprint.learning.networks import Classifier, embedding_size, new_head
+from flukeprint.learning.records import BackboneRecord
 from flukeprint.learning.sampling import TrainingBatches, photo_size
-from flukeprint.learning.training import Job, Result, classification_step, fit
-from flukeprint.learning.training_data import Labelled, TrainingData, validation_pairs
+from flukeprint.learning.training import Job, Result, Step, classification_step, fit
+from flukeprint.learning.training_data import TrainingData, validation_pairs
+from flukeprint.metrics.spread import Spread, evenly, spread_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import nn
-
-    from flukeprint.core.training_params import FinetuneParams
-    from flukeprint.learning.records import BackboneRecord
-    from flukeprint.learning.training import Step
 
 # Keeps this stage's checkpoints and seeds apart from others'.
 STAGE = "finetune"
+# Photos that are embedded to measure their spread: enough for a mean, few enough to cost nothing beside the training.
+_MEASURED = 512
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,26 @@ class Start:
     backbone: nn.Module
     record: BackboneRecord
     head: nn.Linear
+
+
+def starting_head(
+    table: pd.DataFrame, trained: Path, member: str, features: int, seed: int, params: FinetuneParams
+) -> tuple[pd.DataFrame, list[str], nn.Linear]:
+    """Return the photos of a selected table to learn from, their classes' labels, and the head to start with.
+
+    That is the one of the file `trained` where params say so, else a new one of the individuals with `min_photos`.
+    """
+    if params.starts_from_head:
+        head, labels = load_head(trained)
+        return table, labels, head
+    table = often_seen(table[table["Id"] != NEW_WHALE], params.min_photos)
+    labels = class_labels(table)
+    if len(labels) < 2:
+        raise FlukeprintError(
+            f"finetune.min_photos is {params.min_photos}, which leaves {len(labels)} individual(s) to learn, "
+            "expected at least 2. Lower it."
+        )
+    return table, labels, new_head(features, len(labels), derived_seed(seed, STAGE, member, "head"))
 
 
 def finetune(
@@ -101,7 +127,7 @@ def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) 
     if not params.metric:
         frozen = start.record.folded_batchnorm
         return Classifier(start.backbone, start.head, frozen_batchnorm=frozen), classification_step
-    from flukeprint.learning.objectives import MetricModel, metric_step
+    from flukeprint.learning.objectives import MetricModel, build_loss, build_miner, build_validation_loss, metric_step
 
     targets, classes = data.train.targets, len(data.labels)
     if params.mirrored_ids:
@@ -109,7 +135,8 @@ def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "init"))
         embedder = Embedder(start.backbone, EmbedderSpec.of(params.embedding, start.record), start.record)
-        return MetricModel.of(embedder, params, targets, classes), metric_step
+        loss = build_loss(params, targets, classes, embedder.features)
+        return MetricModel(embedder, loss, build_miner(params.pairs), build_validation_loss(params)), metric_step
 
 
 def _validation(
@@ -117,8 +144,16 @@ def _validation(
 ) -> Callable[[], Iterator[Batch]] | None:
     """Return what yields the validation batches; None where there are no photos for them."""
     compares = params.metric and params.objective not in PROXY_OBJECTIVES
-    labelled: Labelled = validation_pairs(data.train, data.valid) if compares else data.valid
+    labelled = validation_pairs(data.train, data.valid) if compares else data.valid
     if not len(labelled.rows):
         return None
     photos = Batches(data.array, labelled, scaler, accelerator)
     return lambda: photos.in_order(2 * params.batch_size)
+
+
+def trained_spread(job: EmbeddingJob, data: TrainingData) -> Spread | None:
+    """Measure the spread of the embeddings of some training photos; None where they show one class only."""
+    some = evenly(len(data.train.rows), _MEASURED)
+    embeddings = embed(job, data.array[data.train.rows[some]], 1)[:, 0]
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return spread_of(embeddings / np.maximum(lengths, np.finfo(np.float32).tiny), data.train.targets[some])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flukeprint.core.training_params import TrainingParams
     from flukeprint.learning.training_data import TrainingData
+    from flukeprint.metrics.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def train_heads(
     clear_checkpoints(training.stage)
 
 
-def save_record(path: Path, result: Result, **more: object) -> None:
-    """Write a training's metrics: the best epoch's figures, `more`, and the whole curve for `dvc plots`."""
+def save_record(path: Path, result: Result, spread: Spread | None = None) -> None:
+    """Write a training's metrics: the best epoch's figures, those of the spread, the whole curve for `dvc plots`."""
     best = asdict(result.history[result.best_epoch - 1])
     figures = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
+    more = {} if spread is None else {"spread": asdict(spread)}
     history = [asdict(epoch) for epoch in result.history]
     write_json(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})

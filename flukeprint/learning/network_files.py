@@ -70,8 +70,8 @@ def save_finetuned(
 
     Tensors are `backbone.*` and `head.*` of a classifier; `embedder.*` and the loss's `loss.*` of an embedding.
     """
-    spec = None if embedder is None else asdict(embedder)
-    write_safetensors(path, result.state, {"backbone": asdict(record), "embedder": spec, "labels": labels})
+    metadata = {"backbone": asdict(record), "embedder": embedder and asdict(embedder), "labels": labels}
+    write_safetensors(path, result.state, metadata)
 
 
 def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:

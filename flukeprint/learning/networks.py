@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import Self
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from flukeprint.core.errors import FlukeprintError
-
-if TYPE_CHECKING:
-    from typing import Self
 
 State = dict[str, torch.Tensor]
 

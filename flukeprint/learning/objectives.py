@@ -6,23 +6,18 @@ contrastive (Hadsell et al. 2006); margins by class size as in the 1st place of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_metric_learning import distances, losses, miners, reducers
 from pytorch_metric_learning.utils.common_functions import TorchInitWrapper
 from torch import nn
 from torch.nn import functional
 
-from flukeprint.core.training_params import PROXY_OBJECTIVES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.core.training_params import ArcFaceParams, FinetuneParams, PairParams
-    from flukeprint.learning.batches import Batch
-    from flukeprint.learning.embedder import Embedder
+from flukeprint.core.training_params import PROXY_OBJECTIVES, ArcFaceParams, FinetuneParams, PairParams
+from flukeprint.learning.batches import Batch
 
 # Beyond this the gradient of the angle is infinite.
 _LARGEST_COSINE = 1 - 1e-6
@@ -127,17 +122,11 @@ class MetricModel(nn.Module):
         self.miner = miner
         self.validation_loss = validation_loss
 
-    @classmethod
-    def of(cls, embedder: Embedder, params: FinetuneParams, targets: NDArray[np.int64], classes: int) -> MetricModel:
-        """Build what the section `finetune` asks for, for these training photos' class indices."""
-        loss = build_loss(params, targets, classes, embedder.features)
-        return cls(embedder, loss, build_miner(params.pairs), build_validation_loss(params))
-
     def forward(self, photos: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean loss of a batch and how many of its photos are recognised.
 
         With proxies a photo is recognised if its class's proxy is the nearest; without, if the nearest other photo
-        in the batch shows the same class. In eval mode every pair counts and proxies have no margin.
+        (cosine) in the batch shows the same class. In eval mode every pair counts and proxies have no margin.
         """
         counted = targets >= 0
         embeddings = self.embedder(photos).float()
@@ -154,18 +143,13 @@ class MetricModel(nn.Module):
         return loss, (logits.argmax(1) == targets).sum()
 
     def _in_pairs(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        right = _nearest_agree(embeddings.detach(), targets)
+        directions = functional.normalize(embeddings.detach())
+        similarity = (directions @ directions.T).fill_diagonal_(-torch.inf)
+        right = (targets[similarity.argmax(1)] == targets).sum()
         if not self.training:
             return (self.validation_loss or self.loss)(embeddings, targets), right
         mined = self.miner(embeddings, targets) if self.miner is not None else None
         return self.loss(embeddings, targets, mined), right
-
-
-def _nearest_agree(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Count the photos whose nearest other photo (cosine) has the same target."""
-    directions = functional.normalize(embeddings)
-    similarity = (directions @ directions.T).fill_diagonal_(-torch.inf)
-    return (targets[similarity.argmax(1)] == targets).sum()
 
 
 def metric_step(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

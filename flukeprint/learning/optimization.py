@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from flukeprint.core.training_params import ScheduleParams
-
-if TYPE_CHECKING:
-    from flukeprint.core.training_params import TrainingParams
+from flukeprint.core.training_params import ScheduleParams, TrainingParams
 
 # Parameters under these names were pretrained.
 BACKBONE = ("backbone.", "embedder.backbone.")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import pickle
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_safetensors
 from flukeprint.learning.backbones import family_of
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from flukeprint.learning.networks import State
+from flukeprint.learning.networks import State
 
 
 def load_weights(backbone: nn.Module, weights: str, name: str, last_layer: str) -> None:

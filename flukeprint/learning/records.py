@@ -23,5 +23,4 @@ class BackboneRecord:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> BackboneRecord:
         """Read back what `asdict` and JSON made of a record."""
-        tuples = {key: tuple(value[key]) for key in ("mean", "std", "size")}
-        return cls(**{**value, **tuples})
+        return cls(**value | {key: tuple(value[key]) for key in ("mean", "std", "size")})

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
+from flukeprint.core.training_params import FinetuneParams, ScheduleParams
 from flukeprint.learning.augmentation import Draws, augment
 from flukeprint.learning.batches import Batch, Batches, batch_slices, epoch_order, own_part
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.core.training_params import FinetuneParams, ScheduleParams
-
-    Order = Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]
+Order = Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
 # px; sides that are no multiples leave the strides of a network with odd borders.
 SIZE_STEP = 8

@@ -87,10 +87,7 @@ def fit(job: Job, accelerator: Accelerator) -> Result:
     Kept is the first epoch with the lowest validation loss, or the last one (`schedule.keep`). After every epoch the
     state is saved under `job.checkpoints`; a later call with the same job goes on there, or returns at once if all
     epochs are done, and ends with the same bytes. The caller removes the folder when the result is safely written.
-
-    Raises:
-        FlukeprintError: the loss became infinite or not a number.
-
+    A loss that becomes infinite or not a number is a FlukeprintError.
     """
     run = _Run(job, accelerator)
     run.resume()

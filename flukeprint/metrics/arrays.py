@@ -37,23 +37,19 @@ def require_length(length: int, **arrays: Any) -> None:
 def new_share_weights(is_new: ArrayLike, share: float) -> Floats:
     """Return weights, shape (N,), under which new queries make up `share` of the total; their mean is 1.
 
-    Raises:
-        FlukeprintError: no queries; a share outside 0..1; no new queries though share > 0, or no known ones
-            though share < 1.
-
+    A kind of query of which there is none, though the share needs it, is a FlukeprintError.
     """
     new = bools(is_new)
     if not 0 <= share <= 1:
         raise FlukeprintError(f"the share of new whales is {share}, expected 0..1. Repair evaluate.new_share.")
-    for kind, number, part in (("new", int(new.sum()), share), ("known", int((~new).sum()), 1 - share)):
-        if number == 0 and (part > 0 or len(new) == 0):
+    total, of_new = len(new), int(new.sum())
+    for kind, number, part in (("new", of_new, share), ("known", total - of_new, 1 - share)):
+        if number == 0 and (part > 0 or total == 0):
             raise FlukeprintError(
-                f"none of the {len(new)} queries shows a {kind} whale, but {part:.1%} of the score is to come from "
+                f"none of the {total} queries shows a {kind} whale, but {part:.1%} of the score is to come from "
                 "them. Set more photos aside (select.holdout in params.yaml), or choose another share."
             )
-    of_new = share * len(new) / max(int(new.sum()), 1)
-    of_known = (1 - share) * len(new) / max(int((~new).sum()), 1)
-    return np.where(new, of_new, of_known)
+    return np.where(new, share * total / max(of_new, 1), (1 - share) * total / max(total - of_new, 1))
 
 
 def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> float:

@@ -9,15 +9,9 @@ from flukeprint.metrics.arrays import Floats, floats
 
 
 def box_iou(boxes: ArrayLike, others: ArrayLike) -> Floats:
-    """Return the intersection over union of every pair of boxes, shape (M, K); 0 for two boxes without area.
+    """Return the intersection over union of every pair of M and K boxes, shape (M, K); 0 for two without area.
 
-    Args:
-        boxes: M x 4: left, top, right, bottom, in any unit, right >= left and bottom >= top.
-        others: K x 4, likewise.
-
-    Raises:
-        ValueError: another shape, numbers that are not finite, or a box turned inside out.
-
+    Boxes are rows of left, top, right, bottom, in any unit; one that is turned inside out is a ValueError.
     """
     import torch
     from torchvision import ops

@@ -51,13 +51,7 @@ class Curve:
 def roc_curve(is_positive: ArrayLike, scores: ArrayLike) -> Curve:
     """Return the receiver operating characteristic: a point per distinct score, after one that accepts nothing.
 
-    Args:
-        is_positive: N booleans.
-        scores: N scores, higher is more positive.
-
-    Raises:
-        FlukeprintError: all are positive, or none is.
-
+    Higher scores are more positive. That all are positive, or none is, is a FlukeprintError.
     """
     positive = bools(is_positive)
     total = int(positive.sum())
@@ -71,12 +65,7 @@ def roc_curve_of_few(positives: ArrayLike, negatives: ArrayLike) -> Curve:
 
     The figures of this module are those of `roc_curve`, up to the thresholds' place between two scores: between two
     positive scores the curve is a level line. With 3,000 positives and 8 million negatives scikit-learn takes 7 s and
-    350 MiB and returns 1.8 million points, this takes 0.15 s.
-
-    Args:
-        positives: their scores.
-        negatives: theirs; float32 is sorted as such.
-
+    350 MiB and returns 1.8 million points, this takes 0.15 s. float32 is sorted as such.
     """
     values, counts = np.unique(np.asarray(positives, dtype=np.float64), return_counts=True)
     others = np.sort(np.asarray(negatives).ravel())
@@ -99,7 +88,7 @@ def roc_curve_of_few(positives: ArrayLike, negatives: ArrayLike) -> Curve:
 
 
 def _require_both_kinds(positives: int, negatives: int) -> None:
-    if not positives or not negatives:
+    if not (positives and negatives):
         raise FlukeprintError(
             f"there are {positives} positive and {negatives} negative samples (known and new whales, or same and "
             "different pairs): at least one of either kind is needed to tell them apart."
@@ -161,17 +150,9 @@ def _fraction(value: float) -> float:
 
 
 def precision_recall_curve(is_positive: ArrayLike, scores: ArrayLike, positives: int | None = None) -> Curve:
-    """Return precision against recall: a point per distinct score.
+    """Return precision against recall: a point per distinct score, higher ones more positive.
 
-    Args:
-        is_positive: N booleans.
-        scores: N scores, higher is more positive.
-        positives: number of all positives, where some have no score (an object that no box was proposed for);
-            by default those among the N.
-
-    Raises:
-        FlukeprintError: nothing is positive.
-
+    `positives` is the number of all positives, where some have no score (an object that no box was proposed for).
     """
     positive = bools(is_positive)
     found = int(positive.sum())
@@ -189,15 +170,9 @@ def average_precision(curve: Curve) -> float:
 def average_precisions(classes: ArrayLike, is_positive: ArrayLike, scores: ArrayLike, positives: ArrayLike) -> Floats:
     """Return the AP of each of C classes against the rest, shape (C,); their mean is mAP.
 
-    M scores, each of one sample for one class; what has no score for a class comes after all that have one. As
-    `average_precision` of the scores of each class, but of all at once: a thousand individuals take milliseconds.
-
-    Args:
-        classes: M class indices.
-        is_positive: M booleans: does the sample show that class.
-        scores: M scores.
-        positives: C: all samples that show the class, at least 1 each.
-
+    M scores, each of one sample for one class, with whether it shows that class; what has no score for a class comes
+    after all that have one. `positives` are all samples of each class, at least 1. As `average_precision` of the scores
+    of each class, but of all at once: a thousand individuals take milliseconds.
     """
     group, right, values, total = np.asarray(classes, np.int64), bools(is_positive), floats(scores), floats(positives)
     require_length(len(group), is_positive=right, scores=values)

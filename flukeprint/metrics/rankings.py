@@ -8,15 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flukeprint.metrics.arrays import (
-    Floats,
-    Ints,
-    as_portions,
-    floats,
-    new_share_weights,
-    require_length,
-    weighted_mean,
-)
+from flukeprint.metrics.arrays import Floats, Ints, floats, new_share_weights, require_length, weighted_mean
 
 Ranked: TypeAlias = Sequence[Sequence[str]] | NDArray[Any]
 
@@ -25,24 +17,12 @@ def first_ranks(truth: Sequence[str] | NDArray[Any], ranked: Ranked) -> Ints:
     """Return the rank (1-based) at which each query's true label first stands in its list, 0 where it does not.
 
     A repeated label is not skipped: it uses up a rank, as in Kaggle's scoring. Lists may be short or empty.
-
-    Args:
-        truth: N labels.
-        ranked: N lists of labels, or an array N x K of strings or objects.
-
-    Raises:
-        ValueError: other numbers of labels and lists, or a list that is one string.
-
     """
     require_length(len(truth), ranked=ranked)
     if any(isinstance(labels, str) for labels in ranked):
         raise ValueError("a list of ranked labels is one string; split it first")
-    ranks = (_rank(list(labels), label) for label, labels in zip(truth, ranked, strict=True))
-    return np.fromiter(ranks, dtype=np.int64, count=len(truth))
-
-
-def _rank(labels: list[str], label: str) -> int:
-    return labels.index(label) + 1 if label in labels else 0
+    pairs = zip(truth, map(list, ranked), strict=True)
+    return np.array([labels.index(label) + 1 if label in labels else 0 for label, labels in pairs], dtype=np.int64)
 
 
 def reciprocal_ranks(truth: Sequence[str] | NDArray[Any], ranked: Ranked, k: int = 5) -> Floats:
@@ -58,17 +38,7 @@ def reciprocal_ranks(truth: Sequence[str] | NDArray[Any], ranked: Ranked, k: int
 
 
 def map_over_share(reciprocal: ArrayLike, is_new: ArrayLike, shares: ArrayLike) -> Floats:
-    """Return MAP@k for each assumed share of new whales: share x mean(new) + (1 - share) x mean(known).
-
-    Args:
-        reciprocal: N scores from `reciprocal_ranks`.
-        is_new: N booleans.
-        shares: M shares in 0..1.
-
-    Raises:
-        FlukeprintError: a kind of query is missing that a share needs.
-
-    """
+    """Return MAP@k for each of M assumed shares of new whales: share x mean(new) + (1 - share) x mean(known)."""
     return np.array([weighted_mean(reciprocal, new_share_weights(is_new, share)) for share in floats(shares)])
 
 
@@ -91,14 +61,8 @@ def balanced_accuracy(individuals: ArrayLike, correct: ArrayLike) -> float:
 
     On known queries this is BAKS, on new ones BAUS (`metrics/metrics.py` of wildlife-datasets). Photos that share a
     label and show different individuals need names of their own.
-
-    Args:
-        individuals: N names.
-        correct: N booleans.
-
     """
     names, right = np.asarray(individuals, dtype=str), floats(correct)
     require_length(len(names), correct=right)
-    as_portions(len(names), None)  # refuses to average nothing
     _, place, counts = np.unique(names, return_inverse=True, return_counts=True)
-    return float((np.bincount(place, weights=right) / counts).mean())
+    return weighted_mean(np.bincount(place, weights=right) / counts)

@@ -23,19 +23,9 @@ class ReliabilityBins:
 def reliability_bins(
     confidence: ArrayLike, correct: ArrayLike, bins: int = 15, weights: ArrayLike | None = None
 ) -> ReliabilityBins:
-    """Group samples by confidence into `bins` intervals (lower, upper] (Guo et al. 2017, arXiv:1706.04599).
+    """Group samples by confidence into intervals (lower, upper], 0 in the first (Guo et al. 2017, arXiv:1706.04599).
 
     scikit-learn's `calibration_curve` has no weights.
-
-    Args:
-        confidence: N probabilities in 0..1; 0 is in the first bin.
-        correct: N booleans: was it right.
-        bins: number of intervals.
-        weights: N weights.
-
-    Raises:
-        ValueError: a confidence outside 0..1, or fewer than one bin.
-
     """
     given, right = floats(confidence), floats(bools(correct))
     portions = as_portions(len(given), weights)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from flukeprint.metrics.arrays import Floats, floats, require_length
+from flukeprint.metrics.arrays import Floats, Ints, floats, require_length
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,6 @@ class Spread:
             self.mean_cosine > COLLAPSED_COSINE or self.effective_rank < COLLAPSED_RANK
         )
 
-    def as_json(self) -> dict[str, float]:
-        """Return the figures as metrics hold them."""
-        return asdict(self)
-
     def __str__(self) -> str:
         """Say in words how far apart the vectors are."""
         return (
@@ -66,12 +62,7 @@ def spread_of(vectors: ArrayLike, individuals: ArrayLike) -> Spread | None:
     """Measure the spread of vectors; None where there are not two individuals to compare.
 
     The effective rank is exp of the entropy of the shares of the squared singular values (Roy and Vetterli 2007), of
-    the vectors as they are: a common direction counts, since cosines see it too.
-
-    Args:
-        vectors: N x D of length 1.
-        individuals: N names.
-
+    the vectors (N x D, of length 1) as they are: a common direction counts, since cosines see it too.
     """
     table, names = floats(vectors), np.asarray(individuals)
     require_length(len(table), individuals=names)
@@ -84,16 +75,16 @@ def spread_of(vectors: ArrayLike, individuals: ArrayLike) -> Spread | None:
     # The cosines of all pairs add up to |sum of all vectors| squared, those of one individual's to that of its own.
     pairs = len(table) ** 2 - int((counts**2).sum())
     mean = (total @ total - np.einsum("nd,nd->", sums, sums)) / pairs
-    return Spread(len(counts), round(float(mean), 6), round(_effective_rank(_some(table)), 4))
+    return Spread(len(counts), round(float(mean), 6), round(_effective_rank(table[evenly(len(table), _MOST)]), 4))
 
 
-def _some(table: Floats) -> Floats:
-    """Return at most _MOST rows, evenly spread."""
-    return np.asarray(table[np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOST)).round().astype(int))])
+def evenly(length: int, most: int) -> Ints:
+    """Return at most so many of the indices below `length`, evenly spread."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(np.int64))
 
 
 def _effective_rank(table: Floats) -> float:
-    smaller: NDArray[np.float64] = table @ table.T if len(table) < table.shape[1] else table.T @ table
+    smaller: Floats = table @ table.T if len(table) < table.shape[1] else table.T @ table
     values = np.clip(np.linalg.eigvalsh(smaller), 0.0, None)
     shares = values / max(values.sum(), np.finfo(float).tiny)
     shares = shares[shares > 0]

@@ -34,22 +34,13 @@ _ASIDE: dict[str, Any] = {"color": _SOFT, "linewidth": 1.2, "linestyle": (0, (4,
 # So many markers on a long line.
 _MARKERS = 12
 _RULES: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 12.5,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _SOFT,
-    "axes.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), _SOFT),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor", "svg.fonttype"), "none"),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "none",
     "grid.color": _PALE,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "legend.frameon": False,
+    "font.size": 12.5,
     "legend.fontsize": 12,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
@@ -184,8 +175,7 @@ def _axes(height: float, left: float, bottom: float) -> Iterator[tuple[Figure, A
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        for name, value in _RULES.items():
-            mpl.rcParams[name] = value  # type: ignore[index]
+        mpl.rcParams.update(_RULES)  # type: ignore[arg-type]
         figure = Figure(figsize=(_WIDTH / _UNIT, height / _UNIT))
         edges = {"left": left / _WIDTH, "right": 1 - 20 / _WIDTH, "bottom": bottom / height, "top": 1 - 10 / height}
         yield figure, figure.subplots(gridspec_kw=edges)

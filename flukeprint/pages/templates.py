@@ -10,12 +10,9 @@ if TYPE_CHECKING:
 
 
 def template(code: str, name: str) -> Template:
-    """Return a template; a variable that it names and is not given is an error.
+    """Return the template that lies beside a module (`code` is its `__file__`).
 
-    Args:
-        code: path of the module (`__file__`) beside which the template lies.
-        name: of the template. In `*.html.j2` what is filled in is escaped, in others it is not.
-
+    A variable that it names and is not given is an error. In `*.html.j2` what is filled in is escaped, in others not.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from markupsafe import Markup
@@ -41,28 +41,24 @@ class Sheets:
     name: str  # the CSS class of these thumbnails
     cell: Size  # (width, height) in px
     images: tuple[str, ...]  # JPEG, as data URIs
-    paths: tuple[str, ...]  # of the photos, in the order of their places
-
-    @cached_property
-    def _place(self) -> dict[str, int]:
-        return {path: place for place, path in enumerate(self.paths)}
+    places: dict[str, int]  # of the photos by their paths, from 0
 
     def css(self) -> Markup:
         """Return the rules that give each sheet's thumbnails their picture."""
         lines = [f".{self.name}{{aspect-ratio:{self.cell[0]}/{self.cell[1]}}}"]
         for sheet, image in enumerate(self.images):
-            size = f"{100 * _COLUMNS}% {100 * _rows(len(self.paths), sheet)}%"
+            size = f"{100 * _COLUMNS}% {100 * _rows(len(self.places), sheet)}%"
             lines.append(f".{self.name}{sheet}{{background-image:url({image});background-size:{size}}}")
         return Markup("\n".join(lines))  # noqa: S704 - numbers and base64 only
 
     def tag(self, path: str) -> Markup:
         """Return the HTML of one thumbnail; an empty box says that there is none."""
-        if path not in self._place:
+        if path not in self.places:
             return Markup('<i class="t none {}" role="img" aria-label="{}">no picture</i>').format(self.name, path)
-        sheet, within = divmod(self._place[path], _PER_SHEET)
+        sheet, within = divmod(self.places[path], _PER_SHEET)
         row, column = divmod(within, _COLUMNS)
         # A place in percent is 0 for the first picture and 100 for the last.
-        down = 100 * row / max(_rows(len(self.paths), sheet) - 1, 1)
+        down = 100 * row / max(_rows(len(self.places), sheet) - 1, 1)
         style = f"background-position:{100 * column / (_COLUMNS - 1):.4f}% {down:.4f}%"
         return Markup('<i class="t {0} {0}{1}" style="{2}" role="img" aria-label="{3}"></i>').format(
             self.name, sheet, style, path
@@ -77,23 +73,13 @@ def upright(width: int, height: int, orientation: int) -> Size:
 def draw_sheets(
     name: str, folder: Path, photos: Sequence[PhotoToDraw], cell: Size, workers: int, max_pixels: int
 ) -> Sheets:
-    """Draw photos into cells, as large as fits, in the order given.
-
-    Args:
-        name: CSS class of the thumbnails.
-        folder: where the paths start.
-        photos: what to draw, each once.
-        cell: (width, height) of a thumbnail in px.
-        workers: threads that draw.
-        max_pixels: larger photos are left out.
-
-    """
+    """Draw photos into cells, as large as fits, in the order given; those of more than `max_pixels` are left out."""
     chunks = [photos[start : start + _PER_SHEET] for start in range(0, len(photos), _PER_SHEET)]
     # Threads: Pillow does its work without Python's lock, and processes would take seconds to start. Warnings are
     # silenced here because `read_rgb` silences them for all threads at once, and brings back what it found.
     with quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
         images = tuple(pool.map(partial(_draw_sheet, folder, cell, max_pixels), chunks))
-    return Sheets(name, cell, images, tuple(photo.path for photo in photos))
+    return Sheets(name, cell, images, {photo.path: place for place, photo in enumerate(photos)})
 
 
 def _rows(photos: int, sheet: int) -> int:

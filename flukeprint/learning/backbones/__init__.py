@@ -5,15 +5,13 @@ Add one by writing its module and naming it in FAMILIES. A family imports its li
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.learning.backbones import torchvision_family
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class BackboneFamily(Protocol):
