@@ -51,7 +51,7 @@ class EpochParams(Section):
 class ProfileParams(Section):
     """`profiles.<profile>`: what depends on the data or on what the machine can reach."""
 
-    source: Literal["sample", "folder", "kaggle"]
+    source: str  # one of flukeprint/data/sources.py
     path: str | None
     image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
     backbone: BackboneParams
@@ -62,13 +62,6 @@ class ProfileParams(Section):
         """(height, width) in px that every photo is resized to."""
         height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
         return height, width
-
-    @model_validator(mode="after")
-    def _path_where_needed(self) -> ProfileParams:
-        if self.source != "sample" and not self.path:
-            message = f"path is empty, but source {self.source!r} needs one"
-            raise ValueError(message)
-        return self
 
 
 class FetchParams(Section):
