@@ -14,18 +14,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_parquet, reading, write_bytes
 from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo
 from flukeprint.data.photos import read_rgb
+from flukeprint.retrieval.gallery import Gallery, Photo
 from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from flukeprint.retrieval.gallery import Gallery, Photo
 
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
 PICTURE = (320, 160)
@@ -123,12 +121,7 @@ def entry_of(folder: Path, record: PhotoRecord) -> Entry:
 
 
 def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTURE) -> bytes:
-    """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged.
-
-    Raises:
-        FlukeprintError: the photo cannot be read.
-
-    """
+    """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged."""
     from PIL import Image
 
     turned = record.orientation >= 5
@@ -148,14 +141,7 @@ def album_path(gallery: Path) -> Path:
 
 
 def read_album(path: Path) -> FileAlbum:
-    """Read an album; a missing file is an empty album.
-
-    Raises:
-        FlukeprintError: the file was changed, or is no album.
-
-    """
-    import pyarrow as pa
-
+    """Read an album; a missing file is an empty album, one that was changed a FlukeprintError."""
     try:
         with reading(path, "an album", _REPAIR):
             digest, _, payload = path.read_bytes().partition(b"\n")
@@ -184,7 +170,6 @@ def _of_photos(table: pa.Table) -> bool:
 
 def write_album(path: Path, entries: Iterable[Entry]) -> None:
     """Write an album, in order of SHA-256; the same entries give the same bytes."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = sorted({entry.sha256: entry for entry in entries}.values())
@@ -206,12 +191,7 @@ def add_to_album(gallery: Path, entries: Iterable[Entry]) -> None:
 
 
 def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gallery:
-    """Add the photos of the gallery in `other` to that in `folder`, with their pictures; return what it is now.
-
-    Raises:
-        FlukeprintError: as `update_gallery` and `Gallery.merge` do. Nothing was changed then.
-
-    """
+    """Add the gallery in `other`, with its pictures, to that in `folder`, or nothing; return what it is now."""
     added = load_gallery(other)
     wanted = {photo.sha256 for photo in added.photos}
 
@@ -225,12 +205,7 @@ def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gall
 
 
 def remove_from(folder: Path, ids: Collection[str], images: Collection[str]) -> Gallery:
-    """Remove individuals and photos from the gallery in `folder`, with their pictures; return the gallery as it is now.
-
-    Raises:
-        FlukeprintError: as `update_gallery` and `Gallery.remove` do. Nothing was changed then.
-
-    """
+    """Remove individuals and photos, with their pictures, from the gallery in `folder`; return what it is now."""
     # What is removed may have been asked to be removed: no picture of it stays.
     return update_gallery(folder, lambda gallery: gallery.remove(ids, images), lambda now: _drop_pictures(folder, now))
 
@@ -249,8 +224,6 @@ def _digest(payload: bytes) -> bytes:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa
-
     return pa.schema(
         [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
     )

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
+from flukeprint.bundle.model import Model
 from flukeprint.bundle.onnx_members import export_onnx
 from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
@@ -19,12 +19,9 @@ from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.text import printable
+from flukeprint.retrieval.gallery import Gallery, Photo
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
 from flukeprint.scoring.calibration import write_calibration
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.model import Model
-    from flukeprint.retrieval.gallery import Gallery, Photo
 
 _VECTOR = (
     "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
@@ -33,20 +30,10 @@ _VECTOR = (
 
 
 def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool = True) -> int:
-    """Write a bundle of the project in the current folder.
+    """Write a bundle of the project in the current folder; return how many photos of the gallery have a picture.
 
-    Args:
-        folder: new, empty, or a bundle that is to be replaced.
-        gallery: in place of models/gallery.
-        pictures: also write a small picture of every photo of the gallery, for pages and near-duplicates.
-
-    Returns:
-        How many photos of the gallery have a picture.
-
-    Raises:
-        FlukeprintError: the folder holds something else, a file of the project is missing, or a member cannot be
-            written as ONNX.
-
+    `folder` is new, empty, or a bundle that is to be replaced; anything else is refused. `gallery` takes the place of
+    models/gallery. `pictures` are small ones of every photo, for pages and near-duplicates.
     """
     refuse_other_folder(folder)
     model = open_project(gallery)

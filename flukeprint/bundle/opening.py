@@ -27,21 +27,12 @@ _MOST_AT_ONCE = 8
 
 
 def open_model(bundle: Path | None, gallery: Path | None) -> Model:
-    """Open a bundle, or without one the project in the current folder.
-
-    Args:
-        bundle: a folder that `flukeprint export` wrote.
-        gallery: a gallery's folder, in place of the model's own.
-
-    Raises:
-        FlukeprintError: something is missing, damaged or does not fit together.
-
-    """
+    """Open a bundle, or without one the project in the current folder; `gallery` takes the place of the model's own."""
     return open_project(gallery) if bundle is None else open_bundle(bundle, gallery)
 
 
 def open_project(gallery: Path | None = None) -> Model:
-    """Open the project in the current folder; arguments and errors as of `open_model`."""
+    """Open the project in the current folder, with its own gallery or another one."""
     from flukeprint.core.params import load_params
 
     if not PARAMS.is_file():
@@ -70,16 +61,7 @@ def finetuned_files(members: Iterable[str]) -> dict[str, Path]:
 
 
 def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
-    """Open a bundle.
-
-    Args:
-        folder: what `flukeprint export` wrote.
-        gallery: another gallery, made by the same model.
-
-    Raises:
-        FlukeprintError: a file is missing, changed, too many, or not what it should be.
-
-    """
+    """Open what `flukeprint export` wrote; refuse it if a file is missing, changed, too many or not as described."""
     check_files(folder)
     described = read_preprocessing(folder / NAME)
     _check_weights(folder, described.provenance)

@@ -101,18 +101,9 @@ def inspect_photos(
 ) -> dict[Path, list[PhotoRecord]]:
     """Inspect the named photos of several folders; records come in the order of the names.
 
-    Progress goes to stderr, and only where that is a terminal. The processes are spawned, so a script that
-    asks for several needs Python's usual `if __name__ == "__main__":`.
-
-    Args:
-        photos: file names by folder.
-        workers: processes that read (1: this one).
-        max_pixels: larger photos are not decoded.
-        meanwhile: is called once, in this thread, while the processes read.
-
-    Raises:
-        FlukeprintError: a worker process was killed, for example for lack of memory.
-
+    `workers` processes read (1: this one); they are spawned, so a script that asks for several needs Python's usual
+    `if __name__ == "__main__":`. Meanwhile `meanwhile` is called once, in this thread. A process that is killed, for
+    example for lack of memory, is a FlukeprintError.
     """
     from tqdm import tqdm
 

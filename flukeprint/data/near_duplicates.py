@@ -90,13 +90,9 @@ def near_duplicate_clusters(
 ) -> Int:
     """Return each photo's cluster, numbered 0..k-1 in order of first appearance (N).
 
-    Args:
-        phash: perceptual hashes (N).
-        thumbnails: grey thumbnails (N x 32 x 32; any side will do; may be memory-mapped).
-        kind: unequal hashes count only between photos of the same kind (N). None: between all.
-        max_bits: hashes further apart are never duplicates.
-        max_mse: upper bound on the mean squared difference of thumbnails standardised to mean 0, variance 1.
-
+    `phash` are perceptual hashes (N); `thumbnails` grey ones (N x 32 x 32, or any side; may be memory-mapped), whose
+    mean squared difference, standardised to mean 0 and variance 1, is at most `max_mse`. Unequal hashes, at most
+    `max_bits` apart, count only between photos of the same `kind` (N); None: between all.
     """
     import pandas as pd
 

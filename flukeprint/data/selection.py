@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import SelectParams
 from flukeprint.core.runtime import derived_seed
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.core.params import SelectParams
 
 # Lists of images that are set aside together.
 Groups = list[list[str]]

@@ -1,4 +1,4 @@
-"""The sources of raw photos, all brought into Kaggle's layout. One more is one function here, and its name in SOURCES."""
+"""The sources of raw photos, all brought into Kaggle's layout. Another one is a function here, named in SOURCES."""
 
 from __future__ import annotations
 

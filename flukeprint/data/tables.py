@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
+
+import pandas as pd
+import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
 
 Row = tuple[int, list[str]]  # number and cells
 
@@ -92,12 +91,7 @@ def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: i
 
 
 def require_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: int = MAX_ROWS) -> pd.DataFrame:
-    """Read a CSV file that has to be in order; the columns are `file`, `csv_line` and those named.
-
-    Raises:
-        FlukeprintError: the file is absent, or not a table with these columns; the first fault is named.
-
-    """
+    """Read a CSV file that has to be in order (columns `file`, `csv_line` and those named), or name its first fault."""
     table = read_table(path, columns, max_rows)
     expected = ",".join(columns)
     if table.missing:
@@ -186,8 +180,6 @@ def _wrong_cells(record: list[str], expected: list[str]) -> str:
 
 def _chunk(table: Table, rows: list[Row]) -> pa.Table:
     """Return rows as an Arrow table; rows that are not text are left out, as faults."""
-    import pyarrow as pa
-
     if _fault_of_text("".join("".join(record) for _, record in rows)):
         faults = [_fault_of_text(",".join(record)) for _, record in rows]
         for (row, _), fault in zip(rows, faults, strict=True):
@@ -226,9 +218,6 @@ def _add_fault(table: Table, row: int, fault: str) -> None:
 
 def _frame(file: str, columns: Sequence[str], chunks: list[pa.Table]) -> pd.DataFrame:
     """Return the chunks as one pandas table, whose strings stay in Arrow's compact memory."""
-    import pandas as pd
-    import pyarrow as pa
-
     table = pa.concat_tables(chunks) if chunks else _schema(columns).empty_table()
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
     frame.insert(0, "file", pd.Series(file, index=frame.index, dtype="category"))
@@ -236,6 +225,4 @@ def _frame(file: str, columns: Sequence[str], chunks: list[pa.Table]) -> pd.Data
 
 
 def _schema(columns: Sequence[str]) -> pa.Schema:
-    import pyarrow as pa
-
     return pa.schema([("csv_line", pa.int64()), *((name, pa.string()) for name in columns)])

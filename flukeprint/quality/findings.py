@@ -6,17 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from flukeprint.core.params import ValidateParams
 from flukeprint.core.text import printable, spreadsheet_cell
 from flukeprint.data.labels import NEW_WHALE
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.core.params import ValidateParams
-    from flukeprint.quality.frames import Inputs
-    from flukeprint.quality.suite import Outcome
+from flukeprint.quality.frames import Inputs
+from flukeprint.quality.suite import Outcome
 
 # Rows that are named on the terminal and in the JSON file; the report and its CSV have all.
 FIRST = 10

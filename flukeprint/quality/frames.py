@@ -10,19 +10,17 @@ from dataclasses import dataclass, field, fields
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from flukeprint.core.params import DuplicateParams, ValidateParams
 from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photos import plain_file_name
 from flukeprint.data.tables import Table, escaped, read_table
-
-if TYPE_CHECKING:
-    from flukeprint.core.params import DuplicateParams, ValidateParams
 
 Frames = dict[str, pd.DataFrame]
 

@@ -6,22 +6,20 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
+from flukeprint.core.params import ValidateParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.pages.charts import Chart, bar_chart, histogram
 from flukeprint.pages.templates import template
 from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
+from flukeprint.quality.check import Checked
 from flukeprint.quality.findings import Finding, as_csv
-
-if TYPE_CHECKING:
-    from flukeprint.core.params import ValidateParams
-    from flukeprint.quality.check import Checked
 
 _LARGE, _SMALL = (176, 118), (84, 56)  # px: side by side, and in crowds
 # Rules whose photos a person compares with one another.

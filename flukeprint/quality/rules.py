@@ -349,12 +349,7 @@ def whole(pattern: str) -> str:
 
 
 def levels(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the level of every rule, those of `validate.rules` in params.yaml put over the defaults.
-
-    Raises:
-        FlukeprintError: there is no such rule, or later stages rely on it.
-
-    """
+    """Return the level of every rule, those of `validate.rules` in params.yaml put over the defaults."""
     rules = {rule.name: rule for rule in RULES}
     faults = [
         f"validate.rules.{name}: there is no rule {name!r}; the rules are {', '.join(rules)}"

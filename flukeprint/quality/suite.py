@@ -7,14 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from flukeprint.core.params import ValidateParams
 from flukeprint.quality.rules import RULES, Rule, levels
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.core.params import ValidateParams
 
 _SEVERITY = {"error": "critical", "warning": "warning"}
 
