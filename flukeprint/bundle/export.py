@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,7 +50,10 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
-    _write_members(folder / "members", finetuned_files(model.provenance.weights))
+    (folder / "members").mkdir()
+    for member, path in finetuned_files(model.provenance.weights).items():
+        shutil.copyfile(path, folder / "members" / path.name)
+        export_onnx(path, folder / "members" / f"{member}.onnx")
     described = Preprocessing(provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits)
     write_json(folder / PREPROCESSING, described.model_dump())
     if model.calibration:
@@ -91,14 +94,6 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
             f"along (`flukeprint gallery merge {folder / GALLERY}`; of two files of one name, rename one and enrol it "
             "again)."
         )
-
-
-def _write_members(folder: Path, weights: Mapping[str, Path]) -> None:
-    """Write each member's weights as they are, and its network as ONNX."""
-    folder.mkdir()
-    for member, path in weights.items():
-        shutil.copyfile(path, folder / path.name)
-        export_onnx(path, folder / f"{member}.onnx")
 
 
 def _write_pictures(path: Path, model: Model, photos: Sequence[Photo]) -> int:

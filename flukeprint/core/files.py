@@ -232,6 +232,5 @@ def sha256_of(*paths: Path | str) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with Path(path).open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()

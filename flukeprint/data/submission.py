@@ -36,7 +36,11 @@ def read_submission(path: Path | str) -> pd.DataFrame:
 
 def read_truth(path: Path | str) -> pd.DataFrame:
     """Read the right answers, one label per photo; as `read_submission` otherwise."""
-    return _read(path, _fault_of_truth, "Write the photo's one right label")
+
+    def fault_of(text: str) -> str | None:
+        return None if text.split() == [text] else f"{text!r}, expected one label without white space"
+
+    return _read(path, fault_of, "Write the photo's one right label")
 
 
 def _read(path: Path | str, fault_of: Callable[[str], str | None], repair: str) -> pd.DataFrame:
@@ -81,10 +85,6 @@ def _fault_of_labels(text: str) -> str | None:
     if any(label.split() != [label] for label in labels):
         return f"{shown}: white space other than a blank, which does not separate labels"
     return None
-
-
-def _fault_of_truth(text: str) -> str | None:
-    return None if text.split() == [text] else f"{text!r}, expected one label without white space"
 
 
 def _place(frame: pd.DataFrame, index: int) -> str:

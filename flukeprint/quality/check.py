@@ -12,7 +12,7 @@ from typing import Any
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import ValidateParams
 from flukeprint.core.text import printable
-from flukeprint.quality.findings import Finding, findings, metrics, summaries
+from flukeprint.quality.findings import Finding, finding_of, metrics, summaries
 from flukeprint.quality.frames import Frames, Inputs, photo_frames, read_inputs, table_frames
 from flukeprint.quality.rules import levels
 from flukeprint.quality.suite import load_great_expectations, run_rules
@@ -67,7 +67,7 @@ def check_folder(folder: Path, params: ValidateParams, workers: int = 1, exclusi
     frames = table_frames(inputs, params)
     if inputs.readable:
         frames |= photo_frames(inputs, params, workers, meanwhile=load_great_expectations)
-    found = findings(run_rules(frames, params), frames, params)
+    found = tuple(finding_of(outcome, frames, params) for outcome in run_rules(frames, params))
     return Checked(inputs, frames, found, metrics(found, frames, inputs))
 
 

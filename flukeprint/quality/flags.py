@@ -55,5 +55,5 @@ def flags_of(record: PhotoRecord, limits: Limits) -> list[Flag]:
 
 
 def _holds(rule: Rule, record: PhotoRecord, limits: Limits) -> bool:
-    value = getattr(record, rule.on[0].split(".")[1])
+    value = getattr(record, rule.check.on[0].split(".")[1])
     return _HOLDS[rule.check.expectation](value, **rule.check.arguments(limits))

@@ -86,7 +86,9 @@ def _exclude(inputs: Inputs) -> None:
 def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     """Return the frames that need no photo: files, malformed."""
     files = [_file_row(table, params.rows) for table in inputs.tables.values()]
-    files += [_folder_row(name, names) for name, names in inputs.listing.items()]
+    for name, names in inputs.listing.items():
+        missing = "is missing, or is not a folder that can be read" if names is None else None
+        files.append({"file": f"{name}/", "present": names is not None, "missing": missing})
     malformed = [(table.file, row, fault) for table in inputs.tables.values() for row, fault in table.faults]
     return {
         "files": pd.DataFrame(files).astype(object),
@@ -112,11 +114,6 @@ def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _folder_row(name: str, names: list[str] | None) -> dict[str, Any]:
-    missing = None if names is not None else "is missing, or is not a folder that can be read"
-    return {"file": f"{name}/", "present": names is not None, "missing": missing}
-
-
 # --- frames about photos ----------------------------------------------------------------------------------
 
 
@@ -140,7 +137,8 @@ def photo_frames(
     _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
     known = {*frames["train"]["Image"], *(image for image, _, _ in inputs.excluded)}
-    frames["train_files"] = _train_files(listed["train"], known)
+    files = {"path": [f"train/{name}" for name in listed["train"]], "listed": [n in known for n in listed["train"]]}
+    frames["train_files"] = pd.DataFrame({"file": "train/", **files}, index=range(len(listed["train"])))
     if "exclusions" in inputs.tables:
         frames["exclusions"] = _with_rows_of_image(inputs.tables["exclusions"].frame)
     return frames
@@ -203,12 +201,6 @@ def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
     frame["csv_line"] = pd.Series([rows.get(name) for name in frame["Image"]], dtype=object)
     frame["path"] = "test/" + frame["Image"]
     return frame
-
-
-def _train_files(names: Sequence[str], known: set[str]) -> pd.DataFrame:
-    """Return one row per file in train/, with whether train.csv or the exclusions file names it."""
-    paths, listed = [f"train/{name}" for name in names], [name in known for name in names]
-    return pd.DataFrame({"file": "train/", "path": paths, "listed": listed}, index=range(len(names)))
 
 
 def _as_frame(records: Sequence[PhotoRecord]) -> pd.DataFrame:

@@ -69,7 +69,9 @@ def _expectations(frame: str, params: ValidateParams, outcomes: Mapping[str, Out
     expectations = []
     for rule in RULES:
         level = outcomes[rule.name].level
-        places = [place.split("=") for name, _, place in (target.partition(".") for target in rule.on) if name == frame]
+        places = [
+            place.split("=") for name, _, place in (target.partition(".") for target in rule.check.on) if name == frame
+        ]
         for columns in places if level != "off" else ():
             domain = dict(zip(("column",) if len(columns) == 1 else ("column_A", "column_B"), columns, strict=True))
             noted = {"severity": _SEVERITY[level], "meta": {"rule": rule.name, "reason": rule.reason}}
