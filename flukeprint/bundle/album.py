@@ -28,6 +28,9 @@ from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
 PICTURE = (320, 160)
 _QUALITY = 75
+_SCHEMA = pa.schema(
+    [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
+)
 _REPAIR = "Copy the album again from where it came, or remove it: photos are then shown without pictures."
 
 
@@ -146,10 +149,10 @@ def read_album(path: Path) -> FileAlbum:
         with reading(path, "an album", _REPAIR):
             digest, _, payload = path.read_bytes().partition(b"\n")
     except MissingFileError:
-        return FileAlbum(_schema().empty_table())
+        return FileAlbum(_SCHEMA.empty_table())
     if digest != _digest(payload):
         raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
-    table = read_parquet(path, _schema(), repair=_REPAIR, source=pa.BufferReader(payload))
+    table = read_parquet(path, _SCHEMA, repair=_REPAIR, source=pa.BufferReader(payload))
     if not _of_photos(table):
         raise FlukeprintError(f"{path} has entries that are none of a photo, or are there twice. {_REPAIR}")
     return FileAlbum(table)
@@ -174,7 +177,7 @@ def write_album(path: Path, entries: Iterable[Entry]) -> None:
 
     rows = sorted({entry.sha256: entry for entry in entries}.values())
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], _schema()), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], _SCHEMA), sink, compression="zstd")
     payload = sink.getvalue().to_pybytes()
     write_bytes(path, _digest(payload) + b"\n" + payload)
 
@@ -206,24 +209,17 @@ def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gall
 
 def remove_from(folder: Path, ids: Collection[str], images: Collection[str]) -> Gallery:
     """Remove individuals and photos, with their pictures, from the gallery in `folder`; return what it is now."""
-    # What is removed may have been asked to be removed: no picture of it stays.
-    return update_gallery(folder, lambda gallery: gallery.remove(ids, images), lambda now: _drop_pictures(folder, now))
 
+    def drop_pictures(now: Gallery) -> None:
+        # What is removed may have been asked to be removed: no picture of it stays.
+        path, kept = album_path(folder), {photo.sha256 for photo in now.photos}
+        entries = read_album(path).entries()
+        left = [entry for entry in entries if entry.sha256 in kept]
+        if len(left) < len(entries):
+            write_album(path, left)
 
-def _drop_pictures(folder: Path, gallery: Gallery) -> None:
-    """Remove from a gallery's album whatever is of no photo of the gallery."""
-    path, kept = album_path(folder), {photo.sha256 for photo in gallery.photos}
-    entries = read_album(path).entries()
-    left = [entry for entry in entries if entry.sha256 in kept]
-    if len(left) < len(entries):
-        write_album(path, left)
+    return update_gallery(folder, lambda gallery: gallery.remove(ids, images), drop_pictures)
 
 
 def _digest(payload: bytes) -> bytes:
     return hashlib.sha256(payload).hexdigest().encode()
-
-
-def _schema() -> pa.Schema:
-    return pa.schema(
-        [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
-    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from flukeprint.bundle.album import write_album
+from flukeprint.bundle.album import Entry, write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
 from flukeprint.bundle.model import Model
@@ -19,7 +18,7 @@ from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.text import printable
-from flukeprint.retrieval.gallery import Gallery, Photo
+from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
 from flukeprint.scoring.calibration import write_calibration
 
@@ -59,12 +58,16 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
     save_gallery(gallery, folder / GALLERY)
-    shown = _write_pictures(folder / ALBUM, model, gallery.photos) if pictures else 0
-    (folder / "README.md").write_text(model_card(model.provenance, gallery, shown), encoding="utf-8")
+    entries: list[Entry] = []
+    if pictures:
+        with ThreadPoolExecutor(max(model.workers, 1)) as pool:
+            entries = [entry for entry in pool.map(model.album().entry, gallery.photos) if entry]
+        write_album(folder / ALBUM, entries)
+    (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
     for lock in folder.glob(".*.lock"):  # what writing the gallery left beside it
         lock.unlink()
     write_manifest(folder)
-    return shown
+    return len(entries)
 
 
 def refuse_other_folder(folder: Path) -> None:
@@ -94,11 +97,3 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
             f"along (`flukeprint gallery merge {folder / GALLERY}`; of two files of one name, rename one and enrol it "
             "again)."
         )
-
-
-def _write_pictures(path: Path, model: Model, photos: Sequence[Photo]) -> int:
-    """Write the album of a bundle, from that of the model's gallery; return how many pictures it has."""
-    with ThreadPoolExecutor(max(model.workers, 1)) as pool:
-        entries = [entry for entry in pool.map(model.album().entry, photos) if entry]
-    write_album(path, entries)
-    return len(entries)

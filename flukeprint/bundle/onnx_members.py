@@ -80,7 +80,10 @@ def _converted(network: nn.Module, photos: Tensor) -> ModelProto:
     """Return a network as ONNX, for any number of photos."""
     import torch
 
-    with _quiet():
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the exporter's remarks about its own code
+    with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as after:
+        after.callback(logging.disable, before)
         program = torch.onnx.export(
             network, (photos,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
             input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("n")},),
@@ -92,18 +95,6 @@ def _converted(network: nn.Module, photos: Tensor) -> ModelProto:
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own code to itself."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _compare(weights: Path, network: nn.Module, member: Member, photos: Tensor) -> None:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord
+from flukeprint.data.inspection import THUMBNAIL_SIDE
 from flukeprint.data.labels import NEW_WHALE
 
 Int = NDArray[np.int64]
@@ -63,22 +63,16 @@ class Pairs(NamedTuple):
 def columns_of(photos: Sequence[Any], *, same_size: bool = False) -> dict[str, Any]:
     """Return phash, thumbnails and kind of photos without faults: the first arguments of the next two functions.
 
-    With `same_size` a photo's kind is its size and mode.
+    With `same_size` a photo's kind is the number of its size and mode.
     """
+    kinds: dict[tuple[int, int, str], int] = {}
+    sizes = ((photo.width, photo.height, photo.mode) for photo in photos)
     thumbnails = np.frombuffer(b"".join(photo.thumbnail for photo in photos), np.uint8)
     return {
         "phash": np.array([photo.phash for photo in photos], np.uint64),
         "thumbnails": thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
-        "kind": _kinds(photos) if same_size else None,
+        "kind": np.array([kinds.setdefault(size, len(kinds)) for size in sizes], np.int64) if same_size else None,
     }
-
-
-def _kinds(photos: Sequence[PhotoRecord]) -> Int:
-    """Return a number per photo: those of one size and mode have the same."""
-    import pandas as pd
-
-    sizes = pd.Series([(photo.width, photo.height, photo.mode) for photo in photos], dtype=object)
-    return np.asarray(pd.factorize(sizes)[0], np.int64)
 
 
 def near_duplicate_clusters(

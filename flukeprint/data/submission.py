@@ -22,7 +22,6 @@ from flukeprint.data.tables import require_table
 
 COLUMNS = ("Image", "Id")
 MAX_LABELS = 5
-_FORM = f"one to {MAX_LABELS} labels with one single blank between two of them"
 
 
 def read_submission(path: Path | str) -> pd.DataFrame:
@@ -31,7 +30,8 @@ def read_submission(path: Path | str) -> pd.DataFrame:
     Returns columns `file` (for messages), `csv_line` (the header is line 1), `Image`, `Id` (the labels). No such file,
     an empty one, other columns, a malformed row or a photo twice is a FlukeprintError.
     """
-    return _read(path, _fault_of_labels, f"Write {_FORM}")
+    repair = f"Write one to {MAX_LABELS} labels with one single blank between two of them"
+    return _read(path, _fault_of_labels, repair)
 
 
 def read_truth(path: Path | str) -> pd.DataFrame:
@@ -185,18 +185,16 @@ def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
 
     new = per_photo["truth"] == NEW_WHALE
     parts = {"all": per_photo, "known": per_photo[~new], "new": per_photo[new]}
-    summary: dict[str, dict[str, float]] = {}
-    for name, part in parts.items():
-        if part.empty:
-            continue
-        ranks = part["rank"].fillna(0).to_numpy(dtype="int64")
-        summary[name] = {
-            "photos": len(part),
-            "map5": weighted_mean(part["score"].to_numpy()),
-            "top1": top_k_accuracy(ranks, 1),
-            "top5": top_k_accuracy(ranks, MAX_LABELS),
+    ranks = {name: part["rank"].fillna(0).to_numpy(dtype="int64") for name, part in parts.items() if len(part)}
+    return {
+        name: {
+            "photos": len(found),
+            "map5": weighted_mean(parts[name]["score"].to_numpy()),
+            "top1": top_k_accuracy(found, 1),
+            "top5": top_k_accuracy(found, MAX_LABELS),
         }
-    return summary
+        for name, found in ranks.items()
+    }
 
 
 def as_text(summary: dict[str, dict[str, float]]) -> str:

@@ -41,9 +41,8 @@ class Table:
 
     file: str  # name for messages
     columns: tuple[str, ...]  # as expected
-    frame: (
-        pd.DataFrame
-    )  # well-formed rows: file, csv_line (int64), and the expected columns as strings (null: empty cell)
+    # Well-formed rows: file, csv_line (int64), and the expected columns as strings (null: empty cell).
+    frame: pd.DataFrame
     faults: list[tuple[int, str]] = field(default_factory=list)  # (row, what is wrong with it), at most 1,000
     faulty: int = 0  # rows with a fault
     rows: int = 0  # rows below the header, faulty ones included
@@ -140,8 +139,12 @@ def _well_formed(records: Iterator[Row], table: Table, max_rows: int) -> Iterato
             table.complete = False
             return
         table.rows += 1
-        if len(record) != len(expected) or record == expected:
-            _add_fault(table, row, _wrong_cells(record, expected))
+        if record == expected:
+            _add_fault(table, row, "the header once more")
+        elif len(record) != len(expected):
+            cells = "1 cell" if len(record) == 1 else f"{len(record)} cells"
+            shown, columns = _shown(",".join(record))[:80], ",".join(expected)
+            _add_fault(table, row, f"{cells} ({shown}), expected {len(expected)}: {columns}")
         else:
             yield row, record
 
@@ -169,13 +172,6 @@ def _lines(stream: TextIO) -> Iterator[str]:
         if len(line) > MAX_LINE:
             raise _UnreadableError(number, f"a line of more than {MAX_LINE} characters; the rest was not read")
         yield line
-
-
-def _wrong_cells(record: list[str], expected: list[str]) -> str:
-    if record == expected:
-        return "the header once more"
-    cells = "1 cell" if len(record) == 1 else f"{len(record)} cells"
-    return f"{cells} ({_shown(','.join(record))[:80]}), expected {len(expected)}: {','.join(expected)}"
 
 
 def _chunk(table: Table, rows: list[Row]) -> pa.Table:

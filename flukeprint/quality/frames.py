@@ -182,11 +182,9 @@ def _usual_spellings(labels: pd.Series[Any]) -> dict[str, str]:
     """Return the most frequent spelling of each label."""
     usual: dict[str, str] = {}  # by what the spellings have in common
     by_frequency = sorted(Counter(labels.dropna()).items(), key=lambda item: (-item[1], item[0]))
-    return {label: usual.setdefault(_folded(label), label) for label, _ in by_frequency}
-
-
-def _folded(label: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", label).casefold() if c not in "-_. ") or label
+    ignored = str.maketrans("", "", "-_. ")
+    folded = {label: unicodedata.normalize("NFKC", label).casefold().translate(ignored) for label, _ in by_frequency}
+    return {label: usual.setdefault(common or label, label) for label, common in folded.items()}
 
 
 def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
@@ -243,19 +241,12 @@ def _cluster_rows(train: pd.DataFrame) -> pd.DataFrame:
     shared = train[train["cluster"].notna() & train["Id"].notna() & train["cluster"].duplicated(keep=False)]
     shared = shared.sort_values("cluster", kind="stable")
     members = zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True)
-    rows = [_cluster_row(int(cluster), list(some)) for cluster, some in groupby(members, itemgetter(0))]
+    rows = []
+    for cluster, group in groupby(members, itemgetter(0)):
+        _, images, lines, labels = zip(*group, strict=True)
+        named = [f"{image} (row {line}, {label})" for image, line, label in zip(images, lines, labels, strict=True)]
+        rows.append((int(cluster), len(set(images)), len(set(labels)), _some(named, 6), list(images)))
     return pd.DataFrame(rows, columns=["cluster", "photos", "labels", "members", "images"]).assign(file="train.csv")
-
-
-def _cluster_row(cluster: int, members: Sequence[tuple[int, str, int, str]]) -> dict[str, Any]:
-    images = [image for _, image, _, _ in members]
-    return {
-        "cluster": cluster,
-        "photos": len(set(images)),
-        "labels": len({label for *_, label in members}),
-        "members": _some([f"{image} (row {line}, {label})" for _, image, line, label in members], 6),
-        "images": images,
-    }
 
 
 def _label_pairs(train: pd.DataFrame) -> pd.DataFrame:
