@@ -1,11 +1,9 @@
 """fetch: bring raw photos and tables into data/raw, from the profile's source."""
 
-from pathlib import Path
-
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import RAW
-from flukeprint.data.sources import fetch_folder, fetch_kaggle, fetch_sample
+from flukeprint.data.sources import fetch
 
 KEYS = ("profiles.*.source", "profiles.*.path", "fetch")
 
@@ -13,14 +11,7 @@ KEYS = ("profiles.*.source", "profiles.*.path", "fetch")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    profile = params.active
-    match profile.source:
-        case "sample":
-            fetch_sample(RAW, params.fetch.sample_seed)
-        case "folder":
-            fetch_folder(RAW, Path(profile.path or ""))
-        case "kaggle":
-            fetch_kaggle(RAW, profile.path or "")
+    fetch(params.active.source, RAW, params.active.path, params.fetch.sample_seed)
 
 
 if __name__ == "__main__":

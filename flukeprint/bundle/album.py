@@ -14,22 +14,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_parquet, reading, write_bytes
 from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo
 from flukeprint.data.photos import read_rgb
+from flukeprint.retrieval.gallery import Gallery, Photo
 from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from flukeprint.retrieval.gallery import Gallery, Photo
 
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
 PICTURE = (320, 160)
 _QUALITY = 75
+_SCHEMA = pa.schema(
+    [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
+)
 _REPAIR = "Copy the album again from where it came, or remove it: photos are then shown without pictures."
 
 
@@ -123,12 +124,7 @@ def entry_of(folder: Path, record: PhotoRecord) -> Entry:
 
 
 def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTURE) -> bytes:
-    """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged.
-
-    Raises:
-        FlukeprintError: the photo cannot be read.
-
-    """
+    """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged."""
     from PIL import Image
 
     turned = record.orientation >= 5
@@ -148,22 +144,15 @@ def album_path(gallery: Path) -> Path:
 
 
 def read_album(path: Path) -> FileAlbum:
-    """Read an album; a missing file is an empty album.
-
-    Raises:
-        FlukeprintError: the file was changed, or is no album.
-
-    """
-    import pyarrow as pa
-
+    """Read an album; a missing file is an empty album, one that was changed a FlukeprintError."""
     try:
         with reading(path, "an album", _REPAIR):
             digest, _, payload = path.read_bytes().partition(b"\n")
     except MissingFileError:
-        return FileAlbum(_schema().empty_table())
+        return FileAlbum(_SCHEMA.empty_table())
     if digest != _digest(payload):
         raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
-    table = read_parquet(path, _schema(), repair=_REPAIR, source=pa.BufferReader(payload))
+    table = read_parquet(path, _SCHEMA, repair=_REPAIR, source=pa.BufferReader(payload))
     if not _of_photos(table):
         raise FlukeprintError(f"{path} has entries that are none of a photo, or are there twice. {_REPAIR}")
     return FileAlbum(table)
@@ -184,12 +173,11 @@ def _of_photos(table: pa.Table) -> bool:
 
 def write_album(path: Path, entries: Iterable[Entry]) -> None:
     """Write an album, in order of SHA-256; the same entries give the same bytes."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = sorted({entry.sha256: entry for entry in entries}.values())
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], _schema()), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], _SCHEMA), sink, compression="zstd")
     payload = sink.getvalue().to_pybytes()
     write_bytes(path, _digest(payload) + b"\n" + payload)
 
@@ -206,12 +194,7 @@ def add_to_album(gallery: Path, entries: Iterable[Entry]) -> None:
 
 
 def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gallery:
-    """Add the photos of the gallery in `other` to that in `folder`, with their pictures; return what it is now.
-
-    Raises:
-        FlukeprintError: as `update_gallery` and `Gallery.merge` do. Nothing was changed then.
-
-    """
+    """Add the gallery in `other`, with its pictures, to that in `folder`, or nothing; return what it is now."""
     added = load_gallery(other)
     wanted = {photo.sha256 for photo in added.photos}
 
@@ -225,32 +208,18 @@ def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gall
 
 
 def remove_from(folder: Path, ids: Collection[str], images: Collection[str]) -> Gallery:
-    """Remove individuals and photos from the gallery in `folder`, with their pictures; return the gallery as it is now.
+    """Remove individuals and photos, with their pictures, from the gallery in `folder`; return what it is now."""
 
-    Raises:
-        FlukeprintError: as `update_gallery` and `Gallery.remove` do. Nothing was changed then.
+    def drop_pictures(now: Gallery) -> None:
+        # What is removed may have been asked to be removed: no picture of it stays.
+        path, kept = album_path(folder), {photo.sha256 for photo in now.photos}
+        entries = read_album(path).entries()
+        left = [entry for entry in entries if entry.sha256 in kept]
+        if len(left) < len(entries):
+            write_album(path, left)
 
-    """
-    # What is removed may have been asked to be removed: no picture of it stays.
-    return update_gallery(folder, lambda gallery: gallery.remove(ids, images), lambda now: _drop_pictures(folder, now))
-
-
-def _drop_pictures(folder: Path, gallery: Gallery) -> None:
-    """Remove from a gallery's album whatever is of no photo of the gallery."""
-    path, kept = album_path(folder), {photo.sha256 for photo in gallery.photos}
-    entries = read_album(path).entries()
-    left = [entry for entry in entries if entry.sha256 in kept]
-    if len(left) < len(entries):
-        write_album(path, left)
+    return update_gallery(folder, lambda gallery: gallery.remove(ids, images), drop_pictures)
 
 
 def _digest(payload: bytes) -> bytes:
     return hashlib.sha256(payload).hexdigest().encode()
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema(
-        [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
-    )

@@ -57,12 +57,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Check that a bundle's folder holds the files that its manifest lists, unchanged, and no others.
-
-    Raises:
-        FlukeprintError: it does not; the message names the first file that is wrong.
-
-    """
+    """Refuse a folder that does not hold the files that its manifest lists, unchanged, and no others."""
     manifest = BundleManifest.read(folder)
     for name, mode in sorted(_entries(folder)):
         if not stat.S_ISREG(mode):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flukeprint.bundle.opening import finetuned_files
 from flukeprint.core.files import read_json, read_safetensors_metadata
 from flukeprint.core.paths import DECISION, METRICS
 from flukeprint.pages.templates import template
+from flukeprint.retrieval.gallery import Gallery
+from flukeprint.retrieval.provenance import Provenance
 from flukeprint.scoring import registry
 from flukeprint.scoring.calibration import read_calibration
-
-if TYPE_CHECKING:
-    from flukeprint.retrieval.gallery import Gallery
-    from flukeprint.retrieval.provenance import Provenance
 
 # The scorers that a reader compares, with what they are.
 _SCORERS = {
@@ -27,11 +25,7 @@ _SCORERS = {
 def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
     """Return the card as Markdown, from what the project's last run left in metrics/ and models/decision.json.
 
-    Args:
-        provenance: the weights and the preprocessing.
-        gallery: the bundle's.
-        pictures: photos of the gallery that have a picture in the bundle.
-
+    `pictures` is how many photos of the gallery have a picture in the bundle.
     """
     weights = finetuned_files(provenance.weights)
     evaluation = _read(METRICS / "evaluation.json")

@@ -14,23 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import RuntimeParams
 from flukeprint.core.text import printable
 from flukeprint.data.photos import MAX_PIXELS
 from flukeprint.data.reading import ReadPhoto, ahead, read_batches
+from flukeprint.retrieval.provenance import Provenance
 from flukeprint.retrieval.vectors import photo_vectors
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.core.params import RuntimeParams
     from flukeprint.learning.embedding import EmbeddingJob
-    from flukeprint.retrieval.provenance import Provenance
 
-    Pixels = NDArray[np.uint8]
-    Vectors = NDArray[np.float32]
-    Member = Callable[[Pixels, int], Vectors]
+Pixels = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+Member = Callable[[Pixels, int], Vectors]
 
 # Photos per forward pass: larger ones are not faster on a CPU, and the first photos would wait longer.
 BATCH_SIZE = 32

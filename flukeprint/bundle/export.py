@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flukeprint.bundle.album import write_album
+from flukeprint.bundle.album import Entry, write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
+from flukeprint.bundle.model import Model
 from flukeprint.bundle.onnx_members import export_onnx
 from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
@@ -19,12 +18,9 @@ from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.text import printable
+from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
 from flukeprint.scoring.calibration import write_calibration
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.model import Model
-    from flukeprint.retrieval.gallery import Gallery, Photo
 
 _VECTOR = (
     "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
@@ -33,20 +29,10 @@ _VECTOR = (
 
 
 def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool = True) -> int:
-    """Write a bundle of the project in the current folder.
+    """Write a bundle of the project in the current folder; return how many photos of the gallery have a picture.
 
-    Args:
-        folder: new, empty, or a bundle that is to be replaced.
-        gallery: in place of models/gallery.
-        pictures: also write a small picture of every photo of the gallery, for pages and near-duplicates.
-
-    Returns:
-        How many photos of the gallery have a picture.
-
-    Raises:
-        FlukeprintError: the folder holds something else, a file of the project is missing, or a member cannot be
-            written as ONNX.
-
+    `folder` is new, empty, or a bundle that is to be replaced; anything else is refused. `gallery` takes the place of
+    models/gallery. `pictures` are small ones of every photo, for pages and near-duplicates.
     """
     refuse_other_folder(folder)
     model = open_project(gallery)
@@ -63,18 +49,25 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
-    _write_members(folder / "members", finetuned_files(model.provenance.weights))
+    (folder / "members").mkdir()
+    for member, path in finetuned_files(model.provenance.weights).items():
+        shutil.copyfile(path, folder / "members" / path.name)
+        export_onnx(path, folder / "members" / f"{member}.onnx")
     described = Preprocessing(provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits)
     write_json(folder / PREPROCESSING, described.model_dump())
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
     save_gallery(gallery, folder / GALLERY)
-    shown = _write_pictures(folder / ALBUM, model, gallery.photos) if pictures else 0
-    (folder / "README.md").write_text(model_card(model.provenance, gallery, shown), encoding="utf-8")
+    entries: list[Entry] = []
+    if pictures:
+        with ThreadPoolExecutor(max(model.workers, 1)) as pool:
+            entries = [entry for entry in pool.map(model.album().entry, gallery.photos) if entry]
+        write_album(folder / ALBUM, entries)
+    (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
     for lock in folder.glob(".*.lock"):  # what writing the gallery left beside it
         lock.unlink()
     write_manifest(folder)
-    return shown
+    return len(entries)
 
 
 def refuse_other_folder(folder: Path) -> None:
@@ -104,19 +97,3 @@ def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
             f"along (`flukeprint gallery merge {folder / GALLERY}`; of two files of one name, rename one and enrol it "
             "again)."
         )
-
-
-def _write_members(folder: Path, weights: Mapping[str, Path]) -> None:
-    """Write each member's weights as they are, and its network as ONNX."""
-    folder.mkdir()
-    for member, path in weights.items():
-        shutil.copyfile(path, folder / path.name)
-        export_onnx(path, folder / f"{member}.onnx")
-
-
-def _write_pictures(path: Path, model: Model, photos: Sequence[Photo]) -> int:
-    """Write the album of a bundle, from that of the model's gallery; return how many pictures it has."""
-    with ThreadPoolExecutor(max(model.workers, 1)) as pool:
-        entries = [entry for entry in pool.map(model.album().entry, photos) if entry]
-    write_album(path, entries)
-    return len(entries)

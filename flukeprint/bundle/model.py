@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import Album, Albums, album_path, read_album
 from flukeprint.bundle.encoder import Encoded, Encoder, encode_photos
 from flukeprint.quality.flags import Limits
+from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery
-
-if TYPE_CHECKING:
-    from flukeprint.retrieval.gallery import Gallery
-    from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.scoring.calibration import Calibration
+from flukeprint.retrieval.provenance import Provenance
+from flukeprint.scoring.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,7 @@ class Model:
         return encode_photos(self.encoder, paths, self.workers, max_pixels=self.limits.max_pixels)
 
     def gallery(self) -> Gallery:
-        """Read the gallery.
-
-        Raises:
-            FlukeprintError: it is missing or damaged, or was made with other weights or preprocessing.
-
-        """
+        """Read the gallery; refuse one that was made with other weights or preprocessing."""
         gallery = load_gallery(self.gallery_folder)
         gallery.provenance.refuse_other(self.provenance, self.name)
         return gallery

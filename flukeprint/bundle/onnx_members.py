@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.bundle.bundle_manifest import REPAIR
+from flukeprint.bundle.encoder import Member
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import reading, replacing
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from onnx import ModelProto, TensorProto
     from torch import Tensor, nn
-
-    from flukeprint.bundle.encoder import Member
 
 # ONNX operators as of December 2022: old enough for any runtime at hand, new enough for every torchvision classifier.
 OPSET = 18
@@ -32,15 +31,9 @@ _QUIET = 4  # onnxruntime's log level: fatal errors only; the others are raised
 
 
 def export_onnx(weights: Path, target: Path) -> None:
-    """Write a fine-tuned member as ONNX, and compare its outputs with torch's.
+    """Write a fine-tuned member (models/finetuned/<member>.safetensors) as ONNX; refuse one that differs there.
 
-    Args:
-        weights: models/finetuned/<member>.safetensors.
-        target: the file to write. Input `photos`: uint8, N x 3 x H x W, RGB; output `embedding`: float32, N x D.
-
-    Raises:
-        FlukeprintError: the network cannot be written as ONNX, or computes something else there.
-
+    Input `photos`: uint8, N x 3 x H x W, RGB; output `embedding`: float32, N x D.
     """
     import torch
 
@@ -87,7 +80,10 @@ def _converted(network: nn.Module, photos: Tensor) -> ModelProto:
     """Return a network as ONNX, for any number of photos."""
     import torch
 
-    with _quiet():
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the exporter's remarks about its own code
+    with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as after:
+        after.callback(logging.disable, before)
         program = torch.onnx.export(
             network, (photos,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
             input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("n")},),
@@ -99,18 +95,6 @@ def _converted(network: nn.Module, photos: Tensor) -> ModelProto:
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own code to itself."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _compare(weights: Path, network: nn.Module, member: Member, photos: Tensor) -> None:
@@ -131,13 +115,8 @@ def _compare(weights: Path, network: nn.Module, member: Member, photos: Tensor) 
 def onnx_member(path: Path, size: tuple[int, int]) -> Member:
     """Return the member that an ONNX file computes (see flukeprint/bundle/encoder.py), after trying it on a photo.
 
-    Args:
-        path: the file.
-        size: (height, width) of photos in px.
-
-    Raises:
-        FlukeprintError: it is missing, no ONNX that can be run, names another file, or has not our input and output.
-
+    `size` is (height, width) of photos in px. Refused: no ONNX that can be run, or one that names another file, or has
+    not our input and output.
     """
     # The runtime's and the parser's exceptions have no common class but this one.
     with reading(path, f"an ONNX network for photos of {size[0]} x {size[1]} px", REPAIR, Exception):
@@ -146,8 +125,7 @@ def onnx_member(path: Path, size: tuple[int, int]) -> Member:
         member = partial(_embeddings, _session(content))
         shape = member(np.zeros((1, 3, *size), np.uint8), 1).shape
         if len(shape) != 3:
-            message = f"it gives {len(shape) - 1} dimensions for a batch, expected vectors"
-            raise ValueError(message)
+            raise ValueError(f"it gives {len(shape) - 1} dimensions for a batch, expected vectors")
     return member
 
 
@@ -161,8 +139,7 @@ def _session(content: bytes) -> Any:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     inputs, outputs = ([(one.name, one.type) for one in part] for part in (session.get_inputs(), session.get_outputs()))
     if (inputs, outputs) != ([(INPUT, "tensor(uint8)")], [(OUTPUT, "tensor(float)")]):
-        message = f"it takes {inputs} and gives {outputs}, expected uint8 {INPUT} and float {OUTPUT}"
-        raise ValueError(message)
+        raise ValueError(f"it takes {inputs} and gives {outputs}, expected uint8 {INPUT} and float {OUTPUT}")
     return session
 
 
@@ -177,8 +154,7 @@ def _refuse_other_files(content: bytes) -> None:
 
     tensors = _tensors(onnx.load_model_from_string(content))
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-        message = "it names another file for its weights, which is never read"
-        raise ValueError(message)
+        raise ValueError("it names another file for its weights, which is never read")
 
 
 def _tensors(message: Any) -> Iterator[TensorProto]:

@@ -27,21 +27,12 @@ _MOST_AT_ONCE = 8
 
 
 def open_model(bundle: Path | None, gallery: Path | None) -> Model:
-    """Open a bundle, or without one the project in the current folder.
-
-    Args:
-        bundle: a folder that `flukeprint export` wrote.
-        gallery: a gallery's folder, in place of the model's own.
-
-    Raises:
-        FlukeprintError: something is missing, damaged or does not fit together.
-
-    """
+    """Open a bundle, or without one the project in the current folder; `gallery` takes the place of the model's own."""
     return open_project(gallery) if bundle is None else open_bundle(bundle, gallery)
 
 
 def open_project(gallery: Path | None = None) -> Model:
-    """Open the project in the current folder; arguments and errors as of `open_model`."""
+    """Open the project in the current folder, with its own gallery or another one."""
     from flukeprint.core.params import load_params
 
     if not PARAMS.is_file():
@@ -70,26 +61,20 @@ def finetuned_files(members: Iterable[str]) -> dict[str, Path]:
 
 
 def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
-    """Open a bundle.
-
-    Args:
-        folder: what `flukeprint export` wrote.
-        gallery: another gallery, made by the same model.
-
-    Raises:
-        FlukeprintError: a file is missing, changed, too many, or not what it should be.
-
-    """
+    """Open what `flukeprint export` wrote; refuse it if a file is missing, changed, too many or not as described."""
     check_files(folder)
     described = read_preprocessing(folder / NAME)
     _check_weights(folder, described.provenance)
     if described.pictures and not (folder / ALBUM).is_file():
         raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {REPAIR}")
-    encoder = _onnx_encoder(folder / "members", described.provenance)
+    provenance, (height, width) = described.provenance, described.provenance.size
+    members = [onnx_member(folder / "members" / f"{name}.onnx", (height, width)) for name in provenance.weights]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    encoder = Encoder(members, (height, width), provenance.views, at_once=min(cores, _MOST_AT_ONCE))
     return Model(
         f"the model in {folder}",
         lambda: encoder,
-        described.provenance,
+        provenance,
         gallery or folder / GALLERY,
         _calibration(folder / "decision.json", REPAIR),
         described.limits,
@@ -105,19 +90,6 @@ def _check_weights(folder: Path, said: Provenance) -> None:
     found = provenance_of(weights, said.views, f"{REPAIR} Weights in another form, such as a pickle, are never loaded.")
     if wrong := {field: value for field, value in found if value != getattr(said, field)}:
         raise FlukeprintError(f"{folder / NAME} does not say what the weights were made for: {wrong}. {REPAIR}")
-
-
-def _onnx_encoder(folder: Path, provenance: Provenance) -> Encoder:
-    height, width = provenance.size
-    members = [onnx_member(folder / f"{member}.onnx", (height, width)) for member in provenance.weights]
-    return Encoder(members, (height, width), provenance.views, at_once=min(_cores(), _MOST_AT_ONCE))
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _calibration(path: Path, repair: str) -> Calibration | None:

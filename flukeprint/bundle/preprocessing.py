@@ -20,8 +20,7 @@ _MOST_PIXELS, _MOST_BITS, _MOST_MSE = 100_000_000, 16, 2.0
 
 def _bounded(limits: Limits) -> Limits:
     if not (1 <= limits.max_pixels <= _MOST_PIXELS and 0 <= limits.bits <= _MOST_BITS and 0 <= limits.mse <= _MOST_MSE):
-        message = f"expected at most {_MOST_PIXELS} max_pixels, {_MOST_BITS} bits and an mse of {_MOST_MSE}"
-        raise ValueError(message)
+        raise ValueError(f"expected at most {_MOST_PIXELS} max_pixels, {_MOST_BITS} bits and an mse of {_MOST_MSE}")
     return limits
 
 
@@ -35,10 +34,5 @@ class Preprocessing(Record, strict=False):  # a strict one would not read `limit
 
 
 def read_preprocessing(path: Path) -> Preprocessing:
-    """Read the file.
-
-    Raises:
-        FlukeprintError: it is missing, or not what it should be.
-
-    """
+    """Read the file; refuse one that is not what it should be."""
     return validated(path, Preprocessing, read_json(path, REPAIR), REPAIR)

@@ -29,12 +29,7 @@ app.add_typer(gallery.app, name="gallery")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name, by default those of the process.
-
-    Raises:
-        SystemExit: code 2 for arguments that cannot be understood, 1 for other errors of a user, 130 for Ctrl+C.
-
-    """
+    """Run the command that the arguments name; exit with 2 if they make no sense, 1 for errors, 130 for Ctrl+C."""
     exit_cleanly(lambda: _run(arguments))
 
 

@@ -37,9 +37,8 @@ _REFUSALS = {
 def exit_cleanly(command: Callable[[], None]) -> None:
     """Run a command; on a user's error print one message and exit with code 1, without a traceback.
 
-    A full disk, one without permission, or an impossible name is a user's error too: outputs are written under a
-    temporary name, so nothing half-written is left behind. Whoever closes the pipe that is printed to (`| head`) has
-    read enough: that ends a command quietly, with code 1. Any other exception is a defect and keeps its traceback.
+    A full disk, one without permission, or an impossible name is a user's error too. Whoever closes the pipe that is
+    printed to (`| head`) has read enough: that ends a command quietly, with code 1. Any other exception is a defect.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("flukeprint").setLevel(logging.INFO)

@@ -58,10 +58,9 @@ def committed_text(path: Path) -> str | None:
     """Return a file as the last commit has it; None outside git, or where it is not in git."""
     command = ["git", "show", f"HEAD:./{path.name}"]
     try:
-        result = subprocess.run(command, cwd=path.parent, capture_output=True, check=False)  # noqa: S603
-    except OSError:
+        return subprocess.run(command, cwd=path.parent, capture_output=True, check=True).stdout.decode()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return result.stdout.decode() if result.returncode == 0 else None
 
 
 def _dotted(path: tuple[str, ...]) -> str:

@@ -76,21 +76,12 @@ def _take_place(new: Path, path: Path) -> None:
 def reading(path: Path | str, kind: str, repair: str = REPAIR, *faults: type[Exception]) -> Iterator[None]:
     """Turn whatever goes wrong while a file is read into one error that names it, what it should be and the repair.
 
-    Args:
-        path: the file. A FIFO, which may wait for ever, or a device, which may never end, is not opened.
-        kind: what it should be, such as "valid JSON".
-        repair: what to do about a file that cannot be used.
-        faults: exceptions by which a decoder refuses, beyond ValueError, EOFError and the like.
-
-    Raises:
-        MissingFileError: there is no such file.
-        FlukeprintError: it is no regular file, or not of that kind.
-
+    A missing file is a MissingFileError, all else a FlukeprintError. A FIFO, which may wait for ever, or a device,
+    which may never end, is not opened. `faults` are exceptions by which a decoder refuses, beyond those of `_FAULTS`.
     """
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            message = "no regular file"
-            raise ValueError(message)
+            raise ValueError("no regular file")
         yield
     except (FlukeprintError, PermissionError):
         raise
@@ -118,14 +109,12 @@ def read_json(path: Path | str, repair: str = REPAIR, most: int = _MOST_JSON) ->
     with reading(path, "valid JSON", repair), Path(path).open("rb") as stream:
         content = stream.read(most + 1)
         if len(content) > most:
-            message = f"more than {most} bytes"
-            raise ValueError(message)
+            raise ValueError(f"more than {most} bytes")
         return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:
-    message = f"{name} is no JSON number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is no JSON number")
 
 
 def write_parquet(path: Path | str, table: pa.Table) -> None:
@@ -156,15 +145,7 @@ def read_npy(
 ) -> np.ndarray:
     """Open an .npy file as a read-only memory map; objects are never unpickled.
 
-    Args:
-        path: the file.
-        dtype: where it is given with a `shape`, an array of another type, shape or order is refused.
-        shape: as the array must be, in C order.
-        repair: what to do about a file that cannot be used.
-
-    Raises:
-        FlukeprintError: the file is missing, or is not that.
-
+    Where `dtype` and `shape` are given, an array of another type, shape or order than C is refused.
     """
     import numpy as np
 
@@ -184,18 +165,10 @@ def read_parquet(
     repair: str = REPAIR,
     source: pa.NativeFile | None = None,
 ) -> pa.Table:
-    """Read a Parquet table.
+    """Read a Parquet table, or these columns of it.
 
-    Args:
-        path: the file, for messages alone where there is a `source`.
-        schema: where it is given, a table of other columns or types is refused before it is read.
-        columns: read these alone.
-        repair: what to do about a file that cannot be used.
-        source: where the table lies in memory.
-
-    Raises:
-        FlukeprintError: the file is missing, or no such table.
-
+    Where a `schema` is given, a table of other columns or types is refused before it is read. Where there is a
+    `source`, a table in memory, `path` is for messages alone.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -205,8 +178,7 @@ def read_parquet(
         pq.ParquetFile(source or path) as file,
     ):
         if schema is not None and not file.schema_arrow.equals(schema):
-            message = f"its columns are {_columns(file.schema_arrow)}, expected {_columns(schema)}"
-            raise ValueError(message)
+            raise ValueError(f"its columns are {_columns(file.schema_arrow)}, expected {_columns(schema)}")
         table = file.read(columns)
         table.validate(full=True)
         return table
@@ -260,6 +232,5 @@ def sha256_of(*paths: Path | str) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with Path(path).open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()

@@ -16,8 +16,7 @@ from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_json, reading, sha256_of, write_json
 from flukeprint.core.sections import Count
 
-# Bytes; no manifest of ours comes near.
-_LARGEST = 1 << 20
+_LARGEST = 1 << 20  # bytes; no manifest of ours comes near
 _LONGEST_REASON = 300  # characters
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -63,18 +62,13 @@ class Manifest(Record):
 
     @classmethod
     def read(cls: type[AManifest], folder: Path) -> AManifest:
-        """Read and check a folder's manifest.
-
-        Raises:
-            FlukeprintError: it is missing, was changed, has another version, or is not what the model describes.
-
-        """
+        """Read and check a folder's manifest; refuse one that was changed, or is not as described."""
         path = folder / cls.NAME
         try:
             content = read_json(path, cls.REPAIR, _LARGEST)
         except MissingFileError:
-            message = f"there is no {cls.KIND} in {folder} ({cls.NAME} is missing). {cls.MISSING}"
-            raise FlukeprintError(message) from None
+            missing = f"({cls.NAME} is missing)"
+            raise FlukeprintError(f"there is no {cls.KIND} in {folder} {missing}. {cls.MISSING}") from None
         if not isinstance(content, dict):
             raise FlukeprintError(f"{path} holds a {type(content).__name__}, expected an object. {cls.REPAIR}")
         if content.get("version") != cls.VERSION:
@@ -87,24 +81,15 @@ class Manifest(Record):
         return validated(path, cls, content, cls.REPAIR)
 
     def check_file(self, path: Path, record: FileRecord) -> None:
-        """Check a file that the manifest lists.
-
-        Raises:
-            MissingFileError: it is not there.
-            FlukeprintError: it has another size or other content than its record says.
-
-        """
+        """Check a file that the manifest lists; one that is missing or another is a FlukeprintError."""
         with reading(path, "the file that was listed", self.REPAIR):
             found = FileRecord.of(path)
+        said = f"{self.NAME} says"
         if found.bytes != record.bytes:
-            raise FlukeprintError(
-                f"{path} has {found.bytes} bytes, {self.NAME} says {record.bytes}: truncated? {self.REPAIR}"
-            )
+            raise FlukeprintError(f"{path} has {found.bytes} bytes, {said} {record.bytes}: truncated? {self.REPAIR}")
         if found != record:
-            raise FlukeprintError(
-                f"{path} was changed: its SHA-256 is {found.sha256[:12]}..., {self.NAME} says {record.sha256[:12]}... "
-                f"{self.REPAIR}"
-            )
+            hashes = f"its SHA-256 is {found.sha256[:12]}..., {said} {record.sha256[:12]}..."
+            raise FlukeprintError(f"{path} was changed: {hashes} {self.REPAIR}")
 
 
 def validated(path: Path, model: type[Content], content: Any, repair: str) -> Content:

@@ -51,7 +51,7 @@ class EpochParams(Section):
 class ProfileParams(Section):
     """`profiles.<profile>`: what depends on the data or on what the machine can reach."""
 
-    source: Literal["sample", "folder", "kaggle"]
+    source: str  # one of flukeprint/data/sources.py
     path: str | None
     image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
     backbone: BackboneParams
@@ -62,13 +62,6 @@ class ProfileParams(Section):
         """(height, width) in px that every photo is resized to."""
         height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
         return height, width
-
-    @model_validator(mode="after")
-    def _path_where_needed(self) -> ProfileParams:
-        if self.source != "sample" and not self.path:
-            message = f"path is empty, but source {self.source!r} needs one"
-            raise ValueError(message)
-        return self
 
 
 class FetchParams(Section):
@@ -108,13 +101,11 @@ class ValidateParams(Section):
         for name in ("rows", "labels", "new_whale_share"):
             low, high = getattr(self, name)
             if low > high:
-                message = f"{name} is [{low}, {high}], expected [least, most]"
-                raise ValueError(message)
+                raise ValueError(f"{name} is [{low}, {high}], expected [least, most]")
         try:
             re.compile(rf"\A(?:{self.label_pattern})\Z")  # as it is used
         except re.error as error:
-            message = f"label_pattern is {self.label_pattern!r}, not a regular expression ({error})"
-            raise ValueError(message) from None
+            raise ValueError(f"label_pattern is {self.label_pattern!r}, not a regular expression ({error})") from None
         return self
 
 
@@ -157,11 +148,9 @@ class EnsembleParams(Section):
     @model_validator(mode="after")
     def _distinct(self) -> EnsembleParams:
         if len(set(self.members)) < len(self.members):
-            message = "members has a name twice: two members of one name would be the same network"
-            raise ValueError(message)
+            raise ValueError("members has a name twice: two members of one name would be the same network")
         if taken := [name for name in self.members if not any(map(str.isdigit, name))]:
-            message = f"members has {taken}: a name without a digit is a scorer's; choose names such as m1 or wide2"
-            raise ValueError(message)
+            raise ValueError(f"members has {taken}: a name without a digit is a scorer's; choose ones like m1 or wide2")
         return self
 
 
@@ -235,8 +224,7 @@ class Params(Section):
     def _known_choices(self) -> Params:
         for name, choices in (("profile", self.profiles), ("recipe", self.recipes)):
             if (chosen := getattr(self, name)) not in choices:
-                message = f"{name} is {chosen!r}, expected one of {sorted(choices)}"
-                raise ValueError(message)
+                raise ValueError(f"{name} is {chosen!r}, expected one of {sorted(choices)}")
         return self
 
     @property
@@ -250,21 +238,12 @@ class ParamsError(FlukeprintError):
 
 
 def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
-    """Check all of params.yaml and return the part that a stage declares.
+    """Check all of params.yaml and return the part that a stage declares; other keys raise AttributeError when read.
 
-    Args:
-        keys: dotted names of sections or single keys; `profiles.*` and `recipes.*` stand for the chosen profile and
-            recipe. A section that recipes may change is named twice: itself, and under `recipes.*`. `runtime` is
-            always there. They are what dvc.yaml lists under the stage's `params`.
-        path: the file.
-
-    Returns:
-        Params in which any key outside `keys` raises AttributeError when it is read.
-
-    Raises:
-        FlukeprintError: the file is missing or not YAML, a key is unknown or missing, a value is not what its key
-            expects, or one was changed since the last commit that another value hides; every fault is named.
-
+    `keys` are dotted names of sections or single keys, as dvc.yaml lists them under the stage's `params`; `profiles.*`
+    and `recipes.*` stand for the chosen profile and recipe. A section that recipes may change is named twice: itself,
+    and under `recipes.*`. `runtime` is always there. A FlukeprintError names every fault of the file; a value that was
+    changed since the last commit, but is hidden by another one, is a fault.
     """
     params = check_params(read_params(path), str(path), committed_text(Path(path)))
     names = [key.replace("profiles.*", f"profiles.{params.profile}").split(".") for key in ("runtime", *keys)]
@@ -277,10 +256,6 @@ def check_params(content: Any, source: str = "params.yaml", committed: str | Non
     """Return the typed params of a parsed YAML document, with the chosen recipe's values in their sections.
 
     The other recipes are checked as well. `committed` is the file as it was before, if that is known.
-
-    Raises:
-        FlukeprintError: the message names every fault.
-
     """
     content = _word_keys(content)
     recipe = branch(content, "recipe")

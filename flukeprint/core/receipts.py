@@ -26,16 +26,14 @@ def require_members(members: Iterable[str], folder: Path) -> None:
     """Make sure that every member's output in `folder` is the one that its receipt names; pull those that are missing.
 
     Receipts of other members are removed first: they would count as inputs of the stage that calls this.
-
-    Raises:
-        FlukeprintError: an output is missing and cannot be pulled, or is another one.
-
     """
     keep_members(RECEIPTS, members)
     receipts = [read_json(_receipt(member))["sha256"] for member in members]
     named = {Path(name): digest for receipt in receipts for name, digest in receipt.items()}
     named = {path: digest for path, digest in named.items() if path.parent == folder}
-    _pull([path for path in named if not path.exists()])
+    if missing := [str(path) for path in named if not path.exists()]:
+        # As `dvc repro --pull` does for deps; what cannot be pulled stays missing.
+        subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", *missing], check=False)  # noqa: S603
     for path, digest in named.items():
         if not path.exists():
             raise FlukeprintError(f"{path} is missing, and DVC could not pull it. Run `dvc repro`, or name a remote.")
@@ -55,9 +53,3 @@ def _receipt(member: str) -> Path:
 
 def _digest(path: Path) -> str:
     return sha256_of(*sorted(path.iterdir())) if path.is_dir() else sha256_of(path)
-
-
-def _pull(paths: list[Path]) -> None:
-    """Do for these what `dvc repro --pull` does for deps; what cannot be pulled stays missing."""
-    if paths:
-        subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", *map(str, paths)], check=False)  # noqa: S603

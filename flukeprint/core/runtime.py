@@ -22,12 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def open_accelerator(runtime: RuntimeParams) -> Accelerator:
-    """Return Accelerate's handle on device, precision and processes, with deterministic kernels.
-
-    Raises:
-        FlukeprintError: `runtime.device` names a device that this machine does not have.
-
-    """
+    """Return Accelerate's handle on device, precision and processes, with deterministic kernels."""
     import torch
     from accelerate import Accelerator
 
@@ -83,11 +78,8 @@ def _is_worker() -> bool:
 def relaunched(runtime: RuntimeParams, module: str, *arguments: str) -> bool:
     """Run `python -m module arguments` in `runtime.processes` processes; False if this process is to do the work.
 
-    `accelerate launch -m module arguments`, also over several machines, does the same by hand.
-
-    Raises:
-        SystemExit: a process failed; its own message is already on the terminal.
-
+    `accelerate launch -m module arguments`, also over several machines, does the same by hand. If a process fails, so
+    does this one: the message is already on the terminal.
     """
     if runtime.processes == 1 or _is_worker():
         return False

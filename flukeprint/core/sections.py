@@ -9,10 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 def _yaml_float(value: Any) -> Any:
     """Read `1e-3` as a number: YAML 1.2 (DVC) does, YAML 1.1 (PyYAML) leaves a string."""
-    if not isinstance(value, str):
-        return value
     try:
-        return float(value)
+        return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
 
@@ -43,8 +41,7 @@ class Section(BaseModel):
         """Refuse a key that the stage did not declare: DVC would not know that it depends on it."""
         if name.startswith("_"):
             raise AttributeError(name)
-        message = (
+        raise AttributeError(
             f"{type(self).__name__}.{name} is not among the KEYS of this stage. Add it there and to the "
             "stage's `params` in dvc.yaml, so that DVC reruns the stage when it changes."
         )
-        raise AttributeError(message)

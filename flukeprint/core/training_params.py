@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -104,29 +103,26 @@ class FinetuneParams(TrainingParams):
 
     @model_validator(mode="after")
     def _fits_together(self) -> FinetuneParams:
-        for fault in self._faults():
-            raise ValueError(fault)
-        return self
-
-    def _faults(self) -> Iterator[str]:
-        """Name values that do not go together, by their whole keys."""
+        """Refuse values that do not go together, by their whole keys."""
         pairs, embedding = self.pairs, self.embedding
         head = embedding.pooling == "gem" or embedding.dimension or embedding.batchnorm_neck or embedding.l2
         largest = self.arcface.margin_base + self.arcface.margin_factor
         if pairs.sampler == "per_class" and self.batch_size % pairs.per_class:
-            yield f"finetune.batch_size is {self.batch_size}, no multiple of finetune.pairs.per_class {pairs.per_class}"
+            multiple = f"no multiple of finetune.pairs.per_class {pairs.per_class}"
+            raise ValueError(f"finetune.batch_size is {self.batch_size}, {multiple}")
         if not self.metric and (head or self.mirrored_ids):
-            yield "finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids"
+            raise ValueError("finetune.objective is cross_entropy, which has no embedding head and no mirrored_ids")
         if self.mirrored_ids and pairs.sampler == "shuffle" and not 0 < self.flip < 1:
-            yield f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1"
+            raise ValueError(f"finetune.flip is {self.flip}, but mirrored_ids needs a value between 0 and 1")
         if largest >= math.pi:
-            yield f"finetune.arcface has a margin of {largest:g} for one photo, expected radians below pi"
+            raise ValueError(f"finetune.arcface has a margin of {largest:g} for one photo, expected radians below pi")
         distances = self.objective == "contrastive" and pairs.distance == "euclidean"
         if distances and pairs.positive_margin >= pairs.negative_margin:
-            yield (
+            raise ValueError(
                 f"finetune.pairs.positive_margin is {pairs.positive_margin} and finetune.pairs.negative_margin "
                 f"{pairs.negative_margin}: of distances, the first must be smaller"
             )
+        return self
 
     @property
     def metric(self) -> bool:

@@ -21,6 +21,7 @@ Point = tuple[float, float]
 # The skin is a texture of fluke coordinates: these bounds at this many px per unit.
 _X_MAX, _Y_MIN, _Y_MAX, _PX = 1.25, -1.15, 0.85, 96
 _SUPERSAMPLE = 3
+_FONT = ImageFont.load_default(11)
 
 
 def draw_photo(rng: np.random.Generator, skin: Array | None, width: int, height: int) -> Image.Image:
@@ -36,7 +37,7 @@ def recoded(image: Image.Image, name: str) -> Image.Image:
     if form == 1:
         return image.resize((round(image.width * 0.8), round(image.height * 0.8)), Image.Resampling.LANCZOS)
     if form == 2:
-        ImageDraw.Draw(image).text((image.width - 22, 1), name[:2].upper(), fill="white", font=_font())
+        ImageDraw.Draw(image).text((image.width - 22, 1), name[:2].upper(), fill="white", font=_FONT)
     return image
 
 
@@ -199,46 +200,26 @@ def _texels(points: NDArray[np.float64], scale: int) -> list[Point]:
 # --- The scene: sea, fluke in a pose, splash ---
 
 
-@dataclass(frozen=True)
-class _Pose:
-    """How the whale holds its fluke and where the camera is. Angles in radians, places in px."""
-
-    center: Point
-    unit: float  # px per fluke unit
-    roll: float
-    yaw: float
-    pitch: float  # vertical foreshortening, 1 = none
-    lift: Point  # how far the right and left lobe are raised per unit of span
-    curl: Point  # the same, growing with the square
-
-    def fluke_coordinates(self, height: int, width: int) -> tuple[Array, Array]:
-        """Return x and y of every pixel, [height, width] each, in fluke coordinates."""
-        row, column = np.mgrid[:height, :width].astype(np.float32)
-        across, up = (column - self.center[0]) / self.unit, (self.center[1] - row) / self.unit
-        cos, sin = math.cos(self.roll), math.sin(self.roll)
-        across, up = across * cos + up * sin, up * cos - across * sin
-        # Perspective of a plane turned by yaw, seen from four units away: the far lobe is smaller.
-        depth = np.maximum(math.cos(self.yaw) - across * math.sin(self.yaw) / 4, 0.15)
-        x = across / depth
-        y = up * (1 + x * math.sin(self.yaw) / 4)
-        bent = np.sqrt(x * x + 0.004) - 0.063
-        right = x > 0
-        y -= np.where(right, self.lift[0], self.lift[1]) * bent + np.where(right, *self.curl) * bent**2
-        return x, (y / self.pitch).astype(np.float32)
-
-
-def _random_pose(rng: np.random.Generator, height: int, width: int) -> _Pose:
-    unit = min(width * rng.uniform(0.38, 0.5), height * rng.uniform(0.85, 1.15))
-    lift, curl = rng.normal(0.06, 0.1), rng.normal(0, 0.05)
-    return _Pose(
-        center=(width * rng.normal(0.5, 0.035), height * rng.normal(0.5, 0.05)),
-        unit=unit,
-        roll=rng.normal(0, 0.1),
-        yaw=rng.normal(0, 0.28),
-        pitch=rng.uniform(0.78, 1.12),
-        lift=(lift + rng.normal(0, 0.05), lift + rng.normal(0, 0.05)),
-        curl=(curl + rng.normal(0, 0.03), curl + rng.normal(0, 0.03)),
-    )
+def _random_pose(rng: np.random.Generator, height: int, width: int) -> tuple[Array, Array, float]:
+    """Hold the fluke somehow before the camera; return x and y of every pixel in fluke coordinates, and the roll."""
+    unit = min(width * rng.uniform(0.38, 0.5), height * rng.uniform(0.85, 1.15))  # px per fluke unit
+    raised, curled = rng.normal(0.06, 0.1), rng.normal(0, 0.05)
+    center = (width * rng.normal(0.5, 0.035), height * rng.normal(0.5, 0.05))
+    roll, yaw = rng.normal(0, 0.1), rng.normal(0, 0.28)
+    foreshortening = rng.uniform(0.78, 1.12)  # vertical, 1: none
+    # How far the right and left lobe are raised per unit of span; the same, growing with the square.
+    lift = (raised + rng.normal(0, 0.05), raised + rng.normal(0, 0.05))
+    curl = (curled + rng.normal(0, 0.03), curled + rng.normal(0, 0.03))
+    row, column = np.mgrid[:height, :width].astype(np.float32)
+    across, up = (column - center[0]) / unit, (center[1] - row) / unit
+    cos, sin = math.cos(roll), math.sin(roll)
+    across, up = across * cos + up * sin, up * cos - across * sin
+    # Perspective of a plane turned by yaw, seen from four units away: the far lobe is smaller.
+    x = across / np.maximum(math.cos(yaw) - across * math.sin(yaw) / 4, 0.15)
+    y = up * (1 + x * math.sin(yaw) / 4)
+    bent = np.sqrt(x * x + 0.004) - 0.063
+    y -= np.where(x > 0, *lift) * bent + np.where(x > 0, *curl) * bent**2
+    return x, (y / foreshortening).astype(np.float32), roll
 
 
 def _sample_skin(skin: Array, x: Array, y: Array) -> Array:
@@ -256,11 +237,10 @@ def _sample_skin(skin: Array, x: Array, y: Array) -> Array:
 
 def _fluke_scene(rng: np.random.Generator, skin: Array, height: int, width: int) -> Array:
     """Return the sea with the fluke of this skin in a random pose."""
-    pose = _random_pose(rng, height, width)
-    x, y = pose.fluke_coordinates(height, width)
+    x, y, roll = _random_pose(rng, height, width)
     texture = _sample_skin(skin, x, y)
     coverage, fluke = texture[..., :1], _lit(rng, texture[..., 1], x, y)
-    scene, water = _sea(rng, height, width, pose.roll)
+    scene, water = _sea(rng, height, width, roll)
     scene += coverage * (fluke - scene)
     return _splashed(rng, scene, water, x, y)
 
@@ -374,7 +354,7 @@ def _captioned(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     strip = 15 if rng.random() < 0.6 else 0
     sheet = Image.new(image.mode, (image.width, image.height + strip), "white")
     sheet.paste(image, (0, 0))
-    ImageDraw.Draw(sheet).text((5, sheet.height - 14), text, fill="black" if strip else "white", font=_font())
+    ImageDraw.Draw(sheet).text((5, sheet.height - 14), text, fill="black" if strip else "white", font=_FONT)
     return sheet
 
 
@@ -385,7 +365,3 @@ def _framed(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     sheet = Image.new(image.mode, size, "white" if rng.random() < 0.6 else "black")
     sheet.paste(image, (left, top))
     return sheet
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(11)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> Phot
 
     Only the first frame of an animation is read. Photos of more than `max_pixels` are not decoded.
     """
-    return _records([_fields(Path(folder), name, max_pixels)])[0]
+    return _records([_fields(max_pixels, (Path(folder), name))])[0]
 
 
 def read_photos(
@@ -88,7 +88,7 @@ def read_photos(
 
     The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
     """
-    found = [_fields(path.parent, path.name, max_pixels, size) for path in paths]
+    found = [_fields(max_pixels, (path.parent, path.name), size) for path in paths]
     pixels = [fields.pop("pixels", None) for fields in found]
     return list(zip(_records(found), pixels, strict=True))
 
@@ -101,24 +101,15 @@ def inspect_photos(
 ) -> dict[Path, list[PhotoRecord]]:
     """Inspect the named photos of several folders; records come in the order of the names.
 
-    Progress goes to stderr, and only where that is a terminal. The processes are spawned, so a script that
-    asks for several needs Python's usual `if __name__ == "__main__":`.
-
-    Args:
-        photos: file names by folder.
-        workers: processes that read (1: this one).
-        max_pixels: larger photos are not decoded.
-        meanwhile: is called once, in this thread, while the processes read.
-
-    Raises:
-        FlukeprintError: a worker process was killed, for example for lack of memory.
-
+    `workers` processes read (1: this one); they are spawned, so a script that asks for several needs Python's usual
+    `if __name__ == "__main__":`. Meanwhile `meanwhile` is called once, in this thread. A process that is killed, for
+    example for lack of memory, is a FlukeprintError.
     """
     from tqdm import tqdm
 
     paths = [(Path(folder), name) for folder, names in photos.items() for name in names]
     try:
-        with _mapped(partial(_fields_of, max_pixels), paths, workers) as found:
+        with _mapped(partial(_fields, max_pixels), paths, workers) as found:
             meanwhile()
             each = iter(_records(list(tqdm(found, "photos", len(paths), unit="photo", disable=None))))
     except BrokenProcessPool:
@@ -176,20 +167,18 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
 # --- in the processes -------------------------------------------------------------------------------------
 
 
-def _fields_of(max_pixels: int, path: tuple[Path, str]) -> Fields:
-    return _fields(*path, max_pixels)
-
-
-def _fields(folder: Path, name: str, max_pixels: int, size: tuple[int, int] | None = None) -> Fields:
+def _fields(max_pixels: int, path: tuple[Path, str], size: tuple[int, int] | None = None) -> Fields:
     """Return the fields of a photo's record that come from its file; with a `size` also its `pixels`.
 
     What is left are those that `_records` adds.
     """
-    fields: Fields = {"name": name}
+    fields: Fields = {"name": path[1]}
     try:
-        with quiet(), photo_path(folder, name).open("rb", buffering=0) as file:
+        with quiet(), photo_path(*path).open("rb", buffering=0) as file:
             stream = _read_once(file)
-            fields["bytes"], fields["sha256"] = _size_and_sha256(stream)
+            fields["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+            fields["bytes"] = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
             if fields["bytes"] == 0:
                 raise UnusableError("the file is empty")
             with open_photo(stream, max_pixels) as image:
@@ -199,21 +188,10 @@ def _fields(folder: Path, name: str, max_pixels: int, size: tuple[int, int] | No
     return fields
 
 
-def _read_once(file: io.FileIO) -> BinaryIO:
+def _read_once(file: io.FileIO) -> io.BytesIO | io.BufferedReader:
     """Return a small file's bytes in memory; a large file, which would fill it, stays a file."""
     size = os.fstat(file.fileno()).st_size
     return io.BytesIO(file.read(size)) if size <= _BLOCK_BYTES else io.BufferedReader(file)
-
-
-def _size_and_sha256(stream: BinaryIO) -> tuple[int, str]:
-    """Return the size in bytes and the SHA-256 of a stream, in bounded memory, and rewind it."""
-    digest = hashlib.sha256()
-    size = 0
-    while block := stream.read(_BLOCK_BYTES):
-        digest.update(block)
-        size += len(block)
-    stream.seek(0)
-    return size, digest.hexdigest()
 
 
 def _frames(image: Image.Image) -> int:

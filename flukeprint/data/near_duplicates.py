@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord
+from flukeprint.data.inspection import THUMBNAIL_SIDE
 from flukeprint.data.labels import NEW_WHALE
 
 Int = NDArray[np.int64]
@@ -63,22 +63,16 @@ class Pairs(NamedTuple):
 def columns_of(photos: Sequence[Any], *, same_size: bool = False) -> dict[str, Any]:
     """Return phash, thumbnails and kind of photos without faults: the first arguments of the next two functions.
 
-    With `same_size` a photo's kind is its size and mode.
+    With `same_size` a photo's kind is the number of its size and mode.
     """
+    kinds: dict[tuple[int, int, str], int] = {}
+    sizes = ((photo.width, photo.height, photo.mode) for photo in photos)
     thumbnails = np.frombuffer(b"".join(photo.thumbnail for photo in photos), np.uint8)
     return {
         "phash": np.array([photo.phash for photo in photos], np.uint64),
         "thumbnails": thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
-        "kind": _kinds(photos) if same_size else None,
+        "kind": np.array([kinds.setdefault(size, len(kinds)) for size in sizes], np.int64) if same_size else None,
     }
-
-
-def _kinds(photos: Sequence[PhotoRecord]) -> Int:
-    """Return a number per photo: those of one size and mode have the same."""
-    import pandas as pd
-
-    sizes = pd.Series([(photo.width, photo.height, photo.mode) for photo in photos], dtype=object)
-    return np.asarray(pd.factorize(sizes)[0], np.int64)
 
 
 def near_duplicate_clusters(
@@ -90,13 +84,9 @@ def near_duplicate_clusters(
 ) -> Int:
     """Return each photo's cluster, numbered 0..k-1 in order of first appearance (N).
 
-    Args:
-        phash: perceptual hashes (N).
-        thumbnails: grey thumbnails (N x 32 x 32; any side will do; may be memory-mapped).
-        kind: unequal hashes count only between photos of the same kind (N). None: between all.
-        max_bits: hashes further apart are never duplicates.
-        max_mse: upper bound on the mean squared difference of thumbnails standardised to mean 0, variance 1.
-
+    `phash` are perceptual hashes (N); `thumbnails` grey ones (N x 32 x 32, or any side; may be memory-mapped), whose
+    mean squared difference, standardised to mean 0 and variance 1, is at most `max_mse`. Unequal hashes, at most
+    `max_bits` apart, count only between photos of the same `kind` (N); None: between all.
     """
     import pandas as pd
 

@@ -66,11 +66,8 @@ def plain_file_name(name: str) -> bool:
 def read_rgb(folder: Path, name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return the upright photo as uint8, 3 x H x W in RGB, resized to `size` = (height, width).
 
-    The aspect is not kept. The resizing is torchvision's for a Pillow image: bilinear, with antialiasing.
-
-    Raises:
-        FlukeprintError: the photo cannot be read; the message names it.
-
+    The aspect is not kept. The resizing is torchvision's for a Pillow image: bilinear, with antialiasing. A photo that
+    cannot be read is a FlukeprintError that names it.
     """
     try:
         with photo_path(Path(folder), name).open("rb") as stream, quiet(), open_photo(stream, max_pixels) as image:

@@ -7,16 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from flukeprint.core.files import replacing
 from flukeprint.data.photos import read_rgb
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _CHUNK = 64
 

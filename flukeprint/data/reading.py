@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable
 from flukeprint.data.inspection import PhotoRecord, read_photos
 from flukeprint.data.photos import MAX_PIXELS, SUFFIXES
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,11 +43,7 @@ class ReadPhoto:
 def list_photos(given: Iterable[Path]) -> list[Path]:
     """Return the photos and those of the folders in `given`, each once; a folder's by name, without its subfolders.
 
-    What else a folder holds is counted in a log message, not opened.
-
-    Raises:
-        FlukeprintError: there is no such file or folder, it cannot be listed, or holds no photo.
-
+    What else a folder holds is counted in a log message, not opened. No such file, or no photo, is a FlukeprintError.
     """
     return list(dict.fromkeys(photo for path in given for photo in _photos_of(path)))
 
@@ -77,15 +72,8 @@ def read_batches(
 ) -> Iterator[list[ReadPhoto]]:
     """Yield batches of read photos in the order given, while `workers` threads decode the next ones.
 
-    Threads rather than processes: Pillow decodes and resizes outside Python's lock, and a thread starts at once.
-
-    Args:
-        paths: the photos.
-        size: (height, width) of the pixels.
-        batch_size: photos in a batch.
-        workers: threads.
-        max_pixels: larger photos get a fault.
-
+    Threads rather than processes: Pillow decodes and resizes outside Python's lock, and a thread starts at once. Pixels
+    are of `size` (height, width); photos of more than `max_pixels` get a fault.
     """
 
     def read(some: Sequence[Path]) -> list[ReadPhoto]:

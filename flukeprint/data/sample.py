@@ -125,12 +125,11 @@ def _check(seed: int, spec: SampleSpec) -> None:
 
 
 def _distinct_hex(rng: np.random.Generator, digits: int, form: str, taken: set[str]) -> Iterator[str]:
-    """Yield random hex numbers in `form`, none twice and none of `taken`."""
-    seen = set(taken)
+    """Yield random hex numbers in `form`, none twice and none of `taken`, to which they are added."""
     while True:
         name = form.format(f"{int(rng.integers(16**digits)):0{digits}x}")
-        if name not in seen:
-            seen.add(name)
+        if name not in taken:
+            taken.add(name)
             yield name
 
 

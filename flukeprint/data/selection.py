@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import SelectParams
 from flukeprint.core.runtime import derived_seed
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import CALIBRATION, QUERY, TRAIN, VALID
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.core.params import SelectParams
 
 # Lists of images that are set aside together.
 Groups = list[list[str]]
@@ -173,7 +168,10 @@ def set_aside(
     ids = generator.permutation(sorted(clusters_of))
     number = max(1, round(params.holdout * len(ids))) if len(ids) else 0
     used = {*ids[: len(splits) * number], *queries["Id"], *small["Id"]}
-    new, whole = (_shuffled(groups, generator) for groups in _new_groups(full, free, small, used))
+    new, whole = (
+        [groups[index] for index in generator.permutation(len(groups))]
+        for groups in _new_groups(full, free, small, used)
+    )
     photos_of = free.groupby("cluster")["Image"].agg(list)
     aside: dict[str, str] = {}
     for part, split in enumerate(splits):
@@ -198,10 +196,6 @@ def _new_groups(full: pd.DataFrame, free: pd.DataFrame, small: pd.DataFrame, use
     new = free[(free["Id"] == NEW_WHALE) & ~free["cluster"].isin(small["cluster"])]
     whole = full[~full["Id"].isin({*used, *full.drop(free.index)["Id"], NEW_WHALE})]
     return new.groupby("cluster")["Image"].agg(list).tolist(), whole.groupby("Id")["Image"].agg(list).tolist()
-
-
-def _shuffled(groups: Groups, generator: np.random.Generator) -> Groups:
-    return [groups[index] for index in generator.permutation(len(groups))]
 
 
 def _take_new(new: Groups, whole: Groups, quota: int) -> list[str]:

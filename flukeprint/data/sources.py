@@ -1,10 +1,11 @@
-"""The three sources of raw photos, all brought into Kaggle's layout."""
+"""The sources of raw photos, all brought into Kaggle's layout. Another one is a function here, named in SOURCES."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,30 +18,43 @@ FOLDERS = ("train", "test")
 _LAYOUT = "Kaggle's layout is train.csv (Image,Id), sample_submission.csv (Image,Id), train/ and test/ with the photos"
 
 
-def fetch_sample(target: Path, seed: int) -> None:
-    """Draw the project's own sample data set into `target`."""
+def fetch(source: str, target: Path, path: str | None, seed: int) -> None:
+    """Bring the photos and tables of a source to `target`, whole or not at all; an unknown one is a FlukeprintError."""
+    if source not in SOURCES:
+        raise FlukeprintError(
+            f"profiles.<profile>.source is {source!r}, expected one of {', '.join(SOURCES)}. Set it in params.yaml."
+        )
+    with replacing_folder(target) as temporary:
+        SOURCES[source](temporary, path, seed)
+
+
+def _sample(target: Path, _path: str | None, seed: int) -> None:
+    """Draw the project's own sample data set."""
     from flukeprint.data.sample import draw_sample
 
-    with replacing_folder(target) as temporary:
-        draw_sample(temporary, seed)
+    draw_sample(target, seed)
 
 
-def fetch_folder(target: Path, source: Path) -> None:
-    """Copy a folder in Kaggle's layout to `target`; other files beside it are left where they are.
-
-    Raises:
-        FlukeprintError: the folder or a part of the layout is missing.
-
-    """
-    check_layout(source)
-    with replacing_folder(target) as temporary:
-        for table in TABLES:
-            shutil.copyfile(source / table, temporary / table)
-        for folder in FOLDERS:
-            _copy_photos(source / folder, temporary / folder)
+def _folder(target: Path, path: str | None, _seed: int) -> None:
+    """Copy a folder in Kaggle's layout; other files in it are left where they are."""
+    source = Path(_needed(path))
+    _check_layout(source)
+    for table in TABLES:
+        shutil.copyfile(source / table, target / table)
+    for folder in FOLDERS:
+        _copy_photos(source / folder, target / folder)
 
 
-def check_layout(folder: Path) -> None:
+def _needed(path: str | None) -> str:
+    if not path:
+        raise FlukeprintError(
+            "profiles.<profile>.path is empty, but the profile's source needs one: a folder, or a competition's name. "
+            "Set it in params.yaml."
+        )
+    return path
+
+
+def _check_layout(folder: Path) -> None:
     """Refuse a folder that is not in Kaggle's layout, naming what is missing."""
     if not folder.is_dir():
         raise FlukeprintError(
@@ -62,23 +76,17 @@ def _copy_photos(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name, follow_symlinks=False)
 
 
-def fetch_kaggle(target: Path, competition: str) -> None:
-    """Download and unpack a competition's files with Kaggle's official client.
-
-    Raises:
-        FlukeprintError: no client, no credentials, no network, or the rules are not accepted; with the ways out.
-
-    """
+def _kaggle(target: Path, path: str | None, _seed: int) -> None:
+    """Download and unpack a competition's files with Kaggle's official client; where that fails, name the ways out."""
+    competition = _needed(path)
     _require_credentials(competition)
-    with replacing_folder(target) as temporary:
-        archive = temporary / f"{competition}.zip"
-        _download(competition, temporary)
-        _unpack(archive, temporary)
-        for folder in FOLDERS:
-            if not (temporary / folder).is_dir() and (temporary / f"{folder}.zip").is_file():
-                (temporary / folder).mkdir()
-                _unpack(temporary / f"{folder}.zip", temporary / folder)
-        check_layout(temporary)
+    _download(competition, target)
+    _unpack(target / f"{competition}.zip", target)
+    for folder in FOLDERS:
+        if not (target / folder).is_dir() and (target / f"{folder}.zip").is_file():
+            (target / folder).mkdir()
+            _unpack(target / f"{folder}.zip", target / folder)
+    _check_layout(target)
 
 
 def _ways_out(competition: str) -> str:
@@ -129,3 +137,11 @@ def _unpack(archive: Path, folder: Path) -> None:
             f"{archive.name} is not a readable zip file ({error}). Run again to download it."
         ) from None
     archive.unlink()
+
+
+# By their name, `profiles.<profile>.source` in params.yaml: each fills an empty folder from (its path, the seed).
+SOURCES: dict[str, Callable[[Path, str | None, int], None]] = {
+    "sample": _sample,
+    "folder": _folder,
+    "kaggle": _kaggle,
+}

@@ -10,40 +10,37 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.tables import require_table
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
 COLUMNS = ("Image", "Id")
 MAX_LABELS = 5
-_FORM = f"one to {MAX_LABELS} labels with one single blank between two of them"
 
 
 def read_submission(path: Path | str) -> pd.DataFrame:
     """Read a submission and check its form; which photos it is about is checked by `check_submission`.
 
-    Accepted: a byte order mark, any line ends, quoted cells, empty lines.
-
-    Returns:
-        Columns `file` (for messages), `csv_line` (the header is line 1), `Image`, `Id` (the labels).
-
-    Raises:
-        FlukeprintError: no such file, an empty one, other columns, a malformed row, a photo twice.
-
+    Returns columns `file` (for messages), `csv_line` (the header is line 1), `Image`, `Id` (the labels). No such file,
+    an empty one, other columns, a malformed row or a photo twice is a FlukeprintError.
     """
-    return _read(path, _fault_of_labels, f"Write {_FORM}")
+    repair = f"Write one to {MAX_LABELS} labels with one single blank between two of them"
+    return _read(path, _fault_of_labels, repair)
 
 
 def read_truth(path: Path | str) -> pd.DataFrame:
-    """Read the right answers, one label per photo. Returns and raises as `read_submission`."""
-    return _read(path, _fault_of_truth, "Write the photo's one right label")
+    """Read the right answers, one label per photo; as `read_submission` otherwise."""
+
+    def fault_of(text: str) -> str | None:
+        return None if text.split() == [text] else f"{text!r}, expected one label without white space"
+
+    return _read(path, fault_of, "Write the photo's one right label")
 
 
 def _read(path: Path | str, fault_of: Callable[[str], str | None], repair: str) -> pd.DataFrame:
@@ -62,8 +59,6 @@ def _read(path: Path | str, fault_of: Callable[[str], str | None], repair: str) 
 
 
 def _refuse_empty_and_repeated_photos(frame: pd.DataFrame) -> None:
-    import numpy as np
-
     images = frame["Image"]
     for index in np.flatnonzero(images.isna())[:1]:
         raise FlukeprintError(f"{_place(frame, index)}: the cell Image is empty, expected a photo's name. Write it.")
@@ -92,10 +87,6 @@ def _fault_of_labels(text: str) -> str | None:
     return None
 
 
-def _fault_of_truth(text: str) -> str | None:
-    return None if text.split() == [text] else f"{text!r}, expected one label without white space"
-
-
 def _place(frame: pd.DataFrame, index: int) -> str:
     """Name a row for a message: by file and line, where the table was read from a file."""
     if "file" not in frame or "csv_line" not in frame:
@@ -114,19 +105,10 @@ def _more(faults: Sequence[Any] | np.ndarray) -> str:
 def check_submission(
     submission: pd.DataFrame, images: Iterable[str], expected_by: str = "the sample submission"
 ) -> None:
-    """Require that a submission is about exactly these photos, in any order.
+    """Require that a submission (of `read_submission`) is about exactly these photos, in any order.
 
-    Args:
-        submission: from `read_submission`.
-        images: the photos that are to be named.
-        expected_by: what tells these photos, for messages.
-
-    Raises:
-        FlukeprintError: photos are missing, or others are named.
-
+    `expected_by` is what tells these photos, for messages. Missing photos, or others, are a FlukeprintError.
     """
-    import numpy as np
-
     expected, given = list(dict.fromkeys(images)), submission["Image"]
     file = _file(submission, "the submission")
     known = set(expected)
@@ -150,14 +132,8 @@ def check_submission(
 def write_submission(path: Path | str, images: Sequence[str], ranked: Sequence[Sequence[str]] | np.ndarray) -> None:
     """Write a submission, a row per photo in the order given (the sample submission's); complete or not at all.
 
-    Args:
-        path: file to write.
-        images: N distinct photos.
-        ranked: for each, exactly five distinct labels, best first; lists or an array N x 5.
-
-    Raises:
-        FlukeprintError: other numbers of photos and lists, a photo twice, or a list that is not like that.
-
+    `ranked` are five distinct labels for each of N distinct photos, best first (lists or an array N x 5); a
+    FlukeprintError if they are not that.
     """
     if len(images) != len(ranked):
         raise FlukeprintError(f"{path}: {len(images)} photos but {len(ranked)} lists of labels, expected one for each.")
@@ -184,19 +160,9 @@ def _joined(path: Path | str, image: str, labels: Sequence[str] | np.ndarray) ->
 def score_submission(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Score every photo of a submission as Kaggle does; the mean of `score` is MAP@5.
 
-    Args:
-        submission: from `read_submission` (columns Image, Id).
-        truth: from `read_truth` (columns Image, Id), about the same photos; their order may differ.
-
-    Returns:
-        In the order of `truth`: Image, truth, rank (1..5, empty if the label is not among the five), score.
-
-    Raises:
-        FlukeprintError: the two are not about the same photos.
-
+    Both tables (columns Image, Id) are about the same photos, else a FlukeprintError; their order may differ. Returned,
+    in the order of `truth`: Image, truth, rank (1..5, empty if the label is not among the five), score.
     """
-    import pandas as pd
-
     from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
 
     check_submission(submission, truth["Image"], expected_by=_file(truth, "the truth"))
@@ -219,18 +185,16 @@ def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
 
     new = per_photo["truth"] == NEW_WHALE
     parts = {"all": per_photo, "known": per_photo[~new], "new": per_photo[new]}
-    summary: dict[str, dict[str, float]] = {}
-    for name, part in parts.items():
-        if part.empty:
-            continue
-        ranks = part["rank"].fillna(0).to_numpy(dtype="int64")
-        summary[name] = {
-            "photos": len(part),
-            "map5": weighted_mean(part["score"].to_numpy()),
-            "top1": top_k_accuracy(ranks, 1),
-            "top5": top_k_accuracy(ranks, MAX_LABELS),
+    ranks = {name: part["rank"].fillna(0).to_numpy(dtype="int64") for name, part in parts.items() if len(part)}
+    return {
+        name: {
+            "photos": len(found),
+            "map5": weighted_mean(parts[name]["score"].to_numpy()),
+            "top1": top_k_accuracy(found, 1),
+            "top5": top_k_accuracy(found, MAX_LABELS),
         }
-    return summary
+        for name, found in ranks.items()
+    }
 
 
 def as_text(summary: dict[str, dict[str, float]]) -> str:

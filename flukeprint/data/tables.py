@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
+
+import pandas as pd
+import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.text import printable
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
 
 Row = tuple[int, list[str]]  # number and cells
 
@@ -42,9 +41,8 @@ class Table:
 
     file: str  # name for messages
     columns: tuple[str, ...]  # as expected
-    frame: (
-        pd.DataFrame
-    )  # well-formed rows: file, csv_line (int64), and the expected columns as strings (null: empty cell)
+    # Well-formed rows: file, csv_line (int64), and the expected columns as strings (null: empty cell).
+    frame: pd.DataFrame
     faults: list[tuple[int, str]] = field(default_factory=list)  # (row, what is wrong with it), at most 1,000
     faulty: int = 0  # rows with a fault
     rows: int = 0  # rows below the header, faulty ones included
@@ -92,12 +90,7 @@ def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: i
 
 
 def require_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: int = MAX_ROWS) -> pd.DataFrame:
-    """Read a CSV file that has to be in order; the columns are `file`, `csv_line` and those named.
-
-    Raises:
-        FlukeprintError: the file is absent, or not a table with these columns; the first fault is named.
-
-    """
+    """Read a CSV file that has to be in order (columns `file`, `csv_line` and those named), or name its first fault."""
     table = read_table(path, columns, max_rows)
     expected = ",".join(columns)
     if table.missing:
@@ -146,8 +139,12 @@ def _well_formed(records: Iterator[Row], table: Table, max_rows: int) -> Iterato
             table.complete = False
             return
         table.rows += 1
-        if len(record) != len(expected) or record == expected:
-            _add_fault(table, row, _wrong_cells(record, expected))
+        if record == expected:
+            _add_fault(table, row, "the header once more")
+        elif len(record) != len(expected):
+            cells = "1 cell" if len(record) == 1 else f"{len(record)} cells"
+            shown, columns = _shown(",".join(record))[:80], ",".join(expected)
+            _add_fault(table, row, f"{cells} ({shown}), expected {len(expected)}: {columns}")
         else:
             yield row, record
 
@@ -177,17 +174,8 @@ def _lines(stream: TextIO) -> Iterator[str]:
         yield line
 
 
-def _wrong_cells(record: list[str], expected: list[str]) -> str:
-    if record == expected:
-        return "the header once more"
-    cells = "1 cell" if len(record) == 1 else f"{len(record)} cells"
-    return f"{cells} ({_shown(','.join(record))[:80]}), expected {len(expected)}: {','.join(expected)}"
-
-
 def _chunk(table: Table, rows: list[Row]) -> pa.Table:
     """Return rows as an Arrow table; rows that are not text are left out, as faults."""
-    import pyarrow as pa
-
     if _fault_of_text("".join("".join(record) for _, record in rows)):
         faults = [_fault_of_text(",".join(record)) for _, record in rows]
         for (row, _), fault in zip(rows, faults, strict=True):
@@ -226,9 +214,6 @@ def _add_fault(table: Table, row: int, fault: str) -> None:
 
 def _frame(file: str, columns: Sequence[str], chunks: list[pa.Table]) -> pd.DataFrame:
     """Return the chunks as one pandas table, whose strings stay in Arrow's compact memory."""
-    import pandas as pd
-    import pyarrow as pa
-
     table = pa.concat_tables(chunks) if chunks else _schema(columns).empty_table()
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
     frame.insert(0, "file", pd.Series(file, index=frame.index, dtype="category"))
@@ -236,6 +221,4 @@ def _frame(file: str, columns: Sequence[str], chunks: list[pa.Table]) -> pd.Data
 
 
 def _schema(columns: Sequence[str]) -> pa.Schema:
-    import pyarrow as pa
-
     return pa.schema([("csv_line", pa.int64()), *((name, pa.string()) for name in columns)])

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import ValidateParams
 from flukeprint.core.text import printable
-from flukeprint.quality.findings import Finding, findings, metrics, summaries
+from flukeprint.quality.findings import Finding, finding_of, metrics, summaries
 from flukeprint.quality.frames import Frames, Inputs, photo_frames, read_inputs, table_frames
 from flukeprint.quality.rules import levels
 from flukeprint.quality.suite import load_great_expectations, run_rules
-
-if TYPE_CHECKING:
-    from flukeprint.core.params import ValidateParams
 
 
 @dataclass(frozen=True)
@@ -61,21 +59,15 @@ class Checked:
 def check_folder(folder: Path, params: ValidateParams, workers: int = 1, exclusions: Path | None = None) -> Checked:
     """Check all rules on a folder. Nothing is raised for what is wrong with it, but for what is wrong with the levels.
 
-    Photos are looked at only where all tables and folders could be read.
-
-    Args:
-        folder: train.csv, sample_submission.csv, train/ and test/.
-        params: levels and bounds.
-        workers: processes that decode photos.
-        exclusions: CSV (Image, reason) of training photos to leave out; it may be absent.
-
+    Photos are looked at, by `workers` processes, only where all tables and folders could be read. `exclusions` is a CSV
+    (Image, reason) of training photos to leave out; it may be absent.
     """
     levels(params.rules)  # refuses what cannot be before photos are read
     inputs = read_inputs(folder, params.rows[1], exclusions)
     frames = table_frames(inputs, params)
     if inputs.readable:
         frames |= photo_frames(inputs, params, workers, meanwhile=load_great_expectations)
-    found = findings(run_rules(frames, params), frames, params)
+    found = tuple(finding_of(outcome, frames, params) for outcome in run_rules(frames, params))
     return Checked(inputs, frames, found, metrics(found, frames, inputs))
 
 

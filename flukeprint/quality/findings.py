@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from flukeprint.core.params import ValidateParams
 from flukeprint.core.text import printable, spreadsheet_cell
 from flukeprint.data.labels import NEW_WHALE
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.core.params import ValidateParams
-    from flukeprint.quality.frames import Inputs
-    from flukeprint.quality.suite import Outcome
+from flukeprint.quality.frames import Inputs
+from flukeprint.quality.suite import Outcome
 
 # Rows that are named on the terminal and in the JSON file; the report and its CSV have all.
 FIRST = 10
@@ -51,21 +49,15 @@ class Finding:
         return self.status == "failed"
 
 
-def findings(
-    outcomes: Iterable[Outcome], frames: Mapping[str, pd.DataFrame], params: ValidateParams
-) -> tuple[Finding, ...]:
-    """Put the outcomes of the rules into words."""
-    return tuple(_finding(outcome, frames, params) for outcome in outcomes)
-
-
-def _finding(outcome: Outcome, frames: Mapping[str, pd.DataFrame], params: ValidateParams) -> Finding:
+def finding_of(outcome: Outcome, frames: Mapping[str, pd.DataFrame], params: ValidateParams) -> Finding:
+    """Put the outcome of a rule into words."""
     rule = outcome.rule
     cases = [
-        Case(rule.on[0].split(".")[0] + ".csv", rule.says.format(observed=value), ()) for value in outcome.observed
+        Case(rule.check.on[0].split(".")[0] + ".csv", rule.says.format(observed=value), ())
+        for value in outcome.observed
     ]
     for name, rows in outcome.rows.items():
-        columns = frames[name].loc[rows].to_dict("records")
-        cases += [_case(rule.says, row) for row in columns]
+        cases += [_case(rule.says, row) for row in frames[name].loc[rows].to_dict("records")]
     status = "failed" if outcome.failed else "passed" if outcome.checked else "not checked"
     return Finding(
         rule.name, outcome.level, status, rule.expects.format(p=params), rule.reason, rule.repair, tuple(cases)
@@ -78,11 +70,8 @@ def _case(says: str, row: Mapping[Any, Any]) -> Case:
     if isinstance(row.get("same_in_train"), str):
         names = [row["same_in_train"]]
     images = [*([row["path"]] if "path" in row else []), *(f"train/{name}" for name in names)]
-    return Case(printable(where), _shortened(printable(says.format(**row))), tuple(images))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    text = printable(says.format(**row))
+    return Case(printable(where), text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...", tuple(images))
 
 
 # --- on the terminal --------------------------------------------------------------------------------------
@@ -145,12 +134,8 @@ def as_csv(found: Iterable[Finding]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["rule", "level", "where", "photos", "finding"])
-    writer.writerows(_csv_rows(found))
-    return stream.getvalue()
-
-
-def _csv_rows(found: Iterable[Finding]) -> Iterator[list[str]]:
     for finding in found:
         for case in finding.cases:
-            cells = [finding.rule, finding.level, case.where, " ".join(map(printable, case.images)), case.says]
-            yield [spreadsheet_cell(cell) for cell in cells]
+            cells = (finding.rule, finding.level, case.where, " ".join(map(printable, case.images)), case.says)
+            writer.writerow(map(spreadsheet_cell, cells))
+    return stream.getvalue()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from flukeprint.core.params import ValidateParams
+from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE
 from flukeprint.data.photos import MAX_PIXELS
 from flukeprint.quality.rules import RULES, Rule
-
-if TYPE_CHECKING:
-    from flukeprint.core.params import ValidateParams
-    from flukeprint.data.inspection import PhotoRecord
 
 # What the expectations of these rules say of a single value; Great Expectations would take seconds to import.
 _HOLDS: Mapping[str, Callable[..., bool]] = {
@@ -57,5 +55,5 @@ def flags_of(record: PhotoRecord, limits: Limits) -> list[Flag]:
 
 
 def _holds(rule: Rule, record: PhotoRecord, limits: Limits) -> bool:
-    value = getattr(record, rule.on[0].split(".")[1])
+    value = getattr(record, rule.check.on[0].split(".")[1])
     return _HOLDS[rule.check.expectation](value, **rule.check.arguments(limits))

@@ -10,19 +10,17 @@ from dataclasses import dataclass, field, fields
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from flukeprint.core.params import DuplicateParams, ValidateParams
 from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photos import plain_file_name
 from flukeprint.data.tables import Table, escaped, read_table
-
-if TYPE_CHECKING:
-    from flukeprint.core.params import DuplicateParams, ValidateParams
 
 Frames = dict[str, pd.DataFrame]
 
@@ -88,7 +86,9 @@ def _exclude(inputs: Inputs) -> None:
 def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     """Return the frames that need no photo: files, malformed."""
     files = [_file_row(table, params.rows) for table in inputs.tables.values()]
-    files += [_folder_row(name, names) for name, names in inputs.listing.items()]
+    for name, names in inputs.listing.items():
+        missing = "is missing, or is not a folder that can be read" if names is None else None
+        files.append({"file": f"{name}/", "present": names is not None, "missing": missing})
     malformed = [(table.file, row, fault) for table in inputs.tables.values() for row, fault in table.faults]
     return {
         "files": pd.DataFrame(files).astype(object),
@@ -114,11 +114,6 @@ def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _folder_row(name: str, names: list[str] | None) -> dict[str, Any]:
-    missing = None if names is not None else "is missing, or is not a folder that can be read"
-    return {"file": f"{name}/", "present": names is not None, "missing": missing}
-
-
 # --- frames about photos ----------------------------------------------------------------------------------
 
 
@@ -142,7 +137,8 @@ def photo_frames(
     _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
     known = {*frames["train"]["Image"], *(image for image, _, _ in inputs.excluded)}
-    frames["train_files"] = _train_files(listed["train"], known)
+    files = {"path": [f"train/{name}" for name in listed["train"]], "listed": [n in known for n in listed["train"]]}
+    frames["train_files"] = pd.DataFrame({"file": "train/", **files}, index=range(len(listed["train"])))
     if "exclusions" in inputs.tables:
         frames["exclusions"] = _with_rows_of_image(inputs.tables["exclusions"].frame)
     return frames
@@ -186,11 +182,9 @@ def _usual_spellings(labels: pd.Series[Any]) -> dict[str, str]:
     """Return the most frequent spelling of each label."""
     usual: dict[str, str] = {}  # by what the spellings have in common
     by_frequency = sorted(Counter(labels.dropna()).items(), key=lambda item: (-item[1], item[0]))
-    return {label: usual.setdefault(_folded(label), label) for label, _ in by_frequency}
-
-
-def _folded(label: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", label).casefold() if c not in "-_. ") or label
+    ignored = str.maketrans("", "", "-_. ")
+    folded = {label: unicodedata.normalize("NFKC", label).casefold().translate(ignored) for label, _ in by_frequency}
+    return {label: usual.setdefault(common or label, label) for label, common in folded.items()}
 
 
 def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
@@ -205,12 +199,6 @@ def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
     frame["csv_line"] = pd.Series([rows.get(name) for name in frame["Image"]], dtype=object)
     frame["path"] = "test/" + frame["Image"]
     return frame
-
-
-def _train_files(names: Sequence[str], known: set[str]) -> pd.DataFrame:
-    """Return one row per file in train/, with whether train.csv or the exclusions file names it."""
-    paths, listed = [f"train/{name}" for name in names], [name in known for name in names]
-    return pd.DataFrame({"file": "train/", "path": paths, "listed": listed}, index=range(len(names)))
 
 
 def _as_frame(records: Sequence[PhotoRecord]) -> pd.DataFrame:
@@ -253,19 +241,12 @@ def _cluster_rows(train: pd.DataFrame) -> pd.DataFrame:
     shared = train[train["cluster"].notna() & train["Id"].notna() & train["cluster"].duplicated(keep=False)]
     shared = shared.sort_values("cluster", kind="stable")
     members = zip(*(shared[name] for name in ("cluster", "Image", "csv_line", "Id")), strict=True)
-    rows = [_cluster_row(int(cluster), list(some)) for cluster, some in groupby(members, itemgetter(0))]
+    rows = []
+    for cluster, group in groupby(members, itemgetter(0)):
+        _, images, lines, labels = zip(*group, strict=True)
+        named = [f"{image} (row {line}, {label})" for image, line, label in zip(images, lines, labels, strict=True)]
+        rows.append((int(cluster), len(set(images)), len(set(labels)), _some(named, 6), list(images)))
     return pd.DataFrame(rows, columns=["cluster", "photos", "labels", "members", "images"]).assign(file="train.csv")
-
-
-def _cluster_row(cluster: int, members: Sequence[tuple[int, str, int, str]]) -> dict[str, Any]:
-    images = [image for _, image, _, _ in members]
-    return {
-        "cluster": cluster,
-        "photos": len(set(images)),
-        "labels": len({label for *_, label in members}),
-        "members": _some([f"{image} (row {line}, {label})" for _, image, line, label in members], 6),
-        "images": images,
-    }
 
 
 def _label_pairs(train: pd.DataFrame) -> pd.DataFrame:

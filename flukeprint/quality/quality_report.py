@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder
+from flukeprint.core.params import ValidateParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.pages.charts import Chart, bar_chart, histogram
 from flukeprint.pages.templates import template
 from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
+from flukeprint.quality.check import Checked
 from flukeprint.quality.findings import Finding, as_csv
-
-if TYPE_CHECKING:
-    from flukeprint.core.params import ValidateParams
-    from flukeprint.quality.check import Checked
 
 _LARGE, _SMALL = (176, 118), (84, 56)  # px: side by side, and in crowds
 # Rules whose photos a person compares with one another.
@@ -61,7 +59,7 @@ def render(checked: Checked, params: ValidateParams, workers: int = 1) -> str:
         passed=[finding for finding in checked.findings if not finding.failed],
         figures=_figures(checked),
         charts=_charts(checked.frames) if "train" in checked.frames else [],
-        clusters=_conflicts(checked.frames) if "clusters" in checked.frames else [],
+        clusters=_conflicts(checked.frames) if "clusters" in checked.frames else {},
         compared=_COMPARED,
         pictures=pictures,
     )
@@ -158,7 +156,10 @@ def _charts(frames: dict[str, pd.DataFrame]) -> list[Chart]:
     per_label = train.loc[train["Id"] != NEW_WHALE, "Id"].value_counts()
     modes = sorted(Counter(photos["mode"]).items(), key=lambda item: (-item[1], item[0]))
     drawn = {
-        "Photos per individual": ("photos (new_whale left out); bars count individuals", _per_label(per_label)),
+        "Photos per individual": (
+            "photos (new_whale left out); bars count individuals",
+            histogram(per_label, [1, 2, 3, 4, 5, 6, 11, 16, 21, 31, 51], whole=True),
+        ),
         "Shorter side": ("px, train and test", histogram(photos["short_side"], [32, 64, 100, 200, 400, 800, 1600])),
         "Width / height": ("train and test", histogram(width / height, [0.8, 1.2, 1.6, 2, 2.4, 2.8, 3.2])),
         "File size": ("kB, train and test", histogram(size / 1000, [1, 2, 5, 10, 50, 200, 1000])),
@@ -167,36 +168,10 @@ def _charts(frames: dict[str, pd.DataFrame]) -> list[Chart]:
     return [Chart(title, bar_chart(title, label, bars)) for title, (label, bars) in drawn.items()]
 
 
-def _per_label(per_label: pd.Series) -> list[tuple[str, int]]:
-    return histogram(per_label, [1, 2, 3, 4, 5, 6, 11, 16, 21, 31, 51], whole=True)
-
-
-# --- clusters ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Member:
-    path: str
-    row: int
-    label: str
-
-
-@dataclass(frozen=True)
-class _Cluster:
-    number: int
-    members: list[_Member]
-
-
-def _conflicts(frames: dict[str, pd.DataFrame]) -> list[_Cluster]:
-    """Return the clusters with conflicting labels, by number; members with the same label stand together."""
+def _conflicts(frames: dict[str, pd.DataFrame]) -> dict[int, list[dict[Hashable, Any]]]:
+    """Return the rows of each cluster with conflicting labels, by its number; those of one label stand together."""
     numbers = frames["clusters"].loc[frames["clusters"]["labels"] > 1, "cluster"]
     train = frames["train"]
-    rows = train[train["cluster"].isin(numbers) & train["Id"].notna()]
-    return [
-        _Cluster(number, sorted(map(_Member, group["path"], group["csv_line"], group["Id"]), key=_by_label))
-        for number, group in rows.groupby(rows["cluster"].astype(int))
-    ]
-
-
-def _by_label(member: _Member) -> Any:
-    return member.label, member.row
+    rows = train[train["cluster"].isin(numbers) & train["Id"].notna()].sort_values(["Id", "csv_line"])
+    columns = ["path", "csv_line", "Id"]
+    return {number: group[columns].to_dict("records") for number, group in rows.groupby(rows["cluster"].astype(int))}

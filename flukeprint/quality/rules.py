@@ -39,6 +39,7 @@ class Check:
     """An expectation, and its arguments as a function of the params."""
 
     expectation: str  # class in flukeprint/quality/expectations.py or in great_expectations.expectations
+    on: tuple[str, ...]  # frame.column (or frame.column=column, a pair), each of which is checked
     arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
 
 
@@ -50,7 +51,6 @@ class Rule:
     expects: str  # what holds where the rule passes
     reason: str
     repair: str
-    on: tuple[str, ...]  # frame.column (or frame.column=column, a pair), each of which is checked
     check: Check
     says: str  # of the columns of an offending row; of `observed` where the expectation is about all rows
     level: Level = "warning"
@@ -62,11 +62,19 @@ def _range(bounds: Sequence[float]) -> Mapping[str, Any]:
     return dict(zip(("min_value", "max_value"), bounds, strict=True))
 
 
+def _photos(column: str) -> tuple[str, ...]:
+    return f"train.{column}", f"test.{column}"
+
+
 _error = partial(Rule, level="error")
 _required = partial(Rule, level="error", required=True)
-_TRUE = Check("ExpectColumnValuesToBeInSet", lambda _: {"value_set": [True]})
-_NULL = Check("ExpectColumnValuesToBeNull")
-_EQUAL = Check("ExpectColumnPairValuesToBeEqual", lambda _: {"ignore_row_if": "either_value_is_missing"})
+_among = partial(Check, "ExpectColumnValuesToBeInSet")
+_between = partial(Check, "ExpectColumnValuesToBeBetween")
+_true = partial(_among, arguments=lambda _: {"value_set": [True]})
+_null = partial(Check, "ExpectColumnValuesToBeNull")
+_equal = partial(
+    Check, "ExpectColumnPairValuesToBeEqual", arguments=lambda _: {"ignore_row_if": "either_value_is_missing"}
+)
 
 RULES: tuple[Rule, ...] = (
     # --- the layout and the tables; what later stages rely on -------------------------------------------
@@ -75,8 +83,7 @@ RULES: tuple[Rule, ...] = (
         expects="train.csv, sample_submission.csv, train/ and test/ are there, and can be read",
         reason="Every stage starts from these four.",
         repair="Put the file or folder there, or set the profile's path in params.yaml to a folder in Kaggle's layout.",
-        on=("files.present",),
-        check=_TRUE,
+        check=_true(("files.present",)),
         says="{missing}",
     ),
     _required(
@@ -84,8 +91,7 @@ RULES: tuple[Rule, ...] = (
         expects="the first row of a table names exactly its columns, separated by commas",
         reason="A cell is only known by its column.",
         repair="Repair the header; export with commas (not semicolons or tabs), and without further columns.",
-        on=("files.header=columns",),
-        check=_EQUAL,
+        check=_equal(("files.header=columns",)),
         says="the header is {header}, expected {columns}",
     ),
     _required(
@@ -93,8 +99,7 @@ RULES: tuple[Rule, ...] = (
         expects="every row of a table is CSV in UTF-8 with as many cells as the header, which comes once",
         reason="A row that is misread shifts or loses labels without a trace.",
         repair="Repair or remove the row, and save the file as CSV in UTF-8.",
-        on=("malformed.fault",),
-        check=_NULL,
+        check=_null(("malformed.fault",)),
         says="{fault}",
     ),
     _required(
@@ -102,8 +107,7 @@ RULES: tuple[Rule, ...] = (
         expects="train.csv has {p.rows[0]:,} to {p.rows[1]:,} rows, sample_submission.csv 1 to {p.rows[1]:,}",
         reason="An empty table is a failed export; a huge one would fill the memory.",
         repair="Check the export, or change the bounds validate.rows in params.yaml.",
-        on=("files.row_count_is_right",),
-        check=_TRUE,
+        check=_true(("files.row_count_is_right",)),
         says="{rows_found} rows below the header",
     ),
     _required(
@@ -111,8 +115,10 @@ RULES: tuple[Rule, ...] = (
         expects="no Image, Id or reason is empty",
         reason="A photo without a label cannot be learnt from, a label without a photo neither.",
         repair="Fill the cell in, or remove the row. A whale without a known identity is new_whale.",
-        on=("train.Image", "train.Id", "submission.Image", "exclusions.Image", "exclusions.reason"),
-        check=Check("ExpectColumnValuesToNotBeNull"),
+        check=Check(
+            "ExpectColumnValuesToNotBeNull",
+            ("train.Image", "train.Id", "submission.Image", "exclusions.Image", "exclusions.reason"),
+        ),
         says="an empty cell in {cells!r}",
     ),
     _required(
@@ -120,8 +126,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo's name is a plain file name: no folder, no leading dot, no control characters, in UTF-8",
         reason="A name with a path in it reads files outside the folder.",
         repair="Keep only the file's name in the column Image, or rename the file.",
-        on=("train.Image", "submission.Image", "test.Image"),
-        check=Check("ExpectPlainFileNames"),
+        check=Check("ExpectPlainFileNames", ("train.Image", "submission.Image", "test.Image")),
         says="Image is {Image!r}",
     ),
     _required(
@@ -129,8 +134,7 @@ RULES: tuple[Rule, ...] = (
         expects="every photo that train.csv names is in train/",
         reason="There is nothing to learn from a label alone.",
         repair="Copy the photo into train/, remove its row, or list it in data/exclusions.csv with a reason.",
-        on=("train.present",),
-        check=_TRUE,
+        check=_true(("train.present",)),
         says="{path} is missing",
     ),
     _required(
@@ -138,8 +142,7 @@ RULES: tuple[Rule, ...] = (
         expects="every photo is an image that decodes to its last row, of at most {p.max_pixels:,} pixels",
         reason="A truncated photo is half grey; a bomb fills the memory; either would stop a later stage.",
         repair="Copy or export the photo again. If it is lost: data/exclusions.csv (training photos only).",
-        on=("train.decodes", "test.decodes"),
-        check=_TRUE,
+        check=_true(_photos("decodes")),
         says="{path}: {fault}",
     ),
     _required(
@@ -147,8 +150,7 @@ RULES: tuple[Rule, ...] = (
         expects="sample_submission.csv and test/ hold the same photos",
         reason="A submission has exactly one row per test photo, or it is refused.",
         repair="Copy the missing photo into test/, or add or remove its row in sample_submission.csv.",
-        on=("test.present=submitted",),
-        check=_EQUAL,
+        check=_equal(("test.present=submitted",)),
         says="{Image!r} is in {file}, not in {absent_from}",
     ),
     # --- labels -----------------------------------------------------------------------------------------
@@ -157,8 +159,7 @@ RULES: tuple[Rule, ...] = (
         expects="a table names a photo once",
         reason="A photo that is listed twice counts twice, or has two labels, and leaks from training into validation.",
         repair="Keep one of the rows: the one with the right Id.",
-        on=("train.Image", "submission.Image", "exclusions.Image"),
-        check=Check("ExpectColumnValuesToBeUnique"),
+        check=Check("ExpectColumnValuesToBeUnique", ("train.Image", "submission.Image", "exclusions.Image")),
         says="Image {Image!r} is listed more than once ({rows_of_image})",
     ),
     _error(
@@ -166,8 +167,11 @@ RULES: tuple[Rule, ...] = (
         expects="no cell starts with = + - @ or a tab",
         reason="A spreadsheet runs such a cell as a formula when a person opens the table.",
         repair="Remove the leading character.",
-        on=("train.Image", "train.Id", "submission.Image", "submission.Id"),
-        check=Check("ExpectColumnValuesToNotMatchRegex", lambda _: {"regex": f"^[{re.escape(''.join(FORMULA))}]"}),
+        check=Check(
+            "ExpectColumnValuesToNotMatchRegex",
+            ("train.Image", "train.Id", "submission.Image", "submission.Id"),
+            lambda _: {"regex": f"^[{re.escape(''.join(FORMULA))}]"},
+        ),
         says="Image is {Image!r}, Id is {Id!r}",
     ),
     _error(
@@ -175,8 +179,7 @@ RULES: tuple[Rule, ...] = (
         expects="a label has printable characters only, no / or \\, and no leading dot",
         reason="An invisible character makes two labels of one; a path is dangerous where ids name files.",
         repair="Type the label again.",
-        on=("train.Id",),
-        check=Check("ExpectPrintableLabels"),
+        check=Check("ExpectPrintableLabels", ("train.Id",)),
         says="Id is {Id!r}",
     ),
     _error(
@@ -184,8 +187,9 @@ RULES: tuple[Rule, ...] = (
         expects="a label as a whole matches {p.label_pattern}",
         reason="A submission separates five labels by spaces, so a label has none; other patterns are the catalogue's.",
         repair="Correct the label, or change validate.label_pattern in params.yaml.",
-        on=("train.Id",),
-        check=Check("ExpectColumnValuesToMatchRegex", lambda p: {"regex": whole(p.label_pattern)}),
+        check=Check(
+            "ExpectColumnValuesToMatchRegex", ("train.Id",), lambda p: {"regex": rf"\A(?:{p.label_pattern})\Z"}
+        ),
         says="Id is {Id!r}",
     ),
     Rule(
@@ -193,8 +197,7 @@ RULES: tuple[Rule, ...] = (
         expects="no two labels differ only by case, accents' encoding, hyphens, underscores or dots",
         reason="They are most likely one individual, typed in two ways.",
         repair="Use one spelling.",
-        on=("train.Id=usual_spelling",),
-        check=_EQUAL,
+        check=_equal(("train.Id=usual_spelling",)),
         says="Id is {Id!r}, other rows have {usual_spelling!r}",
     ),
     _error(
@@ -202,8 +205,7 @@ RULES: tuple[Rule, ...] = (
         expects="train.csv has {p.labels[0]:,} to {p.labels[1]:,} distinct labels",
         reason="One label teaches nothing; very many are a wrong column.",
         repair="Check the column Id, or change the bounds validate.labels in params.yaml.",
-        on=("train.Id",),
-        check=Check("ExpectColumnUniqueValueCountToBeBetween", lambda p: _range(p.labels)),
+        check=Check("ExpectColumnUniqueValueCountToBeBetween", ("train.Id",), lambda p: _range(p.labels)),
         says="{observed} distinct labels",
     ),
     Rule(
@@ -211,8 +213,7 @@ RULES: tuple[Rule, ...] = (
         expects="a share of {p.new_whale_share[0]} to {p.new_whale_share[1]} of the training photos is new_whale",
         reason="With hardly anything else there is nobody to tell apart.",
         repair="Check the labels, or change the bounds validate.new_whale_share in params.yaml.",
-        on=("train.is_new",),
-        check=Check("ExpectColumnMeanToBeBetween", lambda p: _range(p.new_whale_share)),
+        check=Check("ExpectColumnMeanToBeBetween", ("train.is_new",), lambda p: _range(p.new_whale_share)),
         says="the share is {observed:.3f}",
     ),
     # --- photos -----------------------------------------------------------------------------------------
@@ -221,8 +222,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo's shorter side is at least {p.min_side} px",
         reason="Below that the trailing edge cannot be seen.",
         repair="Look for the original photo, or list the photo in data/exclusions.csv.",
-        on=("train.short_side", "test.short_side"),
-        check=Check("ExpectColumnValuesToBeBetween", lambda p: {"min_value": p.min_side}),
+        check=_between(_photos("short_side"), lambda p: {"min_value": p.min_side}),
         says="{path} is {width:.0f} x {height:.0f} px",
         flag="small: {photo.width} x {photo.height} px; below {p.min_side} px the trailing edge cannot be seen",
     ),
@@ -231,8 +231,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo's mode is one of {p.modes}",
         reason="CMYK, palettes, alpha and 16 bits are converted, and colours may come out otherwise than meant.",
         repair="Export the photo as plain RGB with 8 bits, or check that its thumbnail looks right.",
-        on=("train.mode", "test.mode"),
-        check=Check("ExpectColumnValuesToBeInSet", lambda p: {"value_set": p.modes}),
+        check=_among(_photos("mode"), lambda p: {"value_set": p.modes}),
         says="{path} has mode {mode}",
         flag="converted from mode {photo.mode}: colours may differ from what was meant",
     ),
@@ -241,8 +240,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo is in colour",
         reason="Where grey goes with an individual or a camera, a network may learn that instead of the fluke.",
         repair="Nothing, if both are spread over individuals. Use a colour copy where there is one.",
-        on=("train.mode", "test.mode"),
-        check=Check("ExpectColumnValuesToNotBeInSet", lambda _: {"value_set": _GREY}),
+        check=Check("ExpectColumnValuesToNotBeInSet", _photos("mode"), lambda _: {"value_set": _GREY}),
         says="{path} is grey (mode {mode})",
         flag="grey",
     ),
@@ -251,8 +249,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo's content is what its name says (.jpg, .png, ...)",
         reason="A file under a false name was renamed rather than converted; other programs may refuse it.",
         repair="Convert the photo, or rename it.",
-        on=("train.suffix_and_format", "test.suffix_and_format"),
-        check=Check("ExpectColumnValuesToBeInSet", lambda _: {"value_set": _SUFFIXES_AND_FORMATS}),
+        check=_among(_photos("suffix_and_format"), lambda _: {"value_set": _SUFFIXES_AND_FORMATS}),
         says="{path} is a {format} file",
     ),
     Rule(
@@ -260,8 +257,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo's pixels are upright as stored (EXIF orientation 1 or none)",
         reason="Such photos are turned when they are read. Whether a camera set the tag rightly only a person can see.",
         repair="Look at its thumbnail: if it stands on its head, rotate the photo and clear the tag.",
-        on=("train.orientation", "test.orientation"),
-        check=Check("ExpectColumnValuesToBeInSet", lambda _: {"value_set": [1]}),
+        check=_among(_photos("orientation"), lambda _: {"value_set": [1]}),
         says="{path} has EXIF orientation {orientation:.0f}",
         flag="turned, as EXIF orientation {photo.orientation} asks: is it upright?",
     ),
@@ -270,8 +266,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo is one picture, not an animation",
         reason="Only the first picture is used.",
         repair="Save the picture that shows the fluke.",
-        on=("train.frames", "test.frames"),
-        check=Check("ExpectColumnValuesToBeInSet", lambda _: {"value_set": [1]}),
+        check=_among(_photos("frames"), lambda _: {"value_set": [1]}),
         says="{path} holds {frames:.0f} pictures",
         flag="holds {photo.frames} pictures; only the first was used",
     ),
@@ -280,8 +275,7 @@ RULES: tuple[Rule, ...] = (
         expects="a photo's grey values have a standard deviation of at least {p.min_contrast}",
         reason="A photo that is constant, or almost so, shows nothing.",
         repair="Look for the original photo, or list the photo in data/exclusions.csv.",
-        on=("train.contrast", "test.contrast"),
-        check=Check("ExpectColumnValuesToBeBetween", lambda p: {"min_value": p.min_contrast}),
+        check=_between(_photos("contrast"), lambda p: {"min_value": p.min_contrast}),
         says="{path} has {contrast:.2f}",
         flag="almost constant: grey values vary by {photo.contrast:.1f} of 255",
     ),
@@ -290,8 +284,7 @@ RULES: tuple[Rule, ...] = (
         expects="train.csv names every file in train/",
         reason="The photo is not used, perhaps because its row was lost.",
         repair="Add its row to train.csv, or remove the file.",
-        on=("train_files.listed",),
-        check=_TRUE,
+        check=_true(("train_files.listed",)),
         says="{path} is not in train.csv",
     ),
     # --- near-duplicates --------------------------------------------------------------------------------
@@ -300,8 +293,7 @@ RULES: tuple[Rule, ...] = (
         expects="no two training photos are the same picture",
         reason="They add nothing to training, and let validation look better than it is unless they stay together.",
         repair="Nothing: splits keep a cluster together. Drop copies in data/exclusions.csv if you like.",
-        on=("clusters.photos",),
-        check=Check("ExpectColumnValuesToBeBetween", lambda _: {"max_value": 1}),
+        check=_between(("clusters.photos",), lambda _: {"max_value": 1}),
         says="cluster {cluster}: {members}",
     ),
     Rule(
@@ -309,8 +301,7 @@ RULES: tuple[Rule, ...] = (
         expects="near-duplicates have one label",
         reason="One picture shows one whale: at least one of the labels is wrong, or two ids are one individual.",
         repair="Look at the photos side by side in the report, and correct train.csv or drop the wrong row.",
-        on=("clusters.labels",),
-        check=Check("ExpectColumnValuesToBeBetween", lambda _: {"max_value": 1}),
+        check=_between(("clusters.labels",), lambda _: {"max_value": 1}),
         says="cluster {cluster} has {labels} labels: {members}",
     ),
     Rule(
@@ -318,8 +309,7 @@ RULES: tuple[Rule, ...] = (
         expects="no two ids share a picture",
         reason="Two ids that share a picture look like one individual under two ids.",
         repair="Compare the photos of both ids; merge them if it is one whale.",
-        on=("label_pairs.clusters",),
-        check=Check("ExpectColumnValuesToBeBetween", lambda _: {"max_value": 0}),
+        check=_between(("label_pairs.clusters",), lambda _: {"max_value": 0}),
         says="{label} and {other_label} share {clusters} cluster(s) of near-duplicates",
     ),
     Rule(
@@ -327,8 +317,7 @@ RULES: tuple[Rule, ...] = (
         expects="test and train photos are different pictures",
         reason="The label of such a photo is known, so the test score says less.",
         repair="Nothing for a competition. In a set of your own, take the photo out of test/ or train/.",
-        on=("test.same_in_train",),
-        check=_NULL,
+        check=_null(("test.same_in_train",)),
         says="{path} is the same picture as train/{same_in_train}",
     ),
     Rule(
@@ -336,25 +325,14 @@ RULES: tuple[Rule, ...] = (
         expects="every entry of the exclusions file names a photo of train.csv",
         reason="An entry that names no photo is a typing error, or is out of date. Test photos cannot be excluded.",
         repair="Correct or remove the entry.",
-        on=("exclusions.known",),
-        check=_TRUE,
+        check=_true(("exclusions.known",)),
         says="{Image!r} is not in train.csv",
     ),
 )
 
 
-def whole(pattern: str) -> str:
-    """Return a regular expression that is found in what `pattern` matches as a whole."""
-    return rf"\A(?:{pattern})\Z"
-
-
 def levels(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the level of every rule, those of `validate.rules` in params.yaml put over the defaults.
-
-    Raises:
-        FlukeprintError: there is no such rule, or later stages rely on it.
-
-    """
+    """Return the level of every rule, those of `validate.rules` in params.yaml put over the defaults."""
     rules = {rule.name: rule for rule in RULES}
     faults = [
         f"validate.rules.{name}: there is no rule {name!r}; the rules are {', '.join(rules)}"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import pandas as pd
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 

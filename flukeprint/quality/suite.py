@@ -7,14 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from flukeprint.core.params import ValidateParams
 from flukeprint.quality.rules import RULES, Rule, levels
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.core.params import ValidateParams
 
 _SEVERITY = {"error": "critical", "warning": "warning"}
 
@@ -71,7 +69,9 @@ def _expectations(frame: str, params: ValidateParams, outcomes: Mapping[str, Out
     expectations = []
     for rule in RULES:
         level = outcomes[rule.name].level
-        places = [place.split("=") for name, _, place in (target.partition(".") for target in rule.on) if name == frame]
+        places = [
+            place.split("=") for name, _, place in (target.partition(".") for target in rule.check.on) if name == frame
+        ]
         for columns in places if level != "off" else ():
             domain = dict(zip(("column",) if len(columns) == 1 else ("column_A", "column_B"), columns, strict=True))
             noted = {"severity": _SEVERITY[level], "meta": {"rule": rule.name, "reason": rule.reason}}

@@ -54,7 +54,6 @@ def test_reference_values_of_the_report():
         ("train.batch_size", 1.5, "train.batch_size: is 1.5"),
         ("profiles.sample.epochs.train", -1, "profiles.sample.epochs.train: is -1"),
         ("profiles.sample.image_size", [32], "profiles.sample.image_size"),
-        ("profiles.folder.path", None, "source 'folder' needs one"),
         ("recipe", "mine", "recipe is 'mine', expected one of ['metric', 'reference']"),
         ("recipes.metric.finetune.lr", "abc", "recipes.metric.finetune.lr: is 'abc', expected a number"),
         ("recipes.metric.finetune.lrr", 1, "recipes.metric.finetune.lrr: there is no such key"),

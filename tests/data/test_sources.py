@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.sources import _unpack, fetch_folder, fetch_kaggle
+from flukeprint.data.sources import _unpack, fetch
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def source(tmp_path) -> Path:
 
 def test_a_folder_is_copied_and_old_photos_go(source, tmp_path):
     target = tmp_path / "raw"
-    fetch_folder(target, source)
+    fetch("folder", target, str(source), 0)
     (source / "train/train.jpg").rename(source / "train/other.jpg")
-    fetch_folder(target, source)
+    fetch("folder", target, str(source), 0)
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     assert files == ["sample_submission.csv", "test/test.jpg", "train.csv", "train/other.jpg"]
     (target / "test/test.jpg").write_bytes(b"changed")
@@ -34,17 +34,31 @@ def test_a_folder_is_copied_and_old_photos_go(source, tmp_path):
 @pytest.mark.parametrize("missing", ["train.csv", "sample_submission.csv", "train", "test"])
 def test_an_incomplete_folder_is_refused_and_what_was_there_stays(source, tmp_path, missing):
     target = tmp_path / "raw"
-    fetch_folder(target, source)
+    fetch("folder", target, str(source), 0)
     path = source / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(FlukeprintError, match=rf"has no {missing}.*Kaggle's layout is"):
-        fetch_folder(target, source)
+        fetch("folder", target, str(source), 0)
     assert (target / "train/train.jpg").exists()
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FlukeprintError, match=r"'nowhere', but there is no such folder"):
-        fetch_folder(tmp_path / "raw", Path("nowhere"))
+        fetch("folder", tmp_path / "raw", "nowhere", 0)
+
+
+@pytest.mark.parametrize("source", ["folder", "kaggle"])
+def test_a_source_that_needs_a_path_says_so(source, tmp_path):
+    with pytest.raises(FlukeprintError, match=r"^profiles\.<profile>\.path is empty"):
+        fetch(source, tmp_path / "raw", None, 0)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_an_unknown_source_is_refused_with_the_known_ones(tmp_path):
+    known = r"^profiles\.<profile>\.source is 'noaa', expected one of sample, folder, kaggle"
+    with pytest.raises(FlukeprintError, match=known):
+        fetch("noaa", tmp_path / "raw", "photos", 0)
+    assert not (tmp_path / "raw").exists()
 
 
 def test_kaggle_without_credentials_names_the_ways_out(tmp_path, monkeypatch):
@@ -52,7 +66,7 @@ def test_kaggle_without_credentials_names_the_ways_out(tmp_path, monkeypatch):
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(FlukeprintError) as error:
-        fetch_kaggle(tmp_path / "raw", "whales")
+        fetch("kaggle", tmp_path / "raw", "whales", 0)
     for part in ("KAGGLE_API_TOKEN", "kaggle.json", "kaggle.com/settings", "whales/rules", "data/incoming"):
         assert part in str(error.value)
     assert not (tmp_path / "raw").exists()
@@ -62,7 +76,7 @@ def test_kaggle_without_client_or_network_names_the_ways_out(tmp_path, monkeypat
     monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
     monkeypatch.setitem(__import__("sys").modules, "kaggle.api.kaggle_api_extended", None)
     with pytest.raises(FlukeprintError, match=r"client is not installed.*Two ways out"):
-        fetch_kaggle(tmp_path / "raw", "whales")
+        fetch("kaggle", tmp_path / "raw", "whales", 0)
     assert not (tmp_path / "raw").exists()
 
 

@@ -309,7 +309,7 @@ def test_every_rule_says_why_and_what_to_do(params):
         assert rule.reason.endswith(".")
         assert rule.repair.endswith(".")
         assert rule.expects.format(p=params)
-        assert rule.on
+        assert rule.check.on
 
 
 @pytest.mark.parametrize(
