@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.evaluation.figures import accuracies, rounded
+from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.scoring.registry import scorer_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
 _SIDES = (100, 200, 400, 800)  # px
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
@@ -15,9 +15,6 @@ from flukeprint.data.tables import require_table
 from flukeprint.evaluation.query_table import COLUMNS
 from flukeprint.metrics.arrays import weighted_mean
 from flukeprint.metrics.intervals import Comparison, Resampling
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)

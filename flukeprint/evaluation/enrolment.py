@@ -12,24 +12,21 @@ Held-out individuals are those of the queries and of the calibration queries: no
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, is_trained
 from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.intervals import Resampling
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from collections.abc import Set as AbstractSet
-    from pathlib import Path
-
-    import pandas as pd
-    from numpy.typing import NDArray
 
 _RANKS = (1, 5)
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from flukeprint.core.files import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import MAX_PIXELS, plain_file_name
 from flukeprint.evaluation import drawings, words
 from flukeprint.evaluation.breakdowns import Breakdown, as_metrics, near_duplicate_trained, shown_results
+from flukeprint.evaluation.curves import Points
+from flukeprint.evaluation.drawings import Histories
 from flukeprint.evaluation.examples import choose_examples
 from flukeprint.evaluation.figures import REFERENCE, counts
+from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 from flukeprint.evaluation.query_table import query_table, write_query_table
 from flukeprint.metrics.spread import COLLAPSED, Spread
 from flukeprint.pages.templates import template
 from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.evaluation.curves import Points
-    from flukeprint.evaluation.drawings import Histories
-    from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 
 # Shares of fewer queries than that are printed pale.
 FEW = 10

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flukeprint.data.labels import NEW_WHALE
-
-if TYPE_CHECKING:
-    from flukeprint.evaluation.leaderboard import ScorerResult
+from flukeprint.evaluation.leaderboard import ScorerResult
 
 
 @dataclass(frozen=True)

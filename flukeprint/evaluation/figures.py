@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 from flukeprint.metrics.detection import (
     auroc,
     average_precisions,
@@ -17,13 +17,8 @@ from flukeprint.metrics.detection import (
 from flukeprint.metrics.intervals import Resampling
 from flukeprint.metrics.rankings import balanced_accuracy, top_k_accuracy
 from flukeprint.metrics.reliability import ReliabilityBins, expected_calibration_error, reliability_bins
+from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.registry import DUPLICATES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
-    from flukeprint.scoring.candidates import Scored
 
 # The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
@@ -16,14 +17,10 @@ from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
 from flukeprint.scoring.answering import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.calibration import Calibration
+from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.calibration import Calibration
-    from flukeprint.scoring.candidates import Scored
 
 # Labels of an answer: what Kaggle scores.
 TOP = MAX_LABELS

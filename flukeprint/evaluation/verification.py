@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from flukeprint.evaluation.curves import Points
 from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.detection import (
     Curve,
@@ -16,12 +18,7 @@ from flukeprint.metrics.detection import (
     threshold_at_far,
 )
 from flukeprint.metrics.intervals import Resampling
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from flukeprint.evaluation.curves import Points
-    from flukeprint.scoring.pairs import QueryPairs
+from flukeprint.scoring.pairs import QueryPairs
 
 # False accept rates that are reported, by their names.
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3}

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from flukeprint.bundle.album import Album
+from flukeprint.bundle.model import Model
+from flukeprint.data.inspection import PhotoRecord
+from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.album import Album
-    from flukeprint.bundle.model import Model
-    from flukeprint.data.inspection import PhotoRecord
-    from flukeprint.data.reading import ReadPhoto
-    from flukeprint.retrieval.gallery import Gallery
+from flukeprint.retrieval.gallery import Gallery
 
 
 @dataclass(frozen=True)

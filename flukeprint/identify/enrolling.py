@@ -6,21 +6,18 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import add_to_album, entry_of
+from flukeprint.bundle.encoder import Encoded
+from flukeprint.bundle.model import Model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import GALLERY
 from flukeprint.core.text import printable
 from flukeprint.identify.neighbours import near_duplicates_of
 from flukeprint.quality.flags import flags_of
+from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import update_gallery
 from flukeprint.retrieval.names import check_ids, check_images
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.encoder import Encoded
-    from flukeprint.bundle.model import Model
-    from flukeprint.retrieval.gallery import Gallery
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import draw_picture
 from flukeprint.core.files import replacing
 from flukeprint.core.text import printable
+from flukeprint.identify.answers import Identification, PhotoAnswer
 from flukeprint.identify.formats import PEOPLE_DECIDE, percent
+from flukeprint.identify.matching import RankedCandidate
 from flukeprint.pages.templates import template
-
-if TYPE_CHECKING:
-    from flukeprint.identify.answers import Identification, PhotoAnswer
-    from flukeprint.identify.matching import RankedCandidate
 
 # (width, height) in px that a query's picture fits into.
 _QUERY = (480, 240)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flukeprint.retrieval.search import DEPTH, Searcher
+from flukeprint.retrieval.gallery import Gallery
+from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.search import DEPTH, Candidates, Searcher
+from flukeprint.scoring.calibration import Calibration
 from flukeprint.scoring.candidates import gallery_candidates
 from flukeprint.scoring.registry import GALLERY
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.retrieval.gallery import Gallery
-    from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.retrieval.search import Candidates
-    from flukeprint.scoring.calibration import Calibration
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from flukeprint.bundle.album import Album, Entry
 from flukeprint.core.text import printable
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import Pairs, columns_of, duplicate_pairs
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.album import Album, Entry
-    from flukeprint.quality.flags import Limits
-    from flukeprint.retrieval.gallery import Photo
+from flukeprint.quality.flags import Limits
+from flukeprint.retrieval.gallery import Photo
 
 # Photos of the gallery that are compared by thumbnail, those with the most similar hashes: copies are few.
 _MOST = 64

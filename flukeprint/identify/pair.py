@@ -6,21 +6,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flukeprint.bundle.model import Model
 from flukeprint.core.text import printable
 from flukeprint.identify.formats import percent
 from flukeprint.identify.matching import other_weights
 from flukeprint.identify.neighbours import same_pictures
+from flukeprint.retrieval.provenance import Provenance
 from flukeprint.retrieval.vectors import cosines
-from flukeprint.scoring.calibration import Verification
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.model import Model
-    from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.scoring.calibration import Calibration
+from flukeprint.scoring.calibration import Calibration, Verification
 
 # Operating points of models/decision.json in words, the most careful first.
 _POINTS = {

@@ -8,12 +8,10 @@ holds for the vectors at hand.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 # Photos up to which every search compares with all of them: a few hundredths of a second per query.
 EXACT_UP_TO = 200_000

@@ -11,19 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.metrics.spread import Spread, spread_of
 from flukeprint.retrieval.cells import EXACT_UP_TO, Cells, cells_for
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.provenance import Provenance
 
 _CHUNK = 1 << 16
 # Individuals by which the spread of a gallery's vectors is judged.

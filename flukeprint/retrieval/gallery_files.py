@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_npy, read_parquet, write_npy, write_parquet
@@ -25,7 +26,7 @@ from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
+
 
 # Seconds that a writer waits for another one.
 _PATIENCE = 600

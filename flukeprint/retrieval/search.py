@@ -9,23 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.retrieval.cells import Cells, inverted_lists
-from flukeprint.retrieval.gallery import too_long
+from flukeprint.retrieval.gallery import Gallery, too_long
 from flukeprint.retrieval.vectors import chunks, cosines
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.retrieval.gallery import Gallery
-
-    Vectors = NDArray[np.float32]
-    Floats = NDArray[np.float64]
-    Places = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 # Candidates that a query has by each similarity.
 DEPTH = 20

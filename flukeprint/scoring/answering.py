@@ -8,21 +8,17 @@ inequality).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.scoring.calibration import OpenSetCalibration
+from flukeprint.scoring.candidates import Scored
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.calibration import OpenSetCalibration
-    from flukeprint.scoring.candidates import Scored
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,27 +14,24 @@ Columns of the files, one row per scorer and photo:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.retrieval.search import DEPTH
+from flukeprint.retrieval.search import DEPTH, Candidates
 from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from flukeprint.retrieval.search import Candidates
-
-    Floats = NDArray[np.floating]
-    Places = NDArray[np.int64]
+Floats = NDArray[np.floating]
+Places = NDArray[np.int64]
 
 _COLUMNS = ("candidates", "scores", "new_score", "features", "new_features")
 

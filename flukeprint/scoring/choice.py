@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
@@ -12,21 +14,12 @@ from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.scoring.answering import Answers, calibrated
-from flukeprint.scoring.calibration import BestScorer
-from flukeprint.scoring.candidates import scored_of
+from flukeprint.scoring.calibration import BestScorer, Calibration
+from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.copies import copied
 from flukeprint.scoring.fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.registry import DUPLICATES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.calibration import Calibration
-    from flukeprint.scoring.candidates import Scored
 
 FOLDS = 5
 

@@ -8,16 +8,13 @@ whale that the other one is labelled with is measured among the labelled photos 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.answering import Answers
 from flukeprint.scoring.calibration import CopyAgreement
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.scoring.candidates import Scored
+from flukeprint.scoring.candidates import Scored
 
 
 def agreement(gallery: pd.DataFrame) -> CopyAgreement:

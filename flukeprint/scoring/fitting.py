@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibration import OpenSetCalibration, ScoreFusion
-from flukeprint.scoring.candidates import scored_of
+from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.fusion import fuse
 from flukeprint.scoring.logit import LogLoss
 from flukeprint.scoring.registry import scorer_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    import pandas as pd
-
-    from flukeprint.scoring.candidates import Scored
 
 
 @dataclass(frozen=True)

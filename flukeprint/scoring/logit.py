@@ -13,25 +13,20 @@ because every logit is linear in them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics.arrays import new_share_weights
+from flukeprint.scoring.candidates import Scored
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.candidates import Scored
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 # Weight of half the squared length of the (standardised) parameters beside the mean log-loss. It only keeps them finite
 # where the calibration queries can be told apart without error.

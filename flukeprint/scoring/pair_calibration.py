@@ -6,17 +6,12 @@ models/decision.json under `verification`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.metrics.detection import roc_curve_of_few, threshold_at_eer, threshold_at_far
 from flukeprint.scoring.calibration import NoVerification, Verification
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.pairs import QueryPairs
+from flukeprint.scoring.pairs import QueryPairs
 
 _DIGITS = 6
 # Pairs of different whales that the calibration looks at: more change nothing but time and memory.

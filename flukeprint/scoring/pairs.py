@@ -9,16 +9,13 @@ same picture twice. MLE-bench's split does not see to that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import is_trained
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
@@ -37,12 +39,7 @@ from flukeprint.scoring.registry import (
     PRETRAINED_KNN,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-    from torch import nn
-
-    Vectors = NDArray[np.float32]
+Vectors = NDArray[np.float32]
 
 
 def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
