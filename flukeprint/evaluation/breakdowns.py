@@ -1,7 +1,5 @@
 """For whom it works: the queries in groups, by what is known of the photo and of the individual."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise

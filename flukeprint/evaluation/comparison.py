@@ -1,7 +1,5 @@
 """Two runs on the same queries: whether one is better, and by more than chance."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,8 +98,6 @@ def as_text(found: RunComparison) -> str:
 
 def _read(path: Path, scorer: str) -> pd.DataFrame:
     """Return Id, truth, points and weight of a scorer's queries, by Image."""
-    import pandas as pd
-
     table = require_table(path, COLUMNS)
     names = list(dict.fromkeys(table["scorer"].dropna()))
     if scorer not in names:

@@ -1,7 +1,5 @@
 """Curves of every main result as small JSON files, which `dvc plots` and the report draw."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

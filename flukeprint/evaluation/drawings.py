@@ -1,7 +1,5 @@
 """The report's charts, from figures and curves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

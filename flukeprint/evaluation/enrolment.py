@@ -10,8 +10,6 @@ ranked by cosine similarity of the networks' embeddings; the head of every class
 Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The report: one page that loads nothing, on screen and on paper, and queries.csv beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

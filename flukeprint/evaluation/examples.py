@@ -1,7 +1,5 @@
 """Queries to look at: by lot, the best, the worst, and those that were most confidently wrong."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

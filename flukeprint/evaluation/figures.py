@@ -1,7 +1,5 @@
 """The figures of every result: metrics/evaluation.json and metrics/members.json."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

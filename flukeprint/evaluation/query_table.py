@@ -1,7 +1,5 @@
 """reports/evaluation/queries.csv: every result's answer to every query, a row each."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

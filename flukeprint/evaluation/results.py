@@ -1,7 +1,5 @@
 """What the last run reached, as text: `flukeprint results`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flukeprint.core.files import read_json

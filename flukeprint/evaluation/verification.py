@@ -1,7 +1,5 @@
 """Verification on the queries: how well one similarity tells pairs of the same whale from pairs of different ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the report says in words: names of results and figures for readers who do not know the code."""
 
-from __future__ import annotations
-
 from flukeprint.core.paths import PRETRAINED
 from flukeprint.evaluation.figures import REFERENCE
 from flukeprint.evaluation.leaderboard import Leaderboard

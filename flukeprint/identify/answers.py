@@ -1,7 +1,5 @@
 """Identification: of every photo its candidates, near-duplicates and flags; one that cannot be read is named."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

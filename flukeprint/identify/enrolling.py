@@ -1,7 +1,5 @@
 """Enrolment: photos of an individual join the gallery, without any training."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass

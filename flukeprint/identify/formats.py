@@ -1,7 +1,5 @@
 """Identification as a table for people, as JSON and as CSV for programs and spreadsheets."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The HTML page: each photo beside its candidates, to look at, to print and to hand on. It loads and runs nothing."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 

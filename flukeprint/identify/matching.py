@@ -1,7 +1,5 @@
 """From vectors to candidates, the pipeline's way: search in the gallery, score fusion, calibrated probabilities."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

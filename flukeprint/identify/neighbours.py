@@ -1,7 +1,5 @@
 """Near-duplicates of a photo in the gallery, by the rule of flukeprint/data/near_duplicates.py."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Verification: whether two photos show the same whale."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ photos of the cells nearest to it. How many cells those are is measured when the
 holds for the vectors at hand.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

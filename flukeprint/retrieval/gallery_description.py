@@ -1,7 +1,5 @@
 """What a gallery holds and which model it is for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which names a gallery takes for individuals and photos. Names come from others and end up in tables and paths."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

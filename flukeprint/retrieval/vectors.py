@@ -1,7 +1,5 @@
 """One vector per photo from the embeddings of all members and views, and similarities of vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

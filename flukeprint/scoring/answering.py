@@ -5,8 +5,6 @@ highest if labels stand in order of their probabilities, because the reward 1, 1
 inequality).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

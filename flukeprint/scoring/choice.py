@@ -1,7 +1,5 @@
 """Which scorer is best, by calibration queries alone: MAP@5 of answers to queries that the scorer was not fitted to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ calibration query is: near-duplicates stay on one side of every split. So the pr
 whale that the other one is labelled with is measured among the labelled photos themselves.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pandas as pd

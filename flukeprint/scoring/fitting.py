@@ -1,7 +1,5 @@
 """Open-set calibration and score fusion of scorers, fitted to calibration queries."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Thresholds and the calibration come from the calibration queries' pairs (flukepr
 models/decision.json under `verification`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -6,8 +6,6 @@ Where near-duplicates stay together (select.protocol: grouped) a query has none 
 same picture twice. MLE-bench's split does not see to that.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ scorer's candidates. To add one, add an entry here and what computes it in fluke
 no digit: members' names do (`ensemble.members`), so that no member can be taken for a scorer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
