@@ -33,9 +33,7 @@ def main() -> None:
     fitted = fit_scorers(rows, share, scorer_names(members))
     calibration = Calibration(
         share=share,
-        scorers=fitted.scorers,
-        fusions=fitted.fusions,
-        without=fitted.without,
+        **fitted._asdict(),
         provenance=provenance_of(weights, params.embed.views),
         best=choose(rows, share, CHOOSABLE),
         duplicates=agreement(table[is_trained(table)]),

@@ -50,10 +50,10 @@ def pairs_of(similarity: NDArray[np.float32], table: pd.DataFrame, split: str) -
 
     """
     in_gallery = is_trained(table) & (table["Id"] != NEW_WHALE).to_numpy(dtype=bool)
-    asked = table[~is_trained(table)]
+    queries = table[~is_trained(table)]
     known = set(table.loc[in_gallery, "Id"])
-    rows = ((asked["split"] == split) & asked["Id"].isin(known)).to_numpy(dtype=bool)
-    individuals = asked["Id"].to_numpy(dtype=str)[rows]
+    rows = ((queries["split"] == split) & queries["Id"].isin(known)).to_numpy(dtype=bool)
+    individuals = queries["Id"].to_numpy(dtype=str)[rows]
     labels, codes = np.unique(table["Id"].to_numpy(dtype=str)[in_gallery], return_inverse=True)
     same = np.searchsorted(labels, individuals)[:, None] == codes
     return QueryPairs(np.asarray(similarity)[np.ix_(rows, in_gallery)], same, individuals)
