@@ -27,14 +27,7 @@ class Breakdown:
 
 
 def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> list[Breakdown]:
-    """Group the queries.
-
-    Args:
-        queries: N queries.
-        photos: data/validated/train.parquet: Image, width, height (px), mode, cluster of every labelled photo.
-        gallery: Image, Id of the photos that are trained on and searched in.
-
-    """
+    """Group the queries, by data/validated/train.parquet (`photos`) and the photos that are trained on (`gallery`)."""
     shown = photos.set_index("Image").loc[queries.images]
     in_gallery = gallery["Id"].value_counts().reindex(queries.ids, fill_value=0).to_numpy()
     # The label new_whale may have photos in the gallery; no individual has.

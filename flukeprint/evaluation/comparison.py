@@ -33,12 +33,7 @@ class RunComparison:
 
 
 def compare_files(first: Path, second: Path, scorer: str, resamples: int = 2000) -> RunComparison:
-    """Compare one scorer's answers in two runs' queries.csv.
-
-    Raises:
-        FlukeprintError: not such a file; no such scorer; other queries, other right answers, another declared share.
-
-    """
+    """Compare one scorer's answers in two runs' queries.csv: the same queries, right answers and declared share."""
     a, b = (_read(path, scorer) for path in (first, second))
     _require_same_queries(a, b, first, second)
     b = b.loc[a.index]

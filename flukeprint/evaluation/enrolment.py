@@ -75,14 +75,8 @@ def enrol(
 ) -> dict[str, Any]:
     """Return metrics/enrolment.json: top-1 and top-5 of held-out, left-out and trained individuals, by each similarity.
 
-    Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it.
-
-    Args:
-        table: data/selected/full.parquet.
-        learned: individuals that full fine-tuning trained on.
-        similarity: files of data/predictions/similarity, by name.
-        resamples: draws of the bootstrap.
-
+    Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it. Table
+    and `learned` as for `enrolment_test`; `similarity` are the files of data/predictions/similarity by name.
     """
     test = enrolment_test(table, learned)
     aside = np.flatnonzero(~is_trained(table))

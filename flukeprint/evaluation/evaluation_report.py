@@ -51,7 +51,7 @@ class Sources:
 
 
 def write_report(folder: Path, findings: Findings, sources: Sources, examples: int, workers: int = 1) -> None:
-    """Write `folder`/index.html, which can be handed on alone, and `folder`/queries.csv.
+    """Write `folder`/index.html, which can be handed on alone, and `folder`/queries.csv; replace it as a whole.
 
     Args:
         folder: replaced as a whole.
@@ -127,15 +127,7 @@ def _examples(result: ScorerResult, sources: Sources, most: int, workers: int) -
 
 
 def thumbnails(folder: Path, photos: pd.DataFrame, names: Iterable[str], workers: int) -> Sheets:
-    """Draw photos, each once. A name that is not a plain file name is not opened.
-
-    Args:
-        folder: where they are.
-        photos: Image, width, height (px, as stored), orientation (EXIF) of every photo.
-        names: which to draw.
-        workers: threads that decode.
-
-    """
+    """Draw the named photos of a folder, each once. A name that is not a plain file name is not opened."""
     wanted = photos.set_index("Image").loc[[name for name in dict.fromkeys(names) if plain_file_name(name)]]
     sizes = map(upright, *(wanted[column].tolist() for column in ("width", "height", "orientation")))
     drawn = [PhotoToDraw(name, size) for name, size in zip(wanted.index, sizes, strict=True)]

@@ -31,11 +31,6 @@ def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, fl
     interval over individuals; `map5_plain` has no weights. `gain` is the difference in map5 to the result
     `duplicates` on the same queries, with its paired interval and the p-value of the permutation test. The others:
     docs/evaluation.md. A figure that the queries or the scorer cannot give is left out.
-
-    Args:
-        leaderboard: results and queries; without queries there are no results, and no figures.
-        resamples: draws of the bootstrap and of the permutation test.
-
     """
     results = list(leaderboard.results.values())
     found = {

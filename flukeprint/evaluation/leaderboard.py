@@ -52,12 +52,7 @@ class Queries:
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
-        """The weights under which new whales are `new_share` of all (N), with mean 1.
-
-        Raises:
-            FlukeprintError: one kind of query is missing.
-
-        """
+        """The weights under which new whales are `new_share` of all (N), with mean 1; both kinds must be there."""
         return new_share_weights(self.is_new, self.new_share)
 
 
@@ -134,9 +129,6 @@ def build_leaderboard(
         calibration: models/decision.json.
         new_share: the share of new whales that scores are weighted to.
         members: names of the scorers that are single members.
-
-    Raises:
-        FlukeprintError: the scorers did not answer the same queries.
 
     """
     tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}

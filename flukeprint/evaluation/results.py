@@ -17,12 +17,7 @@ _TITLES = {
 
 
 def results_text() -> str:
-    """Describe the last run: the leaderboard on the queries, and the files that it left.
-
-    Raises:
-        FlukeprintError: metrics/evaluation.json is not there yet.
-
-    """
+    """Describe the last run: the leaderboard on the queries, and the files that it left."""
     evaluation = read_json(METRICS / "evaluation.json")
     together = read_json(METRICS / "members.json") | evaluation
     leaderboard = {name: row for name, row in together.items() if isinstance(row, dict)}

@@ -32,14 +32,8 @@ def verify(
     The protocol of the pairs: flukeprint/scoring/pairs.py. Figures: `eer`, `auroc`, `tar_at_1e-2_far` and
     `tar_at_1e-3_far` (the share of the same whale's pairs that are accepted where at most that share of the others is)
     with the 95 % bootstrap interval over individuals, the threshold held; `different_cosine`, the mean similarity of
-    pairs of different individuals. `at_thresholds`: the rates on these pairs of
-    the thresholds that were chosen on the calibration queries.
-
-    Args:
-        pairs: of the same photos by each similarity, the one that thresholds are for first.
-        thresholds: by operating point, from models/decision.json.
-        resamples: draws of the bootstrap.
-
+    pairs of different individuals. `at_thresholds`: the rates on the first similarity's pairs of the thresholds that
+    were chosen on the calibration queries, by operating point.
     """
     first = next(iter(pairs.values()))
     found: dict[str, Any] = dict(first.counts())

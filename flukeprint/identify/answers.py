@@ -39,16 +39,9 @@ class Identification:
 
 
 def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
-    """Compare photos with the gallery. A model that tells nobody apart names nobody: the reason stands in `collapsed`.
+    """Compare photos with a model's gallery: at most `top` candidates of each.
 
-    Args:
-        model: a project's or a bundle's.
-        paths: the photos.
-        top: most candidates of each.
-
-    Raises:
-        FlukeprintError: the model's gallery or album cannot be used.
-
+    A model that tells nobody apart names nobody: the reason stands in `collapsed`.
     """
     # Before the photos, so that a damaged one is told at once.
     gallery, album = model.gallery(), model.album()

@@ -30,18 +30,10 @@ class Enrolled:
 
 
 def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = False) -> Enrolled:
-    """Add photos of one individual to the model's gallery: all of them, or none.
+    """Add photos of one individual to the model's gallery: all of them, or none if one is refused.
 
-    Args:
-        model: a project's or a bundle's.
-        paths: the photos; their file names are their names in the gallery.
-        identity: the individual, in the gallery already or not.
-        force: also take photos that are nearly the same picture as one of another individual.
-
-    Raises:
-        FlukeprintError: a photo cannot be read, is there already, is a near-duplicate of another individual's, or a
-            name or the id cannot be used. Nothing was changed then.
-
+    Their file names are their names in the gallery. `force` also takes photos that are nearly the same picture as one
+    of another individual.
     """
     check_ids([identity])
     check_images([path.name for path in paths])

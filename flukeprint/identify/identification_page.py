@@ -16,12 +16,7 @@ _QUERY = (480, 240)
 
 
 def write_page(path: Path, answers: Identification) -> None:
-    """Write the page, photo after photo: memory does not grow with their number.
-
-    Raises:
-        FlukeprintError: a photo cannot be read any more.
-
-    """
+    """Write the page, photo after photo: memory does not grow with their number."""
     photos = {photo.image: photo for photo in answers.gallery.photos}
 
     def candidate_picture(candidate: RankedCandidate) -> str | None:

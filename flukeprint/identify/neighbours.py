@@ -31,14 +31,9 @@ class Duplicate(NamedTuple):
 def near_duplicates_of(
     records: Sequence[PhotoRecord], photos: Sequence[Photo], album: Album, limits: Limits
 ) -> list[list[Duplicate]]:
-    """Return for each photo its near-duplicates in the gallery, most similar first.
+    """Return for each faultless record its near-duplicates among the gallery's photos, most similar first.
 
-    Args:
-        records: what was found in each photo, without faults.
-        photos: the gallery's.
-        album: of the gallery. A photo that it does not know is a near-duplicate of the very same file alone.
-        limits: how far apart hashes and thumbnails of near-duplicates may be.
-
+    A photo that the gallery's album does not know is a near-duplicate of the very same file alone.
     """
     known = album.hashes
     usable = [photo for photo in photos if photo.sha256 in known]

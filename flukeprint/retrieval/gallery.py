@@ -80,7 +80,7 @@ class Gallery:
         *,
         allow_copies: bool = False,
     ) -> Gallery:
-        """Return the gallery with more photos, of its individuals or of others.
+        """Return the gallery with n more photos, of its individuals or of others.
 
         Args:
             vectors: n x D, made with the gallery's provenance (`provenance.refuse_other` tells).
@@ -88,9 +88,6 @@ class Gallery:
             ids: the individuals.
             sha256: of the photos' files, if known.
             allow_copies: also take a photo whose file is there already under another name.
-
-        Raises:
-            FlukeprintError: a vector, a name or an id that cannot be used, or a photo that is there already.
 
         """
         photos = _photos(images, ids, sha256)
@@ -116,13 +113,7 @@ class Gallery:
         return self._with(self.vectors, photos, range(len(self)))
 
     def merge(self, other: Gallery, *, allow_copies: bool = False) -> Gallery:
-        """Return the gallery with another one's photos. A photo with the same id and file in both is kept once.
-
-        Raises:
-            FlukeprintError: the other was made with other weights or preprocessing, two photos share a name, or the
-                same file has two ids (unless `allow_copies`).
-
-        """
+        """Return the gallery with another one's photos. A photo with the same id and file in both is kept once."""
         self.provenance.refuse_other(other.provenance, "the other gallery")
         own = {(photo.id, photo.sha256) for photo in self.photos if photo.sha256}
         rows = [row for row, photo in enumerate(other.photos) if (photo.id, photo.sha256) not in own]
@@ -161,9 +152,6 @@ def build_gallery(
         provenance: of the weights and the preprocessing that made the vectors.
         sha256: N hex digests of the photos' files, or None where unknown.
         exact_up_to: up to so many photos every search compares with all of them.
-
-    Raises:
-        FlukeprintError: a vector, a name or an id that cannot be used, or a name that is there twice.
 
     """
     photos = _photos(images, ids, sha256)
@@ -242,12 +230,10 @@ def _refuse_copies(own: Sequence[Photo], new: Sequence[Photo]) -> None:
     for photo in new:
         there = known.get(photo.sha256) if photo.sha256 else None
         if there:
-            repair = (
-                "Leave it out." if photo.id == there.id else "Decide which id is right; remove the other photo first."
-            )
+            same, other = "Leave it out.", "Decide which id is right; remove the other photo first."
             raise FlukeprintError(
                 f"{photo.image!r} for {photo.id!r} is the same file as {there.image!r} of {there.id!r} in the gallery. "
-                + repair
+                + (same if photo.id == there.id else other)
             )
         if photo.sha256:
             known[photo.sha256] = photo

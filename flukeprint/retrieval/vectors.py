@@ -52,19 +52,19 @@ def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) ->
     return found
 
 
-def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], asked: NDArray[np.bool_], views: int) -> Vectors:
-    """Return the cosine similarity of some photos to all, (number of asked) x N.
+def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], aside: NDArray[np.bool_], views: int) -> Vectors:
+    """Return the cosine similarity of some photos to all, Q x N.
 
     Args:
         parts: embeddings by member, each (photos) x views x D.
         rows: the N photos' rows of the embeddings.
-        asked: which of the N photos, N.
+        aside: which of the N photos the Q are, N.
         views: how many of the views to use.
 
     """
     from threadpoolctl import threadpool_limits
 
-    queries = vectors_of(parts, rows[asked], views)
+    queries = vectors_of(parts, rows[aside], views)
     # One thread: the last bits of a product depend on their number.
     with threadpool_limits(1):
         return np.concatenate([queries @ vectors_of(parts, chunk, views).T for chunk in chunks(rows)], axis=1)
@@ -76,13 +76,7 @@ def cosines(
     """Return the cosines of n pairs of unit vectors, in float64 without BLAS: the same bits in any company.
 
     float32 gives a unit vector its length only to 1e-7, so a photo's cosine with itself may come out above 1: cut off.
-
-    Args:
-        queries: Q x D.
-        query: n rows of it.
-        vectors: N x D.
-        rows: n rows of it.
-
+    `query` are n rows of the queries (Q x D), `rows` n of the vectors (N x D).
     """
     size = max(_CACHED // (8 * max(vectors.shape[1], 1)), 1)
     parts = [
