@@ -47,8 +47,7 @@ from flukeprint.scoring.candidates import write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.fitting import fit_scorers
-from flukeprint.scoring.pair_calibration import fit_verification
-from flukeprint.scoring.pairs import pairs_of
+from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import (
     CHOOSABLE,
     DUPLICATES,

@@ -51,15 +51,9 @@ class Sources:
 
 
 def write_report(folder: Path, findings: Findings, sources: Sources, examples: int, workers: int = 1) -> None:
-    """Write `folder`/index.html, which can be handed on alone, and `folder`/queries.csv; replace it as a whole.
+    """Write `folder`/index.html, which can be handed on alone, and `folder`/queries.csv; the folder is replaced.
 
-    Args:
-        folder: replaced as a whole.
-        findings: figures of all results.
-        sources: photos and training curves.
-        examples: most queries in each list of examples.
-        workers: threads that decode photos.
-
+    There are at most `examples` queries in each list of examples; `workers` threads decode photos.
     """
     page = render(findings, sources, examples, workers)
     with replacing_folder(folder) as temporary:

@@ -123,13 +123,8 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Let every scorer answer its queries: by its calibrated decision, where it has one.
 
-    Args:
-        rows: the queries' rows of data/predictions/query.parquet; scorers in the order of the leaderboard. Those with
-            features that have no fusion are left out.
-        calibration: models/decision.json.
-        new_share: the share of new whales that scores are weighted to.
-        members: names of the scorers that are single members.
-
+    Rows are the queries' of data/predictions/query.parquet, scorers in the order of the leaderboard. Those with
+    features that have no fusion are left out.
     """
     tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}
     queries = _queries(tables, new_share)

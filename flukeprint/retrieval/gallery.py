@@ -80,17 +80,14 @@ class Gallery:
         *,
         allow_copies: bool = False,
     ) -> Gallery:
-        """Return the gallery with n more photos, of its individuals or of others.
+        """Return the gallery with n more photos, of its individuals or of others; arguments as for `build_gallery`.
 
-        Args:
-            vectors: n x D, made with the gallery's provenance (`provenance.refuse_other` tells).
-            images: names, new to the gallery.
-            ids: the individuals.
-            sha256: of the photos' files, if known.
-            allow_copies: also take a photo whose file is there already under another name.
-
+        The vectors are made with the gallery's provenance (`provenance.refuse_other` tells). `allow_copies` also takes
+        a photo whose file is there already under another name.
         """
-        photos = _photos(images, ids, sha256)
+        return self._joined(vectors, _photos(images, ids, sha256), allow_copies=allow_copies)
+
+    def _joined(self, vectors: NDArray[np.float32], photos: list[Photo], *, allow_copies: bool) -> Gallery:
         vectors = _checked_vectors(vectors, len(photos), self.vectors.shape[1])
         if not allow_copies:
             _refuse_copies(self.photos, photos)
@@ -117,14 +114,8 @@ class Gallery:
         self.provenance.refuse_other(other.provenance, "the other gallery")
         own = {(photo.id, photo.sha256) for photo in self.photos if photo.sha256}
         rows = [row for row, photo in enumerate(other.photos) if (photo.id, photo.sha256) not in own]
-        more = [other.photos[row] for row in rows]
-        return self.add(
-            other.vectors[np.array(rows, np.int64)],
-            [photo.image for photo in more],
-            [photo.id for photo in more],
-            [photo.sha256 for photo in more],
-            allow_copies=allow_copies,
-        )
+        vectors = other.vectors[np.array(rows, np.int64)]
+        return self._joined(vectors, [other.photos[row] for row in rows], allow_copies=allow_copies)
 
     def _with(self, vectors: NDArray[np.float32], photos: Sequence[Photo], kept: Sequence[int]) -> Gallery:
         """Return a gallery of other rows, of which the first ones are this one's rows `kept`."""
@@ -146,10 +137,10 @@ def build_gallery(
     such cases, and people decide them.
 
     Args:
-        vectors: float32, N x D, from `retrieval.vectors.photo_vectors`.
+        vectors: float32, N x D, from `photo_vectors`.
         images: N plain file names, no two alike.
         ids: N individuals.
-        provenance: of the weights and the preprocessing that made the vectors.
+        provenance: of the vectors.
         sha256: N hex digests of the photos' files, or None where unknown.
         exact_up_to: up to so many photos every search compares with all of them.
 

@@ -59,13 +59,9 @@ class Provenance(Record):
 
 
 def provenance_of(weights: Mapping[str, Path], views: int, repair: str = REPAIR) -> Provenance:
-    """Return the provenance of vectors made by fine-tuned members.
+    """Return the provenance of vectors made by fine-tuned members; refuse members that want different inputs.
 
-    Args:
-        weights: member -> its file in models/finetuned, in the order in which embeddings are joined.
-        views: 1, or 2 with the mirror image.
-        repair: what to do about a file that cannot be used.
-
+    `weights` are their files in models/finetuned, in the order in which embeddings are joined.
     """
     described = {member: _input_of(path, repair) for member, path in weights.items()}
     first, *others = described

@@ -53,14 +53,9 @@ def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) ->
 
 
 def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], aside: NDArray[np.bool_], views: int) -> Vectors:
-    """Return the cosine similarity of some photos to all, Q x N.
+    """Return the cosine similarity of the Q photos `aside` (a mask over all N) to all, Q x N.
 
-    Args:
-        parts: embeddings by member, each (photos) x views x D.
-        rows: the N photos' rows of the embeddings.
-        aside: which of the N photos the Q are, N.
-        views: how many of the views to use.
-
+    The N photos are `rows` of the members' embeddings, of which the first views are used, as in `photo_vectors`.
     """
     from threadpoolctl import threadpool_limits
 

@@ -27,15 +27,9 @@ def agreement(gallery: pd.DataFrame) -> CopyAgreement:
 def copied(answers: Answers, duplicates: Scored, probability: float, top: int) -> Answers:
     """Put the labels of near-duplicates where they belong: P(label) = p share(label) + (1 - p) P_model(label).
 
-    share is the label's among the labelled photos of the cluster. A photo without any keeps its answer. Labels stand
-    most probable first, equal ones in the scorer's order, at most `top`.
-
-    Args:
-        answers: n answers of a scorer with all its candidates.
-        duplicates: what the scorer `duplicates` says of the same photos.
-        probability: p, from `agreement`.
-        top: most labels to keep.
-
+    share is the label's among the labelled photos of the cluster, as the scorer `duplicates` says. A photo without any
+    keeps its answer. Answers need all of a scorer's candidates. The `top` labels are kept, most probable first, equal
+    ones in the scorer's order.
     """
     result = Answers([], [], answers.new_probability.copy())
     columns = (duplicates.labels(), duplicates.scores.tolist(), duplicates.new_score.tolist())
@@ -55,6 +49,6 @@ def copied(answers: Answers, duplicates: Scored, probability: float, top: int) -
 def _mixed(model: dict[str, float], copies: dict[str, float], probability: float) -> dict[str, float]:
     together = {
         label: probability * copies.get(label, 0.0) + (1 - probability) * model.get(label, 0.0)
-        for label in [*model, *(label for label in copies if label not in model)]
+        for label in model | copies
     }
     return dict(sorted(together.items(), key=lambda item: -item[1]))

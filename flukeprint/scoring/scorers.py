@@ -188,14 +188,10 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
 
 
 def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]) -> dict[str, Scored]:
-    """Score individuals by their photos, by their centre, and by several features at once.
+    """Score the L individuals by their photos, by their centre, and by several features at once.
 
-    Args:
-        photos: of L individuals.
-        queries: n x D, vectors of length 1.
-        scores: the ensemble's log-probabilities, n x C.
-        labels: the C classes: the L individuals, and perhaps new_whale.
-
+    Queries are n x D, of length 1. Scores are the ensemble's log-probabilities, n x C, of the C labels: the
+    individuals, and perhaps new_whale.
     """
     is_new = np.array(labels) == NEW_WHALE
     head = scores[:, ~is_new]
@@ -218,15 +214,10 @@ def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labe
 def score_queries(
     queries: pd.DataFrame, gallery: pd.DataFrame, pretrained: Vectors, members: Sequence[Member], views: int
 ) -> dict[str, Scored]:
-    """Let every scorer of the leaderboard answer the same queries.
+    """Let every scorer of the leaderboard answer the same queries (columns cluster, pixel: row of all embeddings).
 
-    Args:
-        queries: columns cluster, pixel (row of all embeddings).
-        gallery: the photos that were trained on: Image, Id, cluster, pixel.
-        pretrained: the pretrained backbone's embeddings, N x 1 x D.
-        members: with their embeddings of the same N photos.
-        views: as in `classify`.
-
+    The gallery (Image, Id, cluster, pixel) are the photos that were trained on. `pretrained` are the pretrained
+    backbone's embeddings of all photos, N x 1 x D.
     """
     rows = queries["pixel"].to_numpy()
     by_pretrained = TrainedPhotos.of(gallery, [pretrained], 1)
