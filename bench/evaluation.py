@@ -47,8 +47,7 @@ from flukeprint.scoring.candidates import write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.fitting import fit_scorers
-from flukeprint.scoring.pair_calibration import fit_verification
-from flukeprint.scoring.pairs import pairs_of
+from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import (
     CHOOSABLE,
     DUPLICATES,
@@ -106,8 +105,8 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     table = _labelled(generator, number, ids)
     _write_tables(work, table, generator)
     _write_photos(work / RAW / "train", table["Image"].tolist(), generator)
-    asked = table[table["split"].isin(["query", "calibration"])]
-    rows = pd.concat([_answered(generator, asked, ids, name) for name in scorer_names(members)], ignore_index=True)
+    queries = table[table["split"].isin(["query", "calibration"])]
+    rows = pd.concat([_answered(generator, queries, ids, name) for name in scorer_names(members)], ignore_index=True)
     write_candidates(work / PREDICTIONS / "query.parquet", rows)
     similarity = {name: _similarity(generator, table) for name in (ENSEMBLE, PRETRAINED)}
     for name, matrix in similarity.items():
@@ -116,9 +115,7 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     fitted = fit_scorers(calibration, share, scorer_names(members))
     content = Calibration(
         share=share,
-        scorers=fitted.scorers,
-        fusions=fitted.fusions,
-        without=fitted.without,
+        **fitted._asdict(),
         provenance=_provenance(members),
         best=choose(calibration, share, CHOOSABLE),
         duplicates=agreement(table.assign(cluster=range(len(table)))),
@@ -183,14 +180,16 @@ def _write_photos(folder: Path, names: list[str], generator: np.random.Generator
             shutil.copyfile(folder / names[place % _PICTURES], folder / name)
 
 
-def _answered(generator: np.random.Generator, asked: pd.DataFrame, ids: NDArray[np.str_], scorer: str) -> pd.DataFrame:
+def _answered(
+    generator: np.random.Generator, queries: pd.DataFrame, ids: NDArray[np.str_], scorer: str
+) -> pd.DataFrame:
     """Return a scorer's rows: the right individual scores higher than the others, on average."""
-    number, depth = len(asked), min(DEPTH, len(ids))
+    number, depth = len(queries), min(DEPTH, len(ids))
     scores = np.sort(generator.gumbel(size=(number, depth)).astype(np.float32), axis=1)[:, ::-1]
     start = generator.integers(len(ids), size=(number, 1))
     candidates = ids[(start + np.arange(depth)) % len(ids)]
-    is_new = (asked["truth"] == NEW_WHALE).to_numpy()
-    for row, label in enumerate(asked["truth"]):
+    is_new = (queries["truth"] == NEW_WHALE).to_numpy()
+    for row, label in enumerate(queries["truth"]):
         if not is_new[row] and label not in candidates[row]:
             place = min(int(generator.geometric(0.5)), depth) - 1
             candidates[row, place] = label
@@ -199,13 +198,13 @@ def _answered(generator: np.random.Generator, asked: pd.DataFrame, ids: NDArray[
     new_score = (generator.normal(size=number) + 2).astype(np.float32)
     # Every feature is the same score with other noise.
     features = [np.repeat(row, width) + generator.normal(size=depth * width) for row in scores + sure]
-    return asked[["Image", "Id", "split", "truth"]].assign(
+    return queries[["Image", "Id", "split", "truth"]].assign(
         scorer=scorer,
         candidates=candidates.tolist(),
         scores=list(scores + sure),
         new_score=np.nan if width or scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN) else new_score,
-        features=pd.Series(features, index=asked.index, dtype=object),
-        new_features=pd.Series([np.full(of_photo, value) for value in new_score], index=asked.index, dtype=object),
+        features=pd.Series(features, index=queries.index, dtype=object),
+        new_features=pd.Series([np.full(of_photo, value) for value in new_score], index=queries.index, dtype=object),
     )
 
 

@@ -61,13 +61,13 @@ def generated(
     count = max(photos // 10, 1)
     weights = rng.lognormal(0, 1, count)
     individual = rng.choice(count, photos, p=weights / weights.sum())
-    asked = rng.choice(count, queries, p=weights / weights.sum())
+    shown_by = rng.choice(count, queries, p=weights / weights.sum())
     if shape == "uniform":
         return _normal(rng, photos, dimension), individual, _normal(rng, queries, dimension)
     deviations = np.arange(1, dimension + 1, dtype=np.float32) ** np.float32(-_EXPONENT / 2)
     centres = rng.standard_normal((count, dimension), np.float32) * deviations
     others = rng.standard_normal((queries, dimension), np.float32) * deviations
-    shown = np.where(np.arange(queries)[:, None] % 10 == 0, others, centres[asked])
+    shown = np.where(np.arange(queries)[:, None] % 10 == 0, others, centres[shown_by])
     vectors = np.empty((photos, dimension), np.float32)
     for start in range(0, photos, _CHUNK):
         vectors[start : start + _CHUNK] = _around(rng, centres[individual[start : start + _CHUNK]], deviations)
@@ -114,7 +114,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
         figures["load_s"], gallery = _timed(lambda: load_gallery(Path(folder) / "gallery"))
         figures["ready_s"], searcher = _timed(lambda: Searcher.of(gallery))
         figures["first_s"], _ = _timed(lambda: searcher.search(queries[:1], DEPTH))
-        figures |= latencies(lambda asked: searcher.search(asked, DEPTH), queries, 200, 10)
+        figures |= latencies(lambda some: searcher.search(some, DEPTH), queries, 200, 10)
         figures["peak_mib"] = round(_peak_mib())
         figures |= recalls(searcher, queries)
     cells = gallery.cells

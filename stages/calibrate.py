@@ -12,8 +12,7 @@ from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.fitting import fit_scorers
-from flukeprint.scoring.pair_calibration import fit_verification
-from flukeprint.scoring.pairs import pairs_of
+from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import CHOOSABLE, ENSEMBLE, scorer_names
 
 KEYS = ("evaluate.new_share", "ensemble.members", "embed", "recipes.*.embed")
@@ -33,9 +32,7 @@ def main() -> None:
     fitted = fit_scorers(rows, share, scorer_names(members))
     calibration = Calibration(
         share=share,
-        scorers=fitted.scorers,
-        fusions=fitted.fusions,
-        without=fitted.without,
+        **fitted._asdict(),
         provenance=provenance_of(weights, params.embed.views),
         best=choose(rows, share, CHOOSABLE),
         duplicates=agreement(table[is_trained(table)]),

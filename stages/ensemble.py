@@ -27,18 +27,18 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     pretrained = read_npy(EMBEDDINGS / PRETRAINED / "train.npy")
     write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
-    asked = ~is_trained(table)
+    queries = ~is_trained(table)
     together = [member.embeddings for member in members]
     for name, parts, used in ((ENSEMBLE, together, views), (PRETRAINED, [pretrained], 1)):
-        write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), asked, used))
+        write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), queries, used))
     write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
 
 
 def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
     """Return the candidates of every scorer, in the leaderboard's order, for the photos that were set aside."""
-    asked = table[~is_trained(table)]
-    photos = asked[["Image", "Id", "split"]].assign(truth=true_labels(asked, class_labels(table)))
-    scored = score_queries(asked, table[is_trained(table)], pretrained, members, views)
+    queries = table[~is_trained(table)]
+    photos = queries[["Image", "Id", "split"]].assign(truth=true_labels(queries, class_labels(table)))
+    scored = score_queries(queries, table[is_trained(table)], pretrained, members, views)
     names = [member.name for member in members]
     return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in scorer_names(names)])
 
@@ -48,8 +48,8 @@ def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> p
     test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
     trained = table[is_trained(table)]
     photos = TrainedPhotos.of(trained, [member.embeddings for member in members], views)
-    asked = load_members([member.name for member in members], "test")
-    scored = classify(asked, test.index.to_numpy(), views, apart=False, photos=photos)
+    of_test = load_members([member.name for member in members], "test")
+    scored = classify(of_test, test.index.to_numpy(), views, apart=False, photos=photos)
     scored[DUPLICATES] = near_duplicates(trained, test["cluster"].tolist())
     return pd.concat([candidate_rows(test[["Image"]], name, scored[name]) for name in (DUPLICATES, *CHOOSABLE)])
 

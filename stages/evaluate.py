@@ -91,13 +91,13 @@ def write_metrics(found: Findings) -> None:
     write_curves(METRICS / "curves", found.curves)
 
 
-def _leaderboard(asked: pd.DataFrame, calibration: Calibration, share: float, members: list[str]) -> Leaderboard:
+def _leaderboard(queries: pd.DataFrame, calibration: Calibration, share: float, members: list[str]) -> Leaderboard:
     """Let every scorer answer, and the best one after the labels of near-duplicates, if one was chosen."""
-    leaderboard = build_leaderboard(asked, calibration, share, members)
+    leaderboard = build_leaderboard(queries, calibration, share, members)
     best = calibration.best.scorer
     if best is None or not leaderboard.queries.images:
         return leaderboard
-    return leaderboard.with_best(best, best_answers(asked, calibration, TOP))
+    return leaderboard.with_best(best, best_answers(queries, calibration, TOP))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,18 @@
 """For whom it works: the queries in groups, by what is known of the photo and of the individual."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.evaluation.figures import accuracies, rounded
+from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.scoring.registry import scorer_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 
 _SIDES = (100, 200, 400, 800)  # px
 
@@ -32,14 +27,7 @@ class Breakdown:
 
 
 def break_down(queries: Queries, photos: pd.DataFrame, gallery: pd.DataFrame) -> list[Breakdown]:
-    """Group the queries.
-
-    Args:
-        queries: N queries.
-        photos: data/validated/train.parquet: Image, width, height (px), mode, cluster of every labelled photo.
-        gallery: Image, Id of the photos that are trained on and searched in.
-
-    """
+    """Group the queries, by data/validated/train.parquet (`photos`) and the photos that are trained on (`gallery`)."""
     shown = photos.set_index("Image").loc[queries.images]
     in_gallery = gallery["Id"].value_counts().reindex(queries.ids, fill_value=0).to_numpy()
     # The label new_whale may have photos in the gallery; no individual has.

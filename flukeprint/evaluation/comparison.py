@@ -1,13 +1,11 @@
 """Two runs on the same queries: whether one is better, and by more than chance."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
@@ -15,9 +13,6 @@ from flukeprint.data.tables import require_table
 from flukeprint.evaluation.query_table import COLUMNS
 from flukeprint.metrics.arrays import weighted_mean
 from flukeprint.metrics.intervals import Comparison, Resampling
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -38,12 +33,7 @@ class RunComparison:
 
 
 def compare_files(first: Path, second: Path, scorer: str, resamples: int = 2000) -> RunComparison:
-    """Compare one scorer's answers in two runs' queries.csv.
-
-    Raises:
-        FlukeprintError: not such a file; no such scorer; other queries, other right answers, another declared share.
-
-    """
+    """Compare one scorer's answers in two runs' queries.csv: the same queries, right answers and declared share."""
     a, b = (_read(path, scorer) for path in (first, second))
     _require_same_queries(a, b, first, second)
     b = b.loc[a.index]
@@ -103,8 +93,6 @@ def as_text(found: RunComparison) -> str:
 
 def _read(path: Path, scorer: str) -> pd.DataFrame:
     """Return Id, truth, points and weight of a scorer's queries, by Image."""
-    import pandas as pd
-
     table = require_table(path, COLUMNS)
     names = list(dict.fromkeys(table["scorer"].dropna()))
     if scorer not in names:

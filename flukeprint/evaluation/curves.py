@@ -1,22 +1,17 @@
 """Curves of every main result as small JSON files, which `dvc plots` and the report draw."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.figures import reliability, rounded
+from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 from flukeprint.metrics.detection import precision_recall_curve
 from flukeprint.metrics.rankings import cmc, map_over_share
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 
 Points = list[dict[str, float]]
 

@@ -1,17 +1,12 @@
 """The report's charts, from figures and curves."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from flukeprint.evaluation import words
+from flukeprint.evaluation.curves import Points
 from flukeprint.pages.charts import Axis, Chart, Line, interval_chart, line_chart
 from flukeprint.scoring.registry import ENSEMBLE, MOST_FREQUENT, scorer_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from flukeprint.evaluation.curves import Points
 
 # By stage and member the epochs of a training, each with its losses and accuracies.
 Histories = dict[str, dict[str, list[dict[str, float]]]]

@@ -10,26 +10,21 @@ ranked by cosine similarity of the networks' embeddings; the head of every class
 Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.splits import QUERY, is_trained
 from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.intervals import Resampling
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from collections.abc import Set as AbstractSet
-    from pathlib import Path
-
-    import pandas as pd
-    from numpy.typing import NDArray
 
 _RANKS = (1, 5)
 
@@ -80,14 +75,8 @@ def enrol(
 ) -> dict[str, Any]:
     """Return metrics/enrolment.json: top-1 and top-5 of held-out, left-out and trained individuals, by each similarity.
 
-    Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it.
-
-    Args:
-        table: data/selected/full.parquet.
-        learned: individuals that full fine-tuning trained on.
-        similarity: files of data/predictions/similarity, by name.
-        resamples: draws of the bootstrap.
-
+    Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it. Table
+    and `learned` as for `enrolment_test`; `similarity` are the files of data/predictions/similarity by name.
     """
     test = enrolment_test(table, learned)
     aside = np.flatnonzero(~is_trained(table))

@@ -1,30 +1,26 @@
 """The report: one page that loads nothing, on screen and on paper, and queries.csv beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from flukeprint.core.files import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import MAX_PIXELS, plain_file_name
 from flukeprint.evaluation import drawings, words
 from flukeprint.evaluation.breakdowns import Breakdown, as_metrics, near_duplicate_trained, shown_results
+from flukeprint.evaluation.curves import Points
+from flukeprint.evaluation.drawings import Histories
 from flukeprint.evaluation.examples import choose_examples
 from flukeprint.evaluation.figures import REFERENCE, counts
+from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 from flukeprint.evaluation.query_table import query_table, write_query_table
 from flukeprint.metrics.spread import COLLAPSED, Spread
 from flukeprint.pages.templates import template
 from flukeprint.pages.thumbnails import PhotoToDraw, Sheets, draw_sheets, upright
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.evaluation.curves import Points
-    from flukeprint.evaluation.drawings import Histories
-    from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
 
 # Shares of fewer queries than that are printed pale.
 FEW = 10
@@ -55,15 +51,9 @@ class Sources:
 
 
 def write_report(folder: Path, findings: Findings, sources: Sources, examples: int, workers: int = 1) -> None:
-    """Write `folder`/index.html, which can be handed on alone, and `folder`/queries.csv.
+    """Write `folder`/index.html, which can be handed on alone, and `folder`/queries.csv; the folder is replaced.
 
-    Args:
-        folder: replaced as a whole.
-        findings: figures of all results.
-        sources: photos and training curves.
-        examples: most queries in each list of examples.
-        workers: threads that decode photos.
-
+    There are at most `examples` queries in each list of examples; `workers` threads decode photos.
     """
     page = render(findings, sources, examples, workers)
     with replacing_folder(folder) as temporary:
@@ -131,15 +121,7 @@ def _examples(result: ScorerResult, sources: Sources, most: int, workers: int) -
 
 
 def thumbnails(folder: Path, photos: pd.DataFrame, names: Iterable[str], workers: int) -> Sheets:
-    """Draw photos, each once. A name that is not a plain file name is not opened.
-
-    Args:
-        folder: where they are.
-        photos: Image, width, height (px, as stored), orientation (EXIF) of every photo.
-        names: which to draw.
-        workers: threads that decode.
-
-    """
+    """Draw the named photos of a folder, each once. A name that is not a plain file name is not opened."""
     wanted = photos.set_index("Image").loc[[name for name in dict.fromkeys(names) if plain_file_name(name)]]
     sizes = map(upright, *(wanted[column].tolist() for column in ("width", "height", "orientation")))
     drawn = [PhotoToDraw(name, size) for name, size in zip(wanted.index, sizes, strict=True)]

@@ -1,16 +1,11 @@
 """Queries to look at: by lot, the best, the worst, and those that were most confidently wrong."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flukeprint.data.labels import NEW_WHALE
-
-if TYPE_CHECKING:
-    from flukeprint.evaluation.leaderboard import ScorerResult
+from flukeprint.evaluation.leaderboard import ScorerResult
 
 
 @dataclass(frozen=True)
@@ -27,12 +22,6 @@ def choose_examples(result: ScorerResult, most: int, seed: int = 0) -> list[Exam
     """Choose at most `most` queries for each list; equal ones stand in the order of the queries.
 
     No query stands in two lists, but for those drawn by lot.
-
-    Args:
-        result: whose answers to show.
-        most: queries in a list.
-        seed: of the lot.
-
     """
     is_new, ranks, confidence = result.queries.is_new, result.ranks, result.confidence
     says_new = np.array([labels[:1] == [NEW_WHALE] for labels in result.answers.labels], dtype=bool)

@@ -1,11 +1,9 @@
 """The figures of every result: metrics/evaluation.json and metrics/members.json."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
+from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
 from flukeprint.metrics.detection import (
     auroc,
     average_precisions,
@@ -17,13 +15,8 @@ from flukeprint.metrics.detection import (
 from flukeprint.metrics.intervals import Resampling
 from flukeprint.metrics.rankings import balanced_accuracy, top_k_accuracy
 from flukeprint.metrics.reliability import ReliabilityBins, expected_calibration_error, reliability_bins
+from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.registry import DUPLICATES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
-    from flukeprint.scoring.candidates import Scored
 
 # The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES
@@ -38,11 +31,6 @@ def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, fl
     interval over individuals; `map5_plain` has no weights. `gain` is the difference in map5 to the result
     `duplicates` on the same queries, with its paired interval and the p-value of the permutation test. The others:
     docs/evaluation.md. A figure that the queries or the scorer cannot give is left out.
-
-    Args:
-        leaderboard: results and queries; without queries there are no results, and no figures.
-        resamples: draws of the bootstrap and of the permutation test.
-
     """
     results = list(leaderboard.results.values())
     found = {

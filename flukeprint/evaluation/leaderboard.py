@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
@@ -16,14 +17,10 @@ from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
 from flukeprint.scoring.answering import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.calibration import Calibration
+from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.calibration import Calibration
-    from flukeprint.scoring.candidates import Scored
 
 # Labels of an answer: what Kaggle scores.
 TOP = MAX_LABELS
@@ -55,12 +52,7 @@ class Queries:
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
-        """The weights under which new whales are `new_share` of all (N), with mean 1.
-
-        Raises:
-            FlukeprintError: one kind of query is missing.
-
-        """
+        """The weights under which new whales are `new_share` of all (N), with mean 1; both kinds must be there."""
         return new_share_weights(self.is_new, self.new_share)
 
 
@@ -131,16 +123,8 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Let every scorer answer its queries: by its calibrated decision, where it has one.
 
-    Args:
-        rows: the queries' rows of data/predictions/query.parquet; scorers in the order of the leaderboard. Those with
-            features that have no fusion are left out.
-        calibration: models/decision.json.
-        new_share: the share of new whales that scores are weighted to.
-        members: names of the scorers that are single members.
-
-    Raises:
-        FlukeprintError: the scorers did not answer the same queries.
-
+    Rows are the queries' of data/predictions/query.parquet, scorers in the order of the leaderboard. Those with
+    features that have no fusion are left out.
     """
     tables = {str(name): part.reset_index(drop=True) for name, part in rows.groupby("scorer", sort=False)}
     queries = _queries(tables, new_share)

@@ -1,18 +1,12 @@
 """reports/evaluation/queries.csv: every result's answer to every query, a row each."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from flukeprint.core.files import replacing
 from flukeprint.core.text import spreadsheet_cell
-from flukeprint.evaluation.leaderboard import TOP
-
-if TYPE_CHECKING:
-    from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
+from flukeprint.evaluation.leaderboard import TOP, Leaderboard, ScorerResult
 
 PLACES = tuple(range(1, TOP + 1))
 COLUMNS = (

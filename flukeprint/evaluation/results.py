@@ -1,7 +1,5 @@
 """What the last run reached, as text: `flukeprint results`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flukeprint.core.files import read_json
@@ -19,12 +17,7 @@ _TITLES = {
 
 
 def results_text() -> str:
-    """Describe the last run: the leaderboard on the queries, and the files that it left.
-
-    Raises:
-        FlukeprintError: metrics/evaluation.json is not there yet.
-
-    """
+    """Describe the last run: the leaderboard on the queries, and the files that it left."""
     evaluation = read_json(METRICS / "evaluation.json")
     together = read_json(METRICS / "members.json") | evaluation
     leaderboard = {name: row for name, row in together.items() if isinstance(row, dict)}

@@ -1,11 +1,11 @@
 """Verification on the queries: how well one similarity tells pairs of the same whale from pairs of different ones."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from flukeprint.evaluation.curves import Points
 from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.detection import (
     Curve,
@@ -16,12 +16,7 @@ from flukeprint.metrics.detection import (
     threshold_at_far,
 )
 from flukeprint.metrics.intervals import Resampling
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from flukeprint.evaluation.curves import Points
-    from flukeprint.scoring.pairs import QueryPairs
+from flukeprint.scoring.pairs import QueryPairs
 
 # False accept rates that are reported, by their names.
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3}
@@ -37,14 +32,8 @@ def verify(
     The protocol of the pairs: flukeprint/scoring/pairs.py. Figures: `eer`, `auroc`, `tar_at_1e-2_far` and
     `tar_at_1e-3_far` (the share of the same whale's pairs that are accepted where at most that share of the others is)
     with the 95 % bootstrap interval over individuals, the threshold held; `different_cosine`, the mean similarity of
-    pairs of different individuals. `at_thresholds`: the rates on these pairs of
-    the thresholds that were chosen on the calibration queries.
-
-    Args:
-        pairs: of the same photos by each similarity, the one that thresholds are for first.
-        thresholds: by operating point, from models/decision.json.
-        resamples: draws of the bootstrap.
-
+    pairs of different individuals. `at_thresholds`: the rates on the first similarity's pairs of the thresholds that
+    were chosen on the calibration queries, by operating point.
     """
     first = next(iter(pairs.values()))
     found: dict[str, Any] = dict(first.counts())

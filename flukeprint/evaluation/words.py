@@ -1,16 +1,10 @@
 """What the report says in words: names of results and figures for readers who do not know the code."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from flukeprint.core.paths import PRETRAINED
 from flukeprint.evaluation.figures import REFERENCE
+from flukeprint.evaluation.leaderboard import Leaderboard
 from flukeprint.metrics.intervals import Comparison
 from flukeprint.scoring.registry import BEST, ENSEMBLE, PRETRAINED_KNN, scorer_of
-
-if TYPE_CHECKING:
-    from flukeprint.evaluation.leaderboard import Leaderboard
 
 Figures = dict[str, dict[str, float]]
 

@@ -1,23 +1,18 @@
 """Identification: of every photo its candidates, near-duplicates and flags; one that cannot be read is named."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from flukeprint.bundle.album import Album
+from flukeprint.bundle.model import Model
+from flukeprint.data.inspection import PhotoRecord
+from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.album import Album
-    from flukeprint.bundle.model import Model
-    from flukeprint.data.inspection import PhotoRecord
-    from flukeprint.data.reading import ReadPhoto
-    from flukeprint.retrieval.gallery import Gallery
+from flukeprint.retrieval.gallery import Gallery
 
 
 @dataclass(frozen=True)
@@ -44,16 +39,9 @@ class Identification:
 
 
 def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
-    """Compare photos with the gallery. A model that tells nobody apart names nobody: the reason stands in `collapsed`.
+    """Compare photos with a model's gallery: at most `top` candidates of each.
 
-    Args:
-        model: a project's or a bundle's.
-        paths: the photos.
-        top: most candidates of each.
-
-    Raises:
-        FlukeprintError: the model's gallery or album cannot be used.
-
+    A model that tells nobody apart names nobody: the reason stands in `collapsed`.
     """
     # Before the photos, so that a damaged one is told at once.
     gallery, album = model.gallery(), model.album()

@@ -1,26 +1,21 @@
 """Enrolment: photos of an individual join the gallery, without any training."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import add_to_album, entry_of
+from flukeprint.bundle.encoder import Encoded
+from flukeprint.bundle.model import Model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import GALLERY
 from flukeprint.core.text import printable
 from flukeprint.identify.neighbours import near_duplicates_of
 from flukeprint.quality.flags import flags_of
+from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import update_gallery
 from flukeprint.retrieval.names import check_ids, check_images
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.encoder import Encoded
-    from flukeprint.bundle.model import Model
-    from flukeprint.retrieval.gallery import Gallery
 
 
 @dataclass(frozen=True)
@@ -35,18 +30,10 @@ class Enrolled:
 
 
 def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = False) -> Enrolled:
-    """Add photos of one individual to the model's gallery: all of them, or none.
+    """Add photos of one individual to the model's gallery: all of them, or none if one is refused.
 
-    Args:
-        model: a project's or a bundle's.
-        paths: the photos; their file names are their names in the gallery.
-        identity: the individual, in the gallery already or not.
-        force: also take photos that are nearly the same picture as one of another individual.
-
-    Raises:
-        FlukeprintError: a photo cannot be read, is there already, is a near-duplicate of another individual's, or a
-            name or the id cannot be used. Nothing was changed then.
-
+    Their file names are their names in the gallery. `force` also takes photos that are nearly the same picture as one
+    of another individual.
     """
     check_ids([identity])
     check_images([path.name for path in paths])

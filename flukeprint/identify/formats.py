@@ -1,18 +1,14 @@
 """Identification as a table for people, as JSON and as CSV for programs and spreadsheets."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flukeprint.core.text import printable, spreadsheet_cell
-
-if TYPE_CHECKING:
-    from flukeprint.identify.answers import Identification, PhotoAnswer
-    from flukeprint.identify.matching import RankedCandidate
+from flukeprint.identify.answers import Identification, PhotoAnswer
+from flukeprint.identify.matching import RankedCandidate
 
 PEOPLE_DECIDE = (
     "People decide: this is a ranking to look through, not a verdict. "

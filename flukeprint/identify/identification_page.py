@@ -1,32 +1,22 @@
 """The HTML page: each photo beside its candidates, to look at, to print and to hand on. It loads and runs nothing."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import draw_picture
 from flukeprint.core.files import replacing
 from flukeprint.core.text import printable
+from flukeprint.identify.answers import Identification, PhotoAnswer
 from flukeprint.identify.formats import PEOPLE_DECIDE, percent
+from flukeprint.identify.matching import RankedCandidate
 from flukeprint.pages.templates import template
-
-if TYPE_CHECKING:
-    from flukeprint.identify.answers import Identification, PhotoAnswer
-    from flukeprint.identify.matching import RankedCandidate
 
 # (width, height) in px that a query's picture fits into.
 _QUERY = (480, 240)
 
 
 def write_page(path: Path, answers: Identification) -> None:
-    """Write the page, photo after photo: memory does not grow with their number.
-
-    Raises:
-        FlukeprintError: a photo cannot be read any more.
-
-    """
+    """Write the page, photo after photo: memory does not grow with their number."""
     photos = {photo.image: photo for photo in answers.gallery.photos}
 
     def candidate_picture(candidate: RankedCandidate) -> str | None:

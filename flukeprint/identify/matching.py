@@ -1,23 +1,18 @@
 """From vectors to candidates, the pipeline's way: search in the gallery, score fusion, calibrated probabilities."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flukeprint.retrieval.search import DEPTH, Searcher
+from flukeprint.retrieval.gallery import Gallery
+from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.search import DEPTH, Candidates, Searcher
+from flukeprint.scoring.calibration import Calibration
 from flukeprint.scoring.candidates import gallery_candidates
 from flukeprint.scoring.registry import GALLERY
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.retrieval.gallery import Gallery
-    from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.retrieval.search import Candidates
-    from flukeprint.scoring.calibration import Calibration
+OTHER_WEIGHTS = "decision.json was fitted to other weights; run `dvc repro`"
 
 
 @dataclass(frozen=True)
@@ -44,18 +39,11 @@ def why_uncalibrated(calibration: Calibration | None, provenance: Provenance) ->
     """Say why the scores of a gallery of that provenance become no probabilities, or return None."""
     if calibration is None:
         return "there is no decision.json"
-    if reason := other_weights(calibration, provenance):
-        return reason
+    if calibration.provenance != provenance:
+        return OTHER_WEIGHTS
     if GALLERY in calibration.scorers and GALLERY in calibration.fusions:
         return None
     return calibration.without.get(GALLERY) or "decision.json has no calibration of the gallery"
-
-
-def other_weights(calibration: Calibration, provenance: Provenance) -> str | None:
-    """Say why a calibration is not one of vectors of that provenance, or return None."""
-    if calibration.provenance != provenance:
-        return "decision.json was fitted to other weights; run `dvc repro`"
-    return None
 
 
 def match(gallery: Gallery, vectors: NDArray[np.float32], calibration: Calibration | None, top: int) -> list[Match]:
@@ -63,14 +51,8 @@ def match(gallery: Gallery, vectors: NDArray[np.float32], calibration: Calibrati
 
     Candidates stand in the order of their fused scores, or of their nearest similarity where nothing was fitted.
     Probabilities are over as many candidates as the fit had, whatever `top` is. The fit asked a gallery of the photos
-    that were trained on; in another one they are an estimate.
-
-    Args:
-        gallery: to search.
-        vectors: of n photos, n x D, of length 1.
-        calibration: of the gallery's scores (`why_uncalibrated` tells), or None.
-        top: most candidates to return, at most DEPTH.
-
+    that were trained on (`why_uncalibrated` tells whether there is one); in another gallery they are an estimate.
+    Vectors are n x D, of length 1.
     """
     found = Searcher.of(gallery).search(vectors)
     places, chances, new = found.individual, None, None

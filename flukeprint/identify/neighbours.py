@@ -1,20 +1,16 @@
 """Near-duplicates of a photo in the gallery, by the rule of flukeprint/data/near_duplicates.py."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from flukeprint.bundle.album import Album, Entry
 from flukeprint.core.text import printable
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import Pairs, columns_of, duplicate_pairs
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.album import Album, Entry
-    from flukeprint.quality.flags import Limits
-    from flukeprint.retrieval.gallery import Photo
+from flukeprint.quality.flags import Limits
+from flukeprint.retrieval.gallery import Photo
 
 # Photos of the gallery that are compared by thumbnail, those with the most similar hashes: copies are few.
 _MOST = 64
@@ -35,14 +31,9 @@ class Duplicate(NamedTuple):
 def near_duplicates_of(
     records: Sequence[PhotoRecord], photos: Sequence[Photo], album: Album, limits: Limits
 ) -> list[list[Duplicate]]:
-    """Return for each photo its near-duplicates in the gallery, most similar first.
+    """Return for each faultless record its near-duplicates among the gallery's photos, most similar first.
 
-    Args:
-        records: what was found in each photo, without faults.
-        photos: the gallery's.
-        album: of the gallery. A photo that it does not know is a near-duplicate of the very same file alone.
-        limits: how far apart hashes and thumbnails of near-duplicates may be.
-
+    A photo that the gallery's album does not know is a near-duplicate of the very same file alone.
     """
     known = album.hashes
     usable = [photo for photo in photos if photo.sha256 in known]

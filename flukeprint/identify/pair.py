@@ -1,26 +1,19 @@
 """Verification: whether two photos show the same whale."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flukeprint.bundle.model import Model
 from flukeprint.core.text import printable
 from flukeprint.identify.formats import percent
-from flukeprint.identify.matching import other_weights
+from flukeprint.identify.matching import OTHER_WEIGHTS
 from flukeprint.identify.neighbours import same_pictures
+from flukeprint.retrieval.provenance import Provenance
 from flukeprint.retrieval.vectors import cosines
-from flukeprint.scoring.calibration import Verification
-
-if TYPE_CHECKING:
-    from flukeprint.bundle.model import Model
-    from flukeprint.retrieval.provenance import Provenance
-    from flukeprint.scoring.calibration import Calibration
+from flukeprint.scoring.calibration import Calibration, Verification
 
 # Operating points of models/decision.json in words, the most careful first.
 _POINTS = {
@@ -76,8 +69,8 @@ def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tu
     """Return the thresholds and the calibration of pairs, or why there are none."""
     if calibration is None:
         return None, "there is no decision.json"
-    if reason := other_weights(calibration, provenance):
-        return None, reason
+    if calibration.provenance != provenance:
+        return None, OTHER_WEIGHTS
     found = calibration.verification
     if isinstance(found, Verification):
         return found, None
@@ -86,23 +79,23 @@ def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tu
 
 def as_text(found: PairComparison) -> str:
     """Say what was found in words."""
-    return "\n".join(_lines(found))
-
-
-def _lines(found: PairComparison) -> Iterator[str]:
-    yield f"{printable(found.photos[0])}  and  {printable(found.photos[1])}"
+    lines = [f"{printable(found.photos[0])}  and  {printable(found.photos[1])}"]
     if found.same_picture:
-        yield "  ! nearly the same picture: this says nothing about two sightings"
-    yield f"  similarity   {found.similarity:.3f}  (cosine, -1 to 1)"
+        lines.append("  ! nearly the same picture: this says nothing about two sightings")
+    lines.append(f"  similarity   {found.similarity:.3f}  (cosine, -1 to 1)")
     if found.verification is None:
-        yield f"  no thresholds: {printable(found.without)}"
+        lines.append(f"  no thresholds: {printable(found.without)}")
     else:
-        yield f"  probability  {percent(found.probability)} that both show one whale, at even odds before looking"
+        chance = percent(found.probability)
+        lines.append(f"  probability  {chance} that both show one whale, at even odds before looking")
         for name, accepted in found.accepted.items():
             verdict = "same" if accepted else "not the same"
             threshold = found.verification.thresholds[name]
-            yield f"  {verdict:12} {_POINTS[name]}: from {threshold:.3f} on"
-    yield "People decide: a similarity is a hint, not a verdict. Compare the photos before an identity is recorded."
+            lines.append(f"  {verdict:12} {_POINTS[name]}: from {threshold:.3f} on")
+    lines.append(
+        "People decide: a similarity is a hint, not a verdict. Compare the photos before an identity is recorded."
+    )
+    return "\n".join(lines)
 
 
 def as_json(found: PairComparison) -> str:

@@ -5,15 +5,11 @@ photos of the cells nearest to it. How many cells those are is measured when the
 holds for the vectors at hand.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 # Photos up to which every search compares with all of them: a few hundredths of a second per query.
 EXACT_UP_TO = 200_000
@@ -38,13 +34,9 @@ class Cells:
 
 
 def cells_for(vectors: NDArray[np.float32], old: Cells | None, known: NDArray[np.int32]) -> Cells:
-    """Return the cells of a gallery: those it had, if they still fit, else new ones.
+    """Return the cells of a gallery: the `old` ones, if they still fit, else new ones.
 
-    Args:
-        vectors: N x D.
-        old: the cells before a change.
-        known: N, the cell of each photo that had one, else -1.
-
+    `known` is the cell of each of the N photos that had one before a change, else -1.
     """
     if old is None or len(vectors) > _GROWTH * old.trained_on:
         return _new_cells(vectors)
@@ -69,18 +61,18 @@ def _new_cells(vectors: NDArray[np.float32]) -> Cells:
     kmeans.train(vectors[sample])
     centroids: NDArray[np.float32] = np.ascontiguousarray(kmeans.centroids, np.float32)
     cell = _nearest(vectors, centroids, 1)[:, 0].astype(np.int32)
-    asked = np.sort(rng.permutation(len(vectors))[:_PROBES])
-    return Cells(centroids, cell, _probes(vectors, centroids, cell, asked), len(vectors))
+    probed = np.sort(rng.permutation(len(vectors))[:_PROBES])
+    return Cells(centroids, cell, _probes(vectors, centroids, cell, probed), len(vectors))
 
 
 def _probes(
-    vectors: NDArray[np.float32], centroids: NDArray[np.float32], cell: NDArray[np.int32], asked: NDArray[np.int64]
+    vectors: NDArray[np.float32], centroids: NDArray[np.float32], cell: NDArray[np.int32], probed: NDArray[np.int64]
 ) -> int:
-    """Return how many cells hold the share `_RECALL` of the photos nearest to those `asked`, themselves left out."""
-    near = _nearest(vectors[asked], vectors, _DEPTH + 1)
+    """Return how many cells hold the share `_RECALL` of the photos nearest to those `probed`, themselves left out."""
+    near = _nearest(vectors[probed], vectors, _DEPTH + 1)
     # A photo's copy may stand before it: what is left out is the photo, wherever it stands.
-    others = near != asked[:, None]
-    order = _nearest(vectors[asked], centroids, len(centroids))
+    others = near != probed[:, None]
+    order = _nearest(vectors[probed], centroids, len(centroids))
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(len(centroids))[None], axis=1)
     needed = np.sort(np.take_along_axis(rank, cell[near].astype(np.int64), axis=1)[others]) + 1
@@ -95,8 +87,8 @@ def _nearest(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int)
 
     if len(queries) == 0:
         return np.empty((0, k), np.int64)
-    rows: NDArray[np.int64] = faiss.knn(queries, vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
-    return rows
+    found = faiss.knn(queries, vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
+    return np.asarray(found[1])
 
 
 def inverted_lists(vectors: NDArray[np.float32], cells: Cells) -> Any:

@@ -11,19 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.metrics.spread import Spread, spread_of
 from flukeprint.retrieval.cells import EXACT_UP_TO, Cells, cells_for
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.provenance import Provenance
 
 _CHUNK = 1 << 16
 # Individuals by which the spread of a gallery's vectors is judged.
@@ -83,20 +80,14 @@ class Gallery:
         *,
         allow_copies: bool = False,
     ) -> Gallery:
-        """Return the gallery with more photos, of its individuals or of others.
+        """Return the gallery with n more photos, of its individuals or of others; arguments as for `build_gallery`.
 
-        Args:
-            vectors: n x D, made with the gallery's provenance (`provenance.refuse_other` tells).
-            images: names, new to the gallery.
-            ids: the individuals.
-            sha256: of the photos' files, if known.
-            allow_copies: also take a photo whose file is there already under another name.
-
-        Raises:
-            FlukeprintError: a vector, a name or an id that cannot be used, or a photo that is there already.
-
+        The vectors are made with the gallery's provenance (`provenance.refuse_other` tells). `allow_copies` also takes
+        a photo whose file is there already under another name.
         """
-        photos = _photos(images, ids, sha256)
+        return self._joined(vectors, _photos(images, ids, sha256), allow_copies=allow_copies)
+
+    def _joined(self, vectors: NDArray[np.float32], photos: list[Photo], *, allow_copies: bool) -> Gallery:
         vectors = _checked_vectors(vectors, len(photos), self.vectors.shape[1])
         if not allow_copies:
             _refuse_copies(self.photos, photos)
@@ -119,24 +110,12 @@ class Gallery:
         return self._with(self.vectors, photos, range(len(self)))
 
     def merge(self, other: Gallery, *, allow_copies: bool = False) -> Gallery:
-        """Return the gallery with another one's photos. A photo with the same id and file in both is kept once.
-
-        Raises:
-            FlukeprintError: the other was made with other weights or preprocessing, two photos share a name, or the
-                same file has two ids (unless `allow_copies`).
-
-        """
+        """Return the gallery with another one's photos. A photo with the same id and file in both is kept once."""
         self.provenance.refuse_other(other.provenance, "the other gallery")
         own = {(photo.id, photo.sha256) for photo in self.photos if photo.sha256}
         rows = [row for row, photo in enumerate(other.photos) if (photo.id, photo.sha256) not in own]
-        more = [other.photos[row] for row in rows]
-        return self.add(
-            other.vectors[np.array(rows, np.int64)],
-            [photo.image for photo in more],
-            [photo.id for photo in more],
-            [photo.sha256 for photo in more],
-            allow_copies=allow_copies,
-        )
+        vectors = other.vectors[np.array(rows, np.int64)]
+        return self._joined(vectors, [other.photos[row] for row in rows], allow_copies=allow_copies)
 
     def _with(self, vectors: NDArray[np.float32], photos: Sequence[Photo], kept: Sequence[int]) -> Gallery:
         """Return a gallery of other rows, of which the first ones are this one's rows `kept`."""
@@ -158,15 +137,12 @@ def build_gallery(
     such cases, and people decide them.
 
     Args:
-        vectors: float32, N x D, from `retrieval.vectors.photo_vectors`.
+        vectors: float32, N x D, from `photo_vectors`.
         images: N plain file names, no two alike.
         ids: N individuals.
-        provenance: of the weights and the preprocessing that made the vectors.
+        provenance: of the vectors.
         sha256: N hex digests of the photos' files, or None where unknown.
         exact_up_to: up to so many photos every search compares with all of them.
-
-    Raises:
-        FlukeprintError: a vector, a name or an id that cannot be used, or a name that is there twice.
 
     """
     photos = _photos(images, ids, sha256)
@@ -245,12 +221,10 @@ def _refuse_copies(own: Sequence[Photo], new: Sequence[Photo]) -> None:
     for photo in new:
         there = known.get(photo.sha256) if photo.sha256 else None
         if there:
-            repair = (
-                "Leave it out." if photo.id == there.id else "Decide which id is right; remove the other photo first."
-            )
+            same, other = "Leave it out.", "Decide which id is right; remove the other photo first."
             raise FlukeprintError(
                 f"{photo.image!r} for {photo.id!r} is the same file as {there.image!r} of {there.id!r} in the gallery. "
-                + repair
+                + (same if photo.id == there.id else other)
             )
         if photo.sha256:
             known[photo.sha256] = photo

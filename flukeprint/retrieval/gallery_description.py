@@ -1,16 +1,12 @@
 """What a gallery holds and which model it is for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flukeprint.core.text import printable
-
-if TYPE_CHECKING:
-    from flukeprint.retrieval.gallery import Gallery
+from flukeprint.retrieval.gallery import Gallery
 
 
 def describe(gallery: Gallery) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_npy, read_parquet, write_npy, write_parquet
@@ -25,7 +26,7 @@ from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
+
 
 # Seconds that a writer waits for another one.
 _PATIENCE = 600
@@ -45,14 +46,8 @@ def update_gallery(
 ) -> Gallery:
     """Read a gallery, change it and write it, while other writers wait: no change is lost.
 
-    Args:
-        folder: the gallery's.
-        change: gets the gallery that is there and returns the new one; if it raises, nothing changes on disk.
-        after: gets the new one when it is in place, before other writers have their turn.
-
-    Raises:
-        FlukeprintError: the gallery cannot be read, or another writer holds it for ten minutes.
-
+    If `change` raises, nothing changes on disk. `after` gets the new gallery when it is in place, before other writers
+    have their turn.
     """
     GalleryManifest.read(Path(folder))  # a gallery that is not there leaves no lock behind
     with locked(folder):
@@ -64,12 +59,7 @@ def update_gallery(
 
 
 def load_gallery(folder: Path) -> Gallery:
-    """Read a gallery; every file is checked before it is used. Vectors are a read-only memory map.
-
-    Raises:
-        FlukeprintError: there is none, or a file is missing, changed, truncated or not what it should be.
-
-    """
+    """Read a gallery; every file is checked before it is used. Vectors are a read-only memory map."""
     folder = Path(folder)
     for _ in range(_ATTEMPTS):
         manifest = GalleryManifest.read(folder)
@@ -83,12 +73,7 @@ def load_gallery(folder: Path) -> Gallery:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the gallery's lock; the system lets go of it when a process ends, however it ends.
-
-    Raises:
-        FlukeprintError: another writer holds it for ten minutes.
-
-    """
+    """Hold the gallery's lock; the system lets go of it when a process ends, however it ends."""
     from filelock import FileLock, Timeout
 
     # Of a link to a gallery the lock is that of the gallery.

@@ -1,7 +1,5 @@
 """Which names a gallery takes for individuals and photos. Names come from others and end up in tables and paths."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 
@@ -9,38 +7,23 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import plain_file_name
 
-_ID = re.compile(r"[^\s/\\]{1,64}")
+_ID = re.compile(r"(?![.=+@-])[^\s/\\]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_ids(ids: Iterable[str]) -> None:
-    """Refuse what is no name of an individual.
-
-    Raises:
-        FlukeprintError: one of them is new_whale, has blanks, control or invisible characters, path separators, starts
-            with a character that a spreadsheet takes for a formula, consists of dots, or is not 1 to 64 long.
-
-    """
+    """Refuse what is no name of an individual, or what a spreadsheet takes for a formula."""
     for name in set(ids):
         if name == NEW_WHALE:
             raise FlukeprintError(
                 f"{NEW_WHALE!r} is no individual: two photos with that label usually show two whales. "
                 "Leave the photo out of the gallery, or give the whale an id of its own."
             )
-        if not _is_id(name):
+        if not (isinstance(name, str) and _ID.fullmatch(name) and name.isprintable()):
             raise FlukeprintError(
                 f"the id {name!r} cannot be used: expected 1 to 64 printable characters without blanks, / and \\, "
                 "not starting with . = + - @. Choose another id."
             )
-
-
-def _is_id(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and bool(_ID.fullmatch(name))
-        and name.isprintable()
-        and not name.startswith(tuple(".=+-@"))
-    )
 
 
 def check_images(images: Iterable[str]) -> None:

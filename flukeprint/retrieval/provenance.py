@@ -49,16 +49,7 @@ class Provenance(Record):
         return {member.name: member.sha256 for member in self.members}
 
     def refuse_other(self, other: Provenance, name: str = "the query") -> None:
-        """Refuse vectors that were made otherwise than the gallery's.
-
-        Args:
-            other: how they were made.
-            name: what to call them in the message.
-
-        Raises:
-            FlukeprintError: it names every member and field that differs.
-
-        """
+        """Refuse vectors (`name` in the message) that were made otherwise than the gallery's; say all that differs."""
         differences = list(_differences(self, other, name))
         if differences:
             raise FlukeprintError(
@@ -68,16 +59,9 @@ class Provenance(Record):
 
 
 def provenance_of(weights: Mapping[str, Path], views: int, repair: str = REPAIR) -> Provenance:
-    """Return the provenance of vectors made by fine-tuned members.
+    """Return the provenance of vectors made by fine-tuned members; refuse members that want different inputs.
 
-    Args:
-        weights: member -> its file in models/finetuned, in the order in which embeddings are joined.
-        views: 1, or 2 with the mirror image.
-        repair: what to do about a file that cannot be used.
-
-    Raises:
-        FlukeprintError: a file is missing or unreadable, or the members want different inputs.
-
+    `weights` are their files in models/finetuned, in the order in which embeddings are joined.
     """
     described = {member: _input_of(path, repair) for member, path in weights.items()}
     first, *others = described
@@ -108,9 +92,8 @@ def _differences(own: Provenance, other: Provenance, name: str) -> Iterator[str]
         if member not in mine or member not in theirs:
             yield f"member {member} is only in {'the gallery' if member in mine else name}"
         elif mine[member] != theirs[member]:
-            yield (
-                f"weights of member {member}: SHA-256 {theirs[member][:12]}..., the gallery has {mine[member][:12]}..."
-            )
+            given, ours = theirs[member][:12], mine[member][:12]
+            yield f"weights of member {member}: SHA-256 {given}..., the gallery has {ours}..."
     if set(mine) == set(theirs) and list(mine) != list(theirs):
         yield f"members: in the order {', '.join(theirs)}, the gallery has {', '.join(mine)}"
     for field in ("size", "mean", "std", "resize", "views"):

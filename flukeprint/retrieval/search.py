@@ -9,23 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.retrieval.cells import Cells, inverted_lists
-from flukeprint.retrieval.gallery import too_long
+from flukeprint.retrieval.gallery import Gallery, too_long
 from flukeprint.retrieval.vectors import chunks, cosines
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from flukeprint.retrieval.gallery import Gallery
-
-    Vectors = NDArray[np.float32]
-    Floats = NDArray[np.float64]
-    Places = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 # Candidates that a query has by each similarity.
 DEPTH = 20
@@ -55,12 +51,7 @@ class Candidates:
         return self.individual >= 0
 
     def best(self, depth: int, named: Places | None = None) -> Candidates:
-        """Keep the `depth` best by either similarity, and those named (n x k places, -1: none).
-
-        Returns:
-            Candidates with 2 depth + k columns, however few there are.
-
-        """
+        """Keep the `depth` best by either similarity, and those named (n x k places, -1: none): 2 depth + k columns."""
         by_centre = np.lexsort((self.individual, np.where(self.filled, -self.centre, np.inf)), axis=1)
         rank = np.argsort(by_centre, axis=1)
         kept = (np.arange(rank.shape[1]) < depth) | (rank < depth)
@@ -138,9 +129,6 @@ class Searcher:
 
         Returns:
             Candidates in 2 depth + k columns; nearest, centre and photo are exact for all of them.
-
-        Raises:
-            FlukeprintError: the queries have another dimension, or are no unit vectors.
 
         """
         queries = self._checked(queries)
@@ -229,9 +217,9 @@ class _Neighbours:
             found += [self._of_all(queries, some, depth) for some in chunks(lacking, _pieces(len(self.vectors)))]
         return np.concatenate(found)
 
-    def _of_nearest(self, queries: Vectors, asked: Places, k: int, depth: int) -> tuple[Places, Places]:
+    def _of_nearest(self, queries: Vectors, some: Places, k: int, depth: int) -> tuple[Places, Places]:
         """Return the pairs by the k nearest vectors, and the queries of which more vectors must be looked at."""
-        similarity, rows = self._nearest(queries[asked], k)
+        similarity, rows = self._nearest(queries[some], k)
         individual = np.where(rows >= 0, self.individual[rows], -1)
         first = _first_of_each(individual) & (rows >= 0)
         number = np.cumsum(first, axis=1)
@@ -243,7 +231,7 @@ class _Neighbours:
             # Photos that were not fetched may be as similar as the last one that was.
             enough &= least > similarity[:, -1] + _ROUNDING
         query, column = np.nonzero(first & (similarity >= least[:, None] - _ROUNDING) & enough[:, None])
-        return asked[query] * len(self.starts) + individual[query, column], asked[~enough]
+        return some[query] * len(self.starts) + individual[query, column], some[~enough]
 
     def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Places]:
         """Return the similarities, but for rounding, and the rows of the k nearest vectors, each n x k; row -1: none.
@@ -261,12 +249,12 @@ class _Neighbours:
         order = np.argsort(-similarity, axis=1, kind="stable")
         return np.take_along_axis(similarity, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
-    def _of_all(self, queries: Vectors, asked: Places, depth: int) -> Places:
+    def _of_all(self, queries: Vectors, some: Places, depth: int) -> Places:
         """Return the pairs by all vectors."""
-        best = np.maximum.reduceat(queries[asked] @ self.vectors.T, self.starts, axis=1)
+        best = np.maximum.reduceat(queries[some] @ self.vectors.T, self.starts, axis=1)
         least = np.partition(best, -depth, axis=1)[:, -depth, None]
         query, individual = np.nonzero(best >= least - _ROUNDING)
-        return asked[query] * len(self.starts) + individual
+        return some[query] * len(self.starts) + individual
 
 
 def _first_of_each(individual: Places) -> NDArray[np.bool_]:

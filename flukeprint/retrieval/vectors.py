@@ -1,16 +1,12 @@
 """One vector per photo from the embeddings of all members and views, and similarities of vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+Vectors = NDArray[np.float32]
 
 # Photos that are worked on at a time: memory does not grow with their number.
 CHUNK = 1024
@@ -56,19 +52,14 @@ def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) ->
     return found
 
 
-def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], asked: NDArray[np.bool_], views: int) -> Vectors:
-    """Return the cosine similarity of some photos to all, (number of asked) x N.
+def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], aside: NDArray[np.bool_], views: int) -> Vectors:
+    """Return the cosine similarity of the Q photos `aside` (a mask over all N) to all, Q x N.
 
-    Args:
-        parts: embeddings by member, each (photos) x views x D.
-        rows: the N photos' rows of the embeddings.
-        asked: which of the N photos, N.
-        views: how many of the views to use.
-
+    The N photos are `rows` of the members' embeddings, of which the first views are used, as in `photo_vectors`.
     """
     from threadpoolctl import threadpool_limits
 
-    queries = vectors_of(parts, rows[asked], views)
+    queries = vectors_of(parts, rows[aside], views)
     # One thread: the last bits of a product depend on their number.
     with threadpool_limits(1):
         return np.concatenate([queries @ vectors_of(parts, chunk, views).T for chunk in chunks(rows)], axis=1)
@@ -80,13 +71,7 @@ def cosines(
     """Return the cosines of n pairs of unit vectors, in float64 without BLAS: the same bits in any company.
 
     float32 gives a unit vector its length only to 1e-7, so a photo's cosine with itself may come out above 1: cut off.
-
-    Args:
-        queries: Q x D.
-        query: n rows of it.
-        vectors: N x D.
-        rows: n rows of it.
-
+    `query` are n rows of the queries (Q x D), `rows` n of the vectors (N x D).
     """
     size = max(_CACHED // (8 * max(vectors.shape[1], 1)), 1)
     parts = [

@@ -112,12 +112,7 @@ class Calibration(Record):
     verification: Verification | NoVerification
 
     def of(self, scorer: str) -> OpenSetCalibration:
-        """Return one scorer's calibration.
-
-        Raises:
-            FlukeprintError: it has none; the message says why.
-
-        """
+        """Return one scorer's calibration, or refuse and say why there is none."""
         if scorer not in self.scorers:
             reason = self.without.get(scorer, f"only {', '.join(self.scorers) or 'no scorer'} was calibrated")
             raise FlukeprintError(
@@ -133,10 +128,5 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path, repair: str = REPAIR) -> Calibration:
-    """Read and check models/decision.json, or a bundle's.
-
-    Raises:
-        FlukeprintError: it is missing or no JSON, or a value is missing, of another type, not finite or out of bounds.
-
-    """
+    """Read and check models/decision.json, or a bundle's."""
     return validated(path, Calibration, read_json(path, repair), repair)

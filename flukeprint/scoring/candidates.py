@@ -14,27 +14,24 @@ Columns of the files, one row per scorer and photo:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.retrieval.search import DEPTH
+from flukeprint.retrieval.search import DEPTH, Candidates
 from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from flukeprint.retrieval.search import Candidates
-
-    Floats = NDArray[np.floating]
-    Places = NDArray[np.int64]
+Floats = NDArray[np.floating]
+Places = NDArray[np.int64]
 
 _COLUMNS = ("candidates", "scores", "new_score", "features", "new_features")
 
@@ -94,16 +91,7 @@ def joined(parts: Sequence[Scored]) -> Scored:
 
 
 def ranked(names: NDArray[np.str_], label: Places, scores: Floats, new_score: Floats, depth: int) -> Scored:
-    """Keep the `depth` candidates with the largest scores, best first, equal ones by label.
-
-    Args:
-        names: sorted labels.
-        label: n x m places in `names`, -1: none.
-        scores: n x m.
-        new_score: n.
-        depth: candidates to keep, the columns of what is returned.
-
-    """
+    """Keep the `depth` of n x m candidates with the largest scores, best first, equal ones by label."""
     order = np.lexsort((label, np.where(label >= 0, -scores, np.inf)), axis=1)[:, :depth]
     kept = np.take_along_axis(label, order, axis=1)
     values = np.where(kept >= 0, np.take_along_axis(scores, order, axis=1), 0)
@@ -111,13 +99,9 @@ def ranked(names: NDArray[np.str_], label: Places, scores: Floats, new_score: Fl
 
 
 def best_candidates(scores: NDArray[np.float32], labels: Sequence[str], depth: int = DEPTH) -> Scored:
-    """Keep the best identities of each row; equal scores stand in order of their labels.
+    """Keep the `depth` best identities of each row of n x C scores; equal ones stand in order of their labels.
 
-    Args:
-        scores: n x C, larger is better.
-        labels: the C columns' labels, sorted; new_whale may be one of them.
-        depth: most candidates to keep.
-
+    The C labels are sorted; new_whale may be one of them.
     """
     names = np.array(labels, dtype=str)
     is_new = names == NEW_WHALE
@@ -146,13 +130,7 @@ def best_columns(scores: NDArray[np.float32], depth: int) -> Places:
 
 
 def gallery_candidates(found: Candidates, names: Sequence[str] | NDArray[np.str_]) -> Scored:
-    """Return a gallery's candidates as the scorer `gallery` has them: with their nearest and centre similarity.
-
-    Args:
-        found: from a search in the gallery.
-        names: its individuals, sorted.
-
-    """
+    """Return what was found in a gallery of those individuals as the scorer `gallery` has it: nearest, centre."""
     features = np.stack([found.nearest, found.centre], axis=2).astype(np.float32)
     nothing = np.full((len(features), 1), np.nan, np.float32)
     return Scored(np.array(names, dtype=str), found.individual, features, nothing)
@@ -161,15 +139,7 @@ def gallery_candidates(found: Candidates, names: Sequence[str] | NDArray[np.str_
 def from_lists(
     candidates: Sequence[Sequence[str]], features: Sequence[Floats | Sequence[float]], new_features: Floats, count: int
 ) -> Scored:
-    """Make arrays of n lists.
-
-    Args:
-        candidates: n lists of labels, best first.
-        features: n lists of `count` numbers for each candidate, one candidate after the other.
-        new_features: n x L.
-        count: K.
-
-    """
+    """Make arrays of n lists of labels, best first, and of `count` features for each, one candidate after the other."""
     lengths = np.array([len(row) for row in candidates], np.int64)
     names, codes = np.unique(np.array([label for row in candidates for label in row], dtype=str), return_inverse=True)
     filled = np.arange(max(lengths.max(initial=0), count * DEPTH)) < lengths[:, None]
@@ -185,14 +155,12 @@ def candidate_rows(photos: pd.DataFrame, scorer: str, scored: Scored) -> pd.Data
     import pandas as pd
 
     several = bool(scorer_of(scorer).features)
-    kept = [(row[own], features[own]) for row, features, own in zip(
-        scored.label, scored.features, scored.filled, strict=True
-    )]  # fmt: skip
+    features = [row[own] for row, own in zip(scored.features, scored.filled, strict=True)]
     nothing: list[list[float]] = [[]] * len(photos)
     columns = {
-        "candidates": [scored.names[row].tolist() for row, _ in kept],
-        "scores": [features[:, 0] for _, features in kept],
-        "features": [features.ravel() for _, features in kept] if several else nothing,
+        "candidates": scored.labels(),
+        "scores": [row[:, 0] for row in features],
+        "features": [row.ravel() for row in features] if several else nothing,
         "new_features": list(scored.new_features) if several else nothing,
     }
     lists = {name: pd.Series(values, index=photos.index, dtype=object) for name, values in columns.items()}
@@ -201,12 +169,7 @@ def candidate_rows(photos: pd.DataFrame, scorer: str, scored: Scored) -> pd.Data
 
 
 def scored_of(rows: pd.DataFrame, scorer: str) -> Scored:
-    """Read the rows of one scorer.
-
-    Raises:
-        FlukeprintError: there are not as many numbers as the scorer's candidates and features want.
-
-    """
+    """Read the rows of one scorer; refuse other numbers of features than its candidates want."""
     known = scorer_of(scorer)
     candidates = rows["candidates"].tolist()
     if known.features:
@@ -230,25 +193,14 @@ def write_candidates(path: Path | str, rows: pd.DataFrame) -> None:
 
     from flukeprint.core.files import write_parquet
 
-    numbers = pa.list_(pa.float32())
-    types = {
-        "candidates": pa.list_(pa.string()),
-        "scores": numbers,
-        "new_score": pa.float32(),
-        "features": numbers,
-        "new_features": numbers,
-    }
+    types = dict.fromkeys(_COLUMNS, pa.list_(pa.float32()))
+    types |= {"candidates": pa.list_(pa.string()), "new_score": pa.float32()}
     schema = pa.schema([(column, types.get(column, pa.string())) for column in rows.columns])
     write_parquet(path, pa.Table.from_pandas(rows, schema=schema, preserve_index=False))
 
 
 def read_candidates(path: Path | str) -> pd.DataFrame:
-    """Read query.parquet or test.parquet.
-
-    Raises:
-        FlukeprintError: the file is missing, or an older version of the pipeline wrote it.
-
-    """
+    """Read query.parquet or test.parquet; refuse one that an older version of the pipeline wrote."""
     import pandas as pd
 
     try:

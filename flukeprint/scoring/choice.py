@@ -1,10 +1,10 @@
 """Which scorer is best, by calibration queries alone: MAP@5 of answers to queries that the scorer was not fitted to."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
@@ -12,36 +12,21 @@ from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.scoring.answering import Answers, calibrated
-from flukeprint.scoring.calibration import BestScorer
-from flukeprint.scoring.candidates import scored_of
+from flukeprint.scoring.calibration import BestScorer, Calibration
+from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.copies import copied
 from flukeprint.scoring.fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.registry import DUPLICATES
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.calibration import Calibration
-    from flukeprint.scoring.candidates import Scored
-
 FOLDS = 5
 
 
 def folds_of(rows: pd.DataFrame, most: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
-    """Deal the queries' individuals into folds, known and new ones apart, so that every fold has both if it can.
+    """Deal the individuals of one scorer's queries into folds, known and new ones apart: every fold has both.
 
-    Args:
-        rows: queries of one scorer: Image, Id, truth. A photo of new_whale is an individual of its own.
-        most: folds, if there are as many individuals of either kind.
-        seed: of the deal.
-
-    Returns:
-        The fold of each query; all 0 where either kind has fewer than two individuals.
-
+    A photo of new_whale is an individual of its own. There are `most` folds, fewer where either kind has fewer
+    individuals, and all queries are in fold 0 where it has fewer than two.
     """
     is_new = (rows["truth"] == NEW_WHALE).to_numpy(dtype=bool)
     groups = individuals_of(rows["Id"], rows["Image"])
@@ -76,14 +61,7 @@ def cross_validated(
 
 
 def choose(rows: pd.DataFrame, share: float, scorers: Sequence[str]) -> BestScorer:
-    """Choose the scorer with the highest cross-validated MAP@5; of equal ones the first.
-
-    Args:
-        rows: the calibration rows of query.parquet, of all scorers.
-        share: declared share of new whales.
-        scorers: those to choose from.
-
-    """
+    """Choose of some scorers, by their calibration rows, the one with the highest cross-validated MAP@5 (first)."""
     found: dict[str, float] = {}
     number = 0
     for scorer in scorers:
@@ -102,13 +80,8 @@ def choose(rows: pd.DataFrame, share: float, scorers: Sequence[str]) -> BestScor
 def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answers:
     """Answer with the best scorer's calibrated candidates, after the labels of near-duplicates.
 
-    Args:
-        rows: rows of query.parquet or test.parquet, of all scorers.
-        calibration: that names the best scorer.
-        top: most labels to answer.
-
     Raises:
-        FlukeprintError: no scorer was chosen, or the rows lack the one that was.
+        FlukeprintError: no scorer was chosen, or the rows (of all scorers) lack the one that was.
 
     """
     scorer = calibration.best.scorer

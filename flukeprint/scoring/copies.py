@@ -5,57 +5,31 @@ calibration query is: near-duplicates stay on one side of every split. So the pr
 whale that the other one is labelled with is measured among the labelled photos themselves.
 """
 
-from __future__ import annotations
-
-from collections import Counter
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.answering import Answers
 from flukeprint.scoring.calibration import CopyAgreement
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from flukeprint.scoring.candidates import Scored
+from flukeprint.scoring.candidates import Scored
 
 
 def agreement(gallery: pd.DataFrame) -> CopyAgreement:
     """Measure how often a photo's label is among the labels of its near-duplicates.
 
-    Every photo that has any counts once, however many it has, so that large clusters do not decide alone.
-
-    Args:
-        gallery: columns Id, cluster of the photos that were trained on.
-
-    Returns:
-        `photos` with near-duplicates, how many are `agreeing`, and the `probability` by Laplace's rule of succession,
-        (agreeing + 1) / (photos + 2): one half where there are none.
-
+    Every photo that has any counts once, however many it has, so that large clusters do not decide alone. The
+    probability is by Laplace's rule of succession: one half where there are no near-duplicates.
     """
-    photos = agreeing = 0
-    for _, labels in gallery.groupby("cluster")["Id"]:
-        counts = Counter(labels)
-        if len(labels) > 1:
-            photos += len(labels)
-            agreeing += sum(count for count in counts.values() if count > 1)
+    photos = int(gallery.duplicated("cluster", keep=False).sum())
+    agreeing = int(gallery.duplicated(["cluster", "Id"], keep=False).sum())
     return CopyAgreement(photos=photos, agreeing=agreeing, probability=round((agreeing + 1) / (photos + 2), 6))
 
 
 def copied(answers: Answers, duplicates: Scored, probability: float, top: int) -> Answers:
     """Put the labels of near-duplicates where they belong: P(label) = p share(label) + (1 - p) P_model(label).
 
-    share is the label's among the labelled photos of the cluster. A photo without any keeps its answer.
-
-    Args:
-        answers: n answers of a scorer with all its candidates.
-        duplicates: what the scorer `duplicates` says of the same photos.
-        probability: p, from `agreement`.
-        top: most labels to keep.
-
-    Returns:
-        The answers, most probable first; equal ones in the scorer's order.
-
+    share is the label's among the labelled photos of the cluster, as the scorer `duplicates` says. A photo without any
+    keeps its answer. Answers need all of a scorer's candidates. The `top` labels are kept, most probable first, equal
+    ones in the scorer's order.
     """
     result = Answers([], [], answers.new_probability.copy())
     columns = (duplicates.labels(), duplicates.scores.tolist(), duplicates.new_score.tolist())
@@ -75,6 +49,6 @@ def copied(answers: Answers, duplicates: Scored, probability: float, top: int) -
 def _mixed(model: dict[str, float], copies: dict[str, float], probability: float) -> dict[str, float]:
     together = {
         label: probability * copies.get(label, 0.0) + (1 - probability) * model.get(label, 0.0)
-        for label in [*model, *(label for label in copies if label not in model)]
+        for label in model | copies
     }
     return dict(sorted(together.items(), key=lambda item: -item[1]))

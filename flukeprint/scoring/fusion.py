@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.scoring.calibration import Calibration, ScoreFusion
 from flukeprint.scoring.candidates import Scored, ranked, scored_of
 from flukeprint.scoring.registry import scorer_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from flukeprint.scoring.calibration import Calibration, ScoreFusion
 
 
 def fuse(scored: Scored, scorer: str, fusion: ScoreFusion) -> Scored:

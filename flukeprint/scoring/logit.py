@@ -13,25 +13,20 @@ because every logit is linear in them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics.arrays import new_share_weights
+from flukeprint.scoring.candidates import Scored
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from flukeprint.scoring.candidates import Scored
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 # Weight of half the squared length of the (standardised) parameters beside the mean log-loss. It only keeps them finite
 # where the calibration queries can be told apart without error.
@@ -40,19 +35,13 @@ _RIDGE = 1e-6
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """The parameters of the logit: K slopes, b, c and L weights."""
 
     slopes: Floats
     other: float
     new: float
     new_weights: Floats
-
-    @classmethod
-    def of(cls, vector: Floats, number: int) -> Fit:
-        """Take a vector apart; `number` is K."""
-        return cls(vector[:number], float(vector[number]), float(vector[number + 1]), vector[number + 2 :])
 
 
 @dataclass(frozen=True)
@@ -61,7 +50,7 @@ class LogLoss:
 
     features: Floats  # n x m x K, 0 where there is no candidate
     filled: NDArray[np.bool_]  # n x m
-    new_features: Floats  # n x L, NaN where there is none
+    new_features: Floats  # n x L, 0 where there is none
     outcome: NDArray[np.int64]  # column of the right outcome: a candidate's, m (another), m + 1 (new)
     weights: Floats  # they sum to 1
 
@@ -81,7 +70,7 @@ class LogLoss:
         right = scored.label == scored.places_of(truth)[:, None]
         outcome = np.where(is_new, m + 1, np.where(right.any(axis=1), right.argmax(axis=1), m))
         weights = new_share_weights(is_new, share)
-        features, new_features = scored.features.astype(float), scored.new_features.astype(float)
+        features, new_features = scored.features.astype(float), np.nan_to_num(scored.new_features.astype(float))
         return cls(features, scored.filled, new_features, outcome, weights / weights.sum())
 
     @property
@@ -89,17 +78,12 @@ class LogLoss:
         """How many slopes there are: K."""
         return int(self.features.shape[2])
 
-    @cached_property
-    def _new_features(self) -> Floats:
-        """The features of new_whale, n x L, with 0 for what is not there."""
-        return np.nan_to_num(self.new_features)
+    def _parted(self, vector: Floats) -> Fit:
+        k = self.number
+        return Fit(vector[:k], float(vector[k]), float(vector[k + 1]), vector[k + 2 :])
 
     def fit(self) -> Fit:
         """Return the parameters of least log-loss; a weight is 0 where new_whale has no such feature."""
-        return Fit.of(self.minimum(), self.number)
-
-    def minimum(self) -> Floats:
-        """Return the vector (a, b, c, d) of least log-loss."""
         from scipy.optimize import minimize
 
         scaled, transform = self._standardised()
@@ -118,14 +102,14 @@ class LogLoss:
         gradient[at_bound] = np.minimum(gradient[at_bound], 0.0)
         if np.abs(gradient).max() > _TOLERANCE:
             raise FlukeprintError(f"the calibration did not converge ({result.message}; gradient {gradient}).")
-        return np.asarray(transform @ result.x)
+        return self._parted(transform @ result.x)
 
     def _standardised(self) -> tuple[LogLoss, Floats]:
         """Return the problem with features of mean 0 and deviation 1, and what takes its parameters back."""
         mean, deviation = _moments(self.features[self.filled])
         new_mean, new_deviation = _moments(self.new_features)
         features = np.where(self.filled[:, :, None], (self.features - mean) / deviation, 0.0)
-        new_features = np.nan_to_num((self.new_features - new_mean) / new_deviation)
+        new_features = (self.new_features - new_mean) / new_deviation
         transform = np.diag(np.concatenate([1 / deviation, [1.0, 1.0], 1 / new_deviation]))
         # Shifting all candidates' logits by -a mean / deviation is shifting the other two by the opposite.
         transform[self.number : self.number + 2, : self.number] = mean / deviation
@@ -137,9 +121,9 @@ class LogLoss:
         return self._loss_and_probabilities(parameters)[0]
 
     def _loss_and_probabilities(self, parameters: Floats) -> tuple[float, Floats]:
-        fit = Fit.of(parameters, self.number)
+        fit = self._parted(parameters)
         own = np.where(self.filled, self.features @ fit.slopes, -np.inf)
-        new = fit.new + self._new_features @ fit.new_weights
+        new = fit.new + self.new_features @ fit.new_weights
         logits = np.column_stack([own, np.full(len(new), fit.other), new])
         log_total = logsumexp(logits, axis=1)
         right = logits[np.arange(len(logits)), self.outcome]
@@ -152,14 +136,13 @@ class LogLoss:
         excess = self.weights[:, None] * expected
         slopes = np.tensordot(excess[:, :-2], self.features, axes=2)
         of_new = excess[:, -1]
-        gradient = np.concatenate([slopes, [excess[:, -2].sum(), of_new.sum()], of_new @ self._new_features])
+        gradient = np.concatenate([slopes, [excess[:, -2].sum(), of_new.sum()], of_new @ self.new_features])
         return loss + _RIDGE / 2 * float(parameters @ parameters), gradient + _RIDGE * parameters
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation of each column; 0 and 1 of missing ones, deviation 1 of constant ones."""
-    given = np.nan_to_num(values)
-    mean, deviation = given.mean(axis=0), given.std(axis=0)
+    """Return mean and standard deviation of each column; deviation 1 of constant ones."""
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
     # float32 scores that differ at all differ by more than this; float64 sums of equal ones by less.
-    varies = deviation > 1e-9 * np.abs(given).max(axis=0)
+    varies = deviation > 1e-9 * np.abs(values).max(axis=0)
     return mean, np.where(varies, deviation, 1.0)

@@ -5,8 +5,6 @@ scorer's candidates. To add one, add an entry here and what computes it in fluke
 no digit: members' names do (`ensemble.members`), so that no member can be taken for a scorer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,14 +17,18 @@ class Scorer:
 
     name: str
     says: str  # what it does, in a few words, for readers of the report
-    style: int  # number of its line style in charts
+    style: int = 8  # number of its line style in charts; this one is of those without a line of their own
     uncalibrated: str = ""  # what it does where there was nothing to calibrate with, if that is something else
     curves: tuple[str, ...] = ()  # charts in which it has a line of its own
-    breakdown: bool = False  # whether the report breaks its figures down by groups of queries
     features: tuple[str, ...] = ()  # of a candidate, which score fusion weighs; none: it has one score per candidate
     photo_features: tuple[str, ...] = ()  # of the photo, which score fusion weighs into new_whale's score
     choosable: bool = False  # whether it answers test photos and may be chosen for a submission
     derived: bool = False  # a row of the leaderboard only: it has no candidates of its own
+
+    @property
+    def breakdown(self) -> bool:
+        """Whether the report breaks its figures down by groups of queries: that of scorers with all charts."""
+        return self.curves == CURVES
 
 
 ALL_NEW = "all_new"
@@ -61,14 +63,12 @@ SCORERS: tuple[Scorer, ...] = (
         says="copies the label where another photo is nearly the same picture, else “new whale”",
         style=2,
         curves=CURVES,
-        breakdown=True,
     ),
     Scorer(
         name=PRETRAINED_KNN,
         says="finds similar photos with a network that was never trained on flukes",
         style=3,
         curves=CURVES,
-        breakdown=True,
     ),
     Scorer(
         name=ENSEMBLE,
@@ -76,7 +76,6 @@ SCORERS: tuple[Scorer, ...] = (
         uncalibrated="all members together, with “new whale” as one more class",
         style=4,
         curves=CURVES,
-        breakdown=True,
         choosable=True,
     ),
     Scorer(
@@ -89,13 +88,11 @@ SCORERS: tuple[Scorer, ...] = (
     Scorer(
         name=GALLERY_NEAREST,
         says="finds the individual with the most similar photo, by the trained networks",
-        style=8,
         choosable=True,
     ),
     Scorer(
         name=GALLERY_CENTRE,
         says="finds the individual whose photos are most similar on average, by the trained networks",
-        style=8,
         choosable=True,
     ),
     Scorer(
@@ -103,7 +100,6 @@ SCORERS: tuple[Scorer, ...] = (
         says="both of these together, weighted; individuals can be added without training",
         style=6,
         curves=CURVES,
-        breakdown=True,
         features=("nearest", "centre"),
         photo_features=("none",),
         choosable=True,
@@ -113,7 +109,6 @@ SCORERS: tuple[Scorer, ...] = (
         says="the photo search and the ensemble's classes together, weighted",
         style=7,
         curves=CURVES,
-        breakdown=True,
         features=("nearest", "centre", "head"),
         photo_features=("head", "nearest_new_whale"),
         choosable=True,
@@ -121,7 +116,6 @@ SCORERS: tuple[Scorer, ...] = (
     Scorer(
         name=BEST,
         says="the scorer that calibration queries like best; labels of nearly the same pictures come first",
-        style=8,
         derived=True,
     ),
 )
@@ -132,7 +126,7 @@ CHOOSABLE = tuple(scorer.name for scorer in SCORERS if scorer.choosable)
 
 def scorer_of(name: str) -> Scorer:
     """Return a scorer by name; any other name is a member's."""
-    return _BY_NAME.get(name) or Scorer(name, "one network of the ensemble", style=8)
+    return _BY_NAME.get(name) or Scorer(name, "one network of the ensemble")
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -6,12 +6,14 @@ Matrix products run in chunks of photos, so memory does not grow with their numb
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
@@ -37,12 +39,7 @@ from flukeprint.scoring.registry import (
     PRETRAINED_KNN,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-    from torch import nn
-
-    Vectors = NDArray[np.float32]
+Vectors = NDArray[np.float32]
 
 
 def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
@@ -60,11 +57,6 @@ def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
 
     A score is the label's share of the gallery's photos in the cluster. new_whale's is 0 where no photo there has
     that label: it stands behind real duplicates, and first where there are none.
-
-    Args:
-        gallery: columns Id, cluster.
-        clusters: one per photo.
-
     """
     labels_in = gallery.groupby("cluster")["Id"].agg(Counter).to_dict()
     shares = [_shares(labels_in.get(cluster, Counter())) for cluster in clusters]
@@ -93,14 +85,7 @@ class TrainedPhotos:
 
     @classmethod
     def of(cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int) -> TrainedPhotos:
-        """Make photos ready, in the order of a gallery.
-
-        Args:
-            table: the photos that were trained on: Image, Id, pixel (row of the embeddings).
-            parts: the members' embeddings, each N x views x D.
-            views: how many of the views to use.
-
-        """
+        """Make the photos of a table (Image, Id, pixel: row of the embeddings) ready, in the order of a gallery."""
         table = table.sort_values(["Id", "Image"])
         is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
         names, place = np.unique(table["Id"].to_numpy(dtype=str)[~is_new], return_inverse=True)
@@ -139,44 +124,24 @@ def classify(
     apart: bool = True,
     photos: TrainedPhotos | None = None,
 ) -> dict[str, Scored]:
-    """Score the classes by the members' heads, and with photos also by a search in them.
+    """Score the classes by the members' heads, and with photos (of the same embeddings) also by a search in them.
 
     A member's score is the log_softmax of its logits over all classes, new_whale included; the ensemble's that of
-    the members' summed logits. So the exponential of a score is a probability.
-
-    Args:
-        members: at least one, all with the same sorted labels.
-        rows: rows of the embeddings.
-        views: 1 uses the photo alone, 2 also its mirror image; logits are summed over views.
-        apart: also score by each member alone; else only by all together.
-        photos: by embeddings of the same members; the scorers of `search_photos` follow.
+    the members' summed logits. So the exponential of a score is a probability. Logits are summed over the views.
 
     Returns:
-        {scorer: its candidates}, scorers in the members' order, then `ensemble`, then those of the photos.
+        {scorer: its candidates}: the members, if they are also wanted `apart`, `ensemble`, those of `search_photos`.
 
     Raises:
         FlukeprintError: the members' heads do not have the same labels, or not those of the photos.
 
     """
-    labels = _common_labels(members)
-    if photos and [label for label in labels if label != NEW_WHALE] != photos.names.tolist():
-        raise FlukeprintError(
-            f"the members' heads know {len(labels)} labels, and not the {len(photos.names)} individuals that were "
-            "trained on. Run `dvc repro` to train them anew."
-        )
-    parts: dict[str, list[Scored]] = {}
-    for chunk in chunks(rows):
-        for name, scores in _log_probabilities(members, chunk, views, apart=apart):
-            parts.setdefault(name, []).append(best_candidates(scores, labels))
-        if photos:
-            queries = vectors_of([member.embeddings for member in members], chunk, views)
-            # The last scores are the ensemble's.
-            for name, found in search_photos(photos, queries, scores, labels).items():
-                parts.setdefault(name, []).append(found)
-    return {name: joined(part) for name, part in parts.items()}
+    labels = _common_labels(members, photos)
+    parts = [dict(_classified(members, chunk, views, labels, photos, apart=apart)) for chunk in chunks(rows)]
+    return {name: joined([part[name] for part in parts]) for name in parts[0]}
 
 
-def _common_labels(members: Sequence[Member]) -> list[str]:
+def _common_labels(members: Sequence[Member], photos: TrainedPhotos | None) -> list[str]:
     first = members[0]
     for member in members[1:]:
         if member.labels != first.labels:
@@ -184,20 +149,35 @@ def _common_labels(members: Sequence[Member]) -> list[str]:
                 f"members {first.name} and {member.name} have heads for different labels "
                 f"({len(first.labels)} and {len(member.labels)}). Run `dvc repro` to train both on the same set."
             )
+    if photos and [label for label in first.labels if label != NEW_WHALE] != photos.names.tolist():
+        raise FlukeprintError(
+            f"the members' heads know {len(first.labels)} labels, and not the {len(photos.names)} individuals that "
+            "were trained on. Run `dvc repro` to train them anew."
+        )
     return first.labels
 
 
-def _log_probabilities(
-    members: Sequence[Member], rows: NDArray[np.int64], views: int, *, apart: bool
-) -> Iterator[tuple[str, Vectors]]:
-    """Yield (scorer, n x classes) for one chunk of photos."""
-    total = torch.zeros(len(rows), len(members[0].labels))
+def _classified(
+    members: Sequence[Member],
+    rows: NDArray[np.int64],
+    views: int,
+    labels: list[str],
+    photos: TrainedPhotos | None,
+    *,
+    apart: bool,
+) -> Iterator[tuple[str, Scored]]:
+    """Yield (scorer, its candidates) for one chunk of photos."""
+    total = torch.zeros(len(rows), len(labels))
     for member in members:
         logits = _logits(member, rows, views)
         total += logits
         if apart:
-            yield member.name, torch.log_softmax(logits, dim=1).numpy()
-    yield ENSEMBLE, torch.log_softmax(total, dim=1).numpy()
+            yield member.name, best_candidates(torch.log_softmax(logits, dim=1).numpy(), labels)
+    scores = torch.log_softmax(total, dim=1).numpy()
+    yield ENSEMBLE, best_candidates(scores, labels)
+    if photos:
+        queries = vectors_of([member.embeddings for member in members], rows, views)
+        yield from search_photos(photos, queries, scores, labels).items()
 
 
 def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor:
@@ -208,19 +188,10 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
 
 
 def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]) -> dict[str, Scored]:
-    """Score individuals by their photos, by their centre, and by several features at once.
+    """Score the L individuals by their photos, by their centre, and by several features at once.
 
-    Args:
-        photos: of L individuals.
-        queries: n x D, vectors of length 1.
-        scores: the ensemble's log-probabilities, n x C.
-        labels: the C classes: the L individuals, and perhaps new_whale.
-
-    Returns:
-        gallery_nearest, gallery_centre; gallery (features: both) and blend (features: both, and the ensemble's score;
-        of the photo: that of new_whale, NaN where it is no class, and the similarity to the nearest photo of
-        new_whale), in the order of flukeprint/scoring/registry.py.
-
+    Queries are n x D, of length 1. Scores are the ensemble's log-probabilities, n x C, of the C labels: the
+    individuals, and perhaps new_whale.
     """
     is_new = np.array(labels) == NEW_WHALE
     head = scores[:, ~is_new]
@@ -230,7 +201,7 @@ def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labe
     of_head = np.where(found.filled, np.take_along_axis(head, np.maximum(found.individual, 0), axis=1), 0)
     new = scores[:, is_new] if is_new.any() else nothing
     of_photo = np.column_stack([new, photos.nearest_new(queries)])
-    features = np.concatenate([all_three.features, of_head[:, :, None]], axis=2)
+    features = np.dstack([all_three.features, of_head])
     own = gallery_candidates(found.best(DEPTH), photos.names)
     return {
         GALLERY_NEAREST: ranked(own.names, own.label, own.features[:, :, 0], nothing[:, 0], DEPTH),
@@ -241,24 +212,19 @@ def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labe
 
 
 def score_queries(
-    asked: pd.DataFrame, gallery: pd.DataFrame, pretrained: Vectors, members: Sequence[Member], views: int
-) -> Mapping[str, Scored]:
-    """Let every scorer of the leaderboard answer the same photos.
+    queries: pd.DataFrame, gallery: pd.DataFrame, pretrained: Vectors, members: Sequence[Member], views: int
+) -> dict[str, Scored]:
+    """Let every scorer of the leaderboard answer the same queries (columns cluster, pixel: row of all embeddings).
 
-    Args:
-        asked: columns cluster, pixel (row of all embeddings).
-        gallery: the photos that were trained on: Image, Id, cluster, pixel.
-        pretrained: the pretrained backbone's embeddings, N x 1 x D.
-        members: with their embeddings of the same N photos.
-        views: as in `classify`.
-
+    The gallery (Image, Id, cluster, pixel) are the photos that were trained on. `pretrained` are the pretrained
+    backbone's embeddings of all photos, N x 1 x D.
     """
-    rows = asked["pixel"].to_numpy()
+    rows = queries["pixel"].to_numpy()
     by_pretrained = TrainedPhotos.of(gallery, [pretrained], 1)
     photos = TrainedPhotos.of(gallery, [member.embeddings for member in members], views)
     return {
-        MOST_FREQUENT: most_frequent(gallery, len(asked)),
-        DUPLICATES: near_duplicates(gallery, asked["cluster"].tolist()),
+        MOST_FREQUENT: most_frequent(gallery, len(queries)),
+        DUPLICATES: near_duplicates(gallery, queries["cluster"].tolist()),
         PRETRAINED_KNN: nearest_photos(by_pretrained, vectors_of([pretrained], rows, 1)),
         **classify(members, rows, views, photos=photos),
     }

@@ -51,10 +51,10 @@ def photos() -> tuple[pd.DataFrame, list[Member]]:
 def rows(photos, tmp_path_factory) -> pd.DataFrame:
     """The pipeline's rows of query.parquet, written and read."""
     table, members = photos
-    asked = table[-QUERIES:]
-    scored = score_queries(asked, table[:-QUERIES], members[0].embeddings, members, VIEWS)
+    queries = table[-QUERIES:]
+    scored = score_queries(queries, table[:-QUERIES], members[0].embeddings, members, VIEWS)
     path = tmp_path_factory.mktemp("predictions") / "query.parquet"
-    write_candidates(path, pd.concat([candidate_rows(asked[["Image"]], name, scored[name]) for name in scored]))
+    write_candidates(path, pd.concat([candidate_rows(queries[["Image"]], name, scored[name]) for name in scored]))
     return read_candidates(path)
 
 

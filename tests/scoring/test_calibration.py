@@ -14,7 +14,7 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.answering import as_ordinary_class, calibrated
 from flukeprint.scoring.calibration import OpenSetCalibration, read_calibration, write_calibration
 from flukeprint.scoring.candidates import Scored, scored_of
-from flukeprint.scoring.fitting import fit_open_set, fit_scorers, nothing_to_fit
+from flukeprint.scoring.fitting import fit_scorer, fit_scorers, nothing_to_fit
 from flukeprint.scoring.logit import LogLoss
 
 
@@ -31,7 +31,7 @@ def scored(rows: pd.DataFrame) -> Scored:
 
 
 def fit(rows: pd.DataFrame, share: float) -> OpenSetCalibration:
-    return fit_open_set(scored(rows), rows["truth"].tolist(), share)
+    return fit_scorer(scored(rows), rows["truth"].tolist(), "ensemble", share)[1]
 
 
 def log_loss(rows: pd.DataFrame, share: float) -> LogLoss:

@@ -16,7 +16,7 @@ from flukeprint.scoring.calibration import BestScorer, CopyAgreement, OpenSetCal
 from flukeprint.scoring.candidates import Scored, from_lists, scored_of
 from flukeprint.scoring.choice import best_answers, choose, cross_validated, folds_of
 from flukeprint.scoring.copies import agreement, copied
-from flukeprint.scoring.fitting import fit_fusion, fit_open_set, fit_scorers
+from flukeprint.scoring.fitting import fit_scorer, fit_scorers
 from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.logit import LogLoss
 from flukeprint.scoring.registry import BLEND, DUPLICATES, GALLERY, GALLERY_NEAREST
@@ -71,7 +71,7 @@ def problem(rows: pd.DataFrame, share: float) -> LogLoss:
 
 
 def fitted(rows: pd.DataFrame, scorer: str) -> tuple[ScoreFusion, OpenSetCalibration]:
-    return fit_fusion(scored(rows), rows["truth"].tolist(), scorer, 0.325)
+    return fit_scorer(scored(rows), rows["truth"].tolist(), scorer, 0.325)
 
 
 def log_loss_of(rows: pd.DataFrame, slopes, other: float, new: float, of_photo, share: float) -> float:
@@ -192,7 +192,7 @@ def test_a_single_scorer_has_no_fusion():
     rows = plain(drawn(200, GALLERY, (6, 0), 0.5, 0.8, ())).assign(scorer="knn")
     found = fit_scorers(rows, 0.325, ["knn"])
     assert found.fusions == {}
-    assert found.scorers["knn"] == fit_open_set(scored(rows), rows["truth"].tolist(), 0.325)
+    assert found.scorers["knn"] == fit_scorer(scored(rows), rows["truth"].tolist(), "knn", 0.325)[1]
 
 
 # --- the choice ---

@@ -174,11 +174,11 @@ def test_every_scorer_of_the_ladder_answers(tmp_path):
     labels = LABELS[:3]
     members = [member("m1", 1, labels=labels), member("m2", 2, labels=labels)]
     photos = gallery([*labels, "w_1"], [1, 2, 3, 3])
-    asked = pd.DataFrame({"Image": ["x", "y"], "cluster": [3, 5], "pixel": [4, 5]})
+    queries = pd.DataFrame({"Image": ["x", "y"], "cluster": [3, 5], "pixel": [4, 5]})
     pretrained = np.random.default_rng(0).normal(size=(9, 1, 4)).astype(np.float32)
-    scored = score_queries(asked, photos, pretrained, members, 1)
+    scored = score_queries(queries, photos, pretrained, members, 1)
     assert list(scored) == scorer_names(["m1", "m2"])
-    rows = pd.concat([candidate_rows(asked[["Image"]], name, answer) for name, answer in scored.items()])
+    rows = pd.concat([candidate_rows(queries[["Image"]], name, answer) for name, answer in scored.items()])
     write_candidates(tmp_path / "rows.parquet", rows)
     read = read_candidates(tmp_path / "rows.parquet")
     assert read["scorer"].tolist() == [name for name in scored for _ in range(2)]

@@ -16,8 +16,7 @@ from flukeprint.evaluation.enrolment import enrol, enrolment_test, learned_indiv
 from flukeprint.evaluation.verification import verify
 from flukeprint.metrics import detection
 from flukeprint.scoring.calibration import Verification, read_calibration, write_calibration
-from flukeprint.scoring.pair_calibration import fit_verification, logistic
-from flukeprint.scoring.pairs import QueryPairs, pairs_of
+from flukeprint.scoring.pairs import QueryPairs, fit_verification, logistic, pairs_of
 
 # Image, individual, cluster, split. a and b are trained; x, y and z are held out, y with one cluster only.
 PHOTOS = [
