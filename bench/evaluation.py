@@ -43,10 +43,10 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.retrieval.provenance import MemberRecord, Provenance
 from flukeprint.retrieval.search import DEPTH
 from flukeprint.scoring.calibration import Calibration, write_calibration
+from flukeprint.scoring.calibration_fitting import fit_scorers
 from flukeprint.scoring.candidates import write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
-from flukeprint.scoring.fitting import fit_scorers
 from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import (
     CHOOSABLE,

@@ -5,13 +5,13 @@ from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
 from flukeprint.core.receipts import require_members
-from flukeprint.data.splits import CALIBRATION, is_trained, read_selected
+from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.scoring.calibration import Calibration, write_calibration
+from flukeprint.scoring.calibration_fitting import fit_scorers
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
-from flukeprint.scoring.fitting import fit_scorers
 from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import CHOOSABLE, ENSEMBLE, scorer_names
 

@@ -8,7 +8,7 @@ from flukeprint.core.files import read_npy, write_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.receipts import require_members
-from flukeprint.data.splits import class_labels, is_trained, read_selected, true_labels
+from flukeprint.data.selected_tables import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.network_files import load_head
 from flukeprint.retrieval.vectors import similarities
 from flukeprint.scoring.candidates import candidate_rows, write_candidates

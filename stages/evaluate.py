@@ -19,7 +19,7 @@ from flukeprint.core.paths import (
     VALIDATED,
 )
 from flukeprint.core.receipts import keep_members, require_members
-from flukeprint.data.splits import QUERY, is_trained, read_selected
+from flukeprint.data.selected_tables import QUERY, is_trained, read_selected
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
 from flukeprint.evaluation.enrolment import enrol, learned_individuals

@@ -7,10 +7,10 @@ from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
 from flukeprint.core.runtime import open_accelerator, relaunched
-from flukeprint.data.splits import read_selected
+from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
-from flukeprint.learning.embedder import EmbedderSpec
 from flukeprint.learning.embedding import embedding_job
+from flukeprint.learning.embedding_head import EmbedderSpec
 from flukeprint.learning.finetuning import Start, finetune, starting_head, trained_spread
 from flukeprint.learning.heads import save_record
 from flukeprint.learning.network_files import load_backbone, load_finetuned, save_finetuned

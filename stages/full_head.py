@@ -6,7 +6,7 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, METRICS, SELECTED
 from flukeprint.core.receipts import require_members
 from flukeprint.core.runtime import open_accelerator
-from flukeprint.data.splits import read_selected
+from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.heads import HeadTraining, train_heads
 from flukeprint.learning.training_data import training_data
 

@@ -8,7 +8,7 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
 from flukeprint.core.receipts import require_members
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import is_trained, read_selected
+from flukeprint.data.selected_tables import is_trained, read_selected
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.retrieval.provenance import provenance_of

@@ -6,8 +6,8 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
-from flukeprint.data.selection import assign_splits, selection_counts
-from flukeprint.data.splits import SPLITS, class_labels
+from flukeprint.data.selected_tables import SPLITS, class_labels
+from flukeprint.data.splits import assign_splits, selection_counts
 
 KEYS = ("seed", "select")
 

@@ -1,12 +1,15 @@
-"""start MEMBER: what a member's fine-tuning starts from: its head, or a file without tensors where training makes its own.
+"""start MEMBER: what its fine-tuning starts from: its head, or a file without tensors where training makes its own.
 
 So that a changed head makes stale only those fine-tunings that use it.
 """
 
 import sys
 
+from safetensors.numpy import save
+
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_safetensors, write_safetensors
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import write_bytes
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import HEADS, STARTS
 
@@ -17,11 +20,9 @@ def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
     name = f"{sys.argv[1]}.safetensors"
-    if params.finetune.starts_from_head:
-        tensors, metadata = read_safetensors(HEADS / name)
-        write_safetensors(STARTS / name, tensors, metadata)
-    else:
-        write_safetensors(STARTS / name, {})
+    if params.finetune.starts_from_head and not (HEADS / name).exists():
+        raise FlukeprintError(f"{HEADS / name} is missing. Run `dvc repro` to make it.")
+    write_bytes(STARTS / name, (HEADS / name).read_bytes() if params.finetune.starts_from_head else save({}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import DECISION, PREDICTIONS, RAW, SUBMISSION
 from flukeprint.data.submission import MAX_LABELS, check_submission, write_submission
 from flukeprint.data.tables import require_table
-from flukeprint.scoring.answering import as_ordinary_class, calibrated
+from flukeprint.scoring.calibrated_answers import as_ordinary_class, calibrated
 from flukeprint.scoring.calibration import read_calibration
 from flukeprint.scoring.candidates import read_candidates, scored_of
 from flukeprint.scoring.choice import best_answers

@@ -8,7 +8,7 @@ from flukeprint.core.files import read_json, read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.runtime import open_accelerator
-from flukeprint.data.splits import read_selected
+from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.embedding import embed, embedding_job
 from flukeprint.learning.heads import HeadTraining, train_heads
 from flukeprint.learning.network_files import load_backbone

@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.manifests import FileRecord, Manifest
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery_manifest import DATA_FILE
 
 GALLERY, ALBUM = "gallery", "gallery.album"

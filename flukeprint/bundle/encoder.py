@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import RuntimeParams
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.data.photos import MAX_PIXELS
 from flukeprint.data.reading import ReadPhoto, ahead, read_batches
 from flukeprint.retrieval.provenance import Provenance

@@ -17,7 +17,7 @@ from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import replacing_folder, write_json
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
 from flukeprint.scoring.calibration import write_calibration

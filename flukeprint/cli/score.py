@@ -21,7 +21,7 @@ def score(
     by row.
     """
     from flukeprint.core.files import replacing
-    from flukeprint.core.text import spreadsheet_cell
+    from flukeprint.core.safe_text import spreadsheet_cell
     from flukeprint.data import submission as library
 
     check_output("--per-photo", per_photo, (submission, truth))

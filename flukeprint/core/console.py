@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Callable
 
-from flukeprint.core.effective import with_effective_keys
+from flukeprint.core.effective_keys import with_effective_keys
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.text import printable_lines
+from flukeprint.core.safe_text import printable_lines
 
 _NO_PERMISSION = "no permission to write or read {}. Change its permissions, or choose another place."
 _THROUGH_A_FILE = "{} goes through a file as if it were a folder. Choose another one."

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_json, reading, sha256_of, write_json
-from flukeprint.core.sections import Count
+from flukeprint.core.param_types import Count
 
 _LARGEST = 1 << 20  # bytes; no manifest of ours comes near
 _LONGEST_REASON = 300  # characters

@@ -11,11 +11,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from flukeprint.core.effective import committed_text, effective_key, hidden_changes, with_effective_keys
+from flukeprint.core.effective_keys import committed_text, effective_key, hidden_changes, with_effective_keys
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.paths import PARAMS
-from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
-from flukeprint.core.sections import (
+from flukeprint.core.param_types import (
     AtLeastOne,
     Channels,
     Count,
@@ -28,6 +26,8 @@ from flukeprint.core.sections import (
     Side,
     yaml_off,
 )
+from flukeprint.core.paths import PARAMS
+from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
 from flukeprint.core.training_params import FinetuneParams, TrainingParams
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flukeprint.core.sections import AtLeastOne, Float, Positive, Section, Share
+from flukeprint.core.param_types import AtLeastOne, Float, Positive, Section, Share
 
 NotNegative = Annotated[Float, Field(ge=0)]
 UnitInterval = Annotated[Float, Field(ge=0, le=1)]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.data.inspection import PhotoRecord, read_photos
 from flukeprint.data.photos import MAX_PIXELS, SUFFIXES
 

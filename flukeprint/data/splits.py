@@ -1,46 +1,207 @@
-"""The splits of a selected table (small.parquet, full.parquet), and what follows from them."""
+"""The small and the full set, and which of their photos are trained on, validated with, or set aside."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.params import SelectParams
+from flukeprint.core.runtime import derived_seed
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.selected_tables import CALIBRATION, QUERY, TRAIN, VALID
 
-# Values of the `split` column. The last two are set aside: nothing is trained on them.
-SPLITS = TRAIN, VALID, QUERY, CALIBRATION = "train", "valid", "query", "calibration"
-
-
-def is_trained(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell which rows of a selected table are trained on: those of the splits train and valid."""
-    return table["split"].isin([TRAIN, VALID]).to_numpy(dtype=bool)
+# Lists of images that are set aside together.
+Groups = list[list[str]]
 
 
-def class_labels(table: pd.DataFrame) -> list[str]:
-    """Return the sorted labels that have a training photo: the classes of a head, in order of their index."""
-    return sorted(set(table.loc[is_trained(table), "Id"]))
+def full_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
+    """Return every labelled row (columns Image, Id, cluster, pixel) but those in `select.drop`."""
+    return table[~table["Image"].isin(params.drop)].reset_index(drop=True)
 
 
-def often_seen(table: pd.DataFrame, photos: int) -> pd.DataFrame:
-    """Return the rows of the individuals that have at least so many photos to train on (splits train and valid)."""
-    counts = table[is_trained(table)]["Id"].value_counts()
-    return table[table["Id"].isin(counts.index[counts >= photos])]
+def small_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
+    """Return the small set of the reference procedure.
+
+    Individuals with more than `select.threshold` photos, without `select.drop`, in the table's order; after
+    them the first `select.new_whale` photos of new_whale. Photos are counted before any is dropped. Fewer than two
+    classes are a FlukeprintError.
+    """
+    counts = table.loc[table["Id"] != NEW_WHALE, "Id"].value_counts()
+    kept = full_set(table, params)
+    new = kept[kept["Id"] == NEW_WHALE].head(params.new_whale)
+    small = pd.concat([kept[kept["Id"].isin(counts.index[counts > params.threshold])], new], ignore_index=True)
+    classes = small["Id"].nunique()
+    if classes < 2:
+        most = ", ".join(f"{label}: {count}" for label, count in counts.head(3).items())
+        raise FlukeprintError(
+            f"the small set has {classes} class(es), at least 2 are needed: select.threshold is {params.threshold}, "
+            f"and the most frequent individuals have these many photos: {most or 'there are none'}. "
+            "Lower select.threshold in params.yaml."
+        )
+    return small
 
 
-def true_labels(table: pd.DataFrame, labels: Iterable[str]) -> list[str]:
-    """Return the right answer for each row: its Id, or new_whale for an individual that is not among `labels`."""
-    known = set(labels)
-    return [label if label in known else NEW_WHALE for label in table["Id"]]
+def selection_counts(table: pd.DataFrame, params: SelectParams) -> dict[str, int]:
+    """Return the counts of metrics/selection.json, taken before any photo is set aside.
+
+    On the competition's 9,850 rows with the reference params they are those of the reference procedure: 4,251 labels,
+    a small set of 498 rows and 25 classes, a full set of 9,849 rows.
+    """
+    per_label = table["Id"].value_counts()
+    small, full = small_set(table, params), full_set(table, params)
+    often = per_label.drop(NEW_WHALE, errors="ignore")
+    often = often[often > params.threshold]
+    counts = {
+        "rows": len(table),
+        "labels": len(per_label),
+        "new_whale_rows": per_label.get(NEW_WHALE, 0),
+        "small_ids": len(often),
+        "small_rows_over_threshold": often.sum(),
+        "small_rows": len(small),
+        "small_classes": small["Id"].nunique(),
+        "full_rows": len(full),
+        "full_classes": full["Id"].nunique(),
+        "dropped_rows": len(table) - len(full),
+    }
+    counts |= {f"labels_with_{n}": (per_label == n).sum() for n in (1, 2, 3)}
+    return {key: int(value) for key, value in counts.items()}
 
 
-def read_selected(path: Path | str) -> pd.DataFrame:
-    """Read small.parquet or full.parquet."""
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro select` to make it.") from None
+def assign_splits(table: pd.DataFrame, params: SelectParams, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the small and the full set with a `split` column: train, valid, query, calibration.
+
+    A photo that is set aside (query, calibration) is so in both sets; train and valid are drawn apart. Under
+    `select.protocol: mlebench` the queries are MLE-bench's test photos, those in `select.drop` too: scores compare only
+    on the same queries, and nothing is trained on them. Its small set is chosen among its training photos.
+
+    `table` holds every labelled photo in the order of train.csv (Image, Id, cluster, pixel).
+    """
+    queries = table[mlebench_test(table)] if params.protocol == "mlebench" else table[:0]
+    rest = table.drop(queries.index)
+    small, full = small_set(rest, params), full_set(rest, params)
+    aside = set_aside(full, small, queries, params, seed) | dict.fromkeys(queries["Image"], QUERY)
+    full = table[table["Image"].isin([*full["Image"], *queries["Image"]])].reset_index(drop=True)
+
+    def with_split(part: pd.DataFrame, name: str) -> pd.DataFrame:
+        part = part.assign(split=[aside.get(image, TRAIN) for image in part["Image"]])
+        choose = random_validation if params.validation == "random" else grouped_validation
+        share = getattr(params.valid_share, name)
+        chosen = choose(part[part["split"] == TRAIN], share, derived_seed(seed, "valid", name))
+        part.loc[chosen, "split"] = VALID
+        return part
+
+    return with_split(small, "small"), with_split(full, "full")
+
+
+def mlebench_test(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell which rows MLE-bench tests on, by its recipe for this competition (it ignores near-duplicates).
+
+    Source: openai/mle-bench, mlebench/competitions/whale-categorization-playground/prepare.py, commit a0e3b23.
+    Labels in order of appearance: of one with two or more photos pandas' sample(2, random_state=0) gives one to train
+    and one to test; one with a single photo goes to train with probability 0.9, by numpy's default_rng(0);
+    scikit-learn's train_test_split(test_size=0.1, random_state=0) divides all others. A label that is only in test
+    counts as new_whale there. On the competition's 9,850 rows: 7,240 to train, 2,610 to test, 298 of them new.
+
+    `table` holds the rows of train.csv in its order (column Id).
+    """
+    from sklearn.model_selection import train_test_split
+
+    generator, share = np.random.default_rng(0), 0.1
+    rows = pd.Series(range(len(table)))
+    is_test, undecided = np.zeros(len(table), bool), np.ones(len(table), bool)
+    for _, own in rows.groupby(table["Id"].to_numpy(), sort=False):
+        chosen = own.sample(2, random_state=0) if len(own) >= 2 else own
+        undecided[chosen] = False
+        is_test[chosen.iloc[-1]] = len(own) >= 2 or generator.choice([False, True], replace=False, p=[1 - share, share])
+    if undecided.sum() > 1:
+        is_test[train_test_split(np.flatnonzero(undecided), test_size=share, random_state=0)[1]] = True
+    return is_test
+
+
+def random_validation(table: pd.DataFrame, share: float, seed: int) -> list[int]:
+    """Return the index labels of a random `share` of the rows: the reference procedure's split, flaws included."""
+    order = np.random.default_rng(seed).permutation(len(table))[: round(share * len(table))]
+    return [int(label) for label in table.index[order]]
+
+
+def grouped_validation(table: pd.DataFrame, share: float, seed: int) -> list[int]:
+    """Return the index labels of about `share` of the rows, by whole clusters of near-duplicates.
+
+    A cluster is taken only if each of its labels keeps another one for training, so no validation
+    photo is of an individual that training never saw. Where that leaves too few, fewer are taken.
+    """
+    left = table.groupby("Id")["cluster"].nunique().to_dict()
+    rows_of, labels_of = table.groupby("cluster").groups, table.groupby("cluster")["Id"].agg(set)
+    wanted = round(share * len(table))
+    chosen: list[int] = []
+    for cluster in np.random.default_rng(seed).permutation(np.unique(table["cluster"].to_numpy())):
+        if len(chosen) + len(rows_of[cluster]) <= wanted and all(left[label] > 1 for label in labels_of[cluster]):
+            chosen += rows_of[cluster].tolist()
+            for label in labels_of[cluster]:
+                left[label] -= 1
+    return chosen
+
+
+def set_aside(
+    full: pd.DataFrame, small: pd.DataFrame, queries: pd.DataFrame, params: SelectParams, seed: int
+) -> dict[str, str]:
+    """Choose the photos of `full` that are never trained on: {Image: query or calibration}, disjoint in ids too.
+
+    Known queries: for a share `params.holdout` of the individuals that have two or more clusters of photos, one
+    cluster (all its photos, if near-duplicates), so that another cluster of the same individual stays. New
+    queries: all photos of other individuals, held out whole, and new_whale photos, as many of either kind,
+    so that new ones are about `params.new_share` of all. A cluster with several labels is never set aside, and of
+    `small` no individual is held out whole and no new_whale photo is taken.
+
+    Where there are `queries` already, which are not in `full`, calibration photos alone are chosen: no cluster of the
+    queries, and no individual of theirs held out whole, so that what is right for them stays right.
+    """
+    if not params.holdout:
+        return {}
+    splits = (CALIBRATION,) if params.protocol == "mlebench" else (QUERY, CALIBRATION)
+    generator = np.random.default_rng(derived_seed(seed, "aside"))
+    labels = full.groupby("cluster")["Id"].transform("nunique")
+    free = full[(labels == 1) & ~full["cluster"].isin(queries["cluster"])]
+    clusters_of = _clusters_of_known(full, free)
+    ids = generator.permutation(sorted(clusters_of))
+    number = max(1, round(params.holdout * len(ids))) if len(ids) else 0
+    used = {*ids[: len(splits) * number], *queries["Id"], *small["Id"]}
+    new, whole = (
+        [groups[index] for index in generator.permutation(len(groups))]
+        for groups in _new_groups(full, free, small, used)
+    )
+    photos_of = free.groupby("cluster")["Image"].agg(list)
+    aside: dict[str, str] = {}
+    for part, split in enumerate(splits):
+        chosen = ids[part * number : (part + 1) * number]
+        for label in chosen:
+            cluster = clusters_of[label][generator.integers(len(clusters_of[label]))]
+            aside |= dict.fromkeys(photos_of[cluster], split)
+        wanted = round(len(chosen) * params.new_share / (1 - params.new_share))
+        aside |= dict.fromkeys(_take_new(new, whole, wanted), split)
+    return aside
+
+
+def _clusters_of_known(full: pd.DataFrame, free: pd.DataFrame) -> dict[str, list[int]]:
+    """Return {individual with two or more clusters: those of them that are free}."""
+    clusters = full[full["Id"] != NEW_WHALE].groupby("Id")["cluster"].nunique()
+    rows = free[free["Id"].isin(clusters.index[clusters >= 2])]
+    return {str(label): sorted(set(own)) for label, own in rows.groupby("Id")["cluster"]}
+
+
+def _new_groups(full: pd.DataFrame, free: pd.DataFrame, small: pd.DataFrame, used: set[str]) -> tuple[Groups, Groups]:
+    """Return what may play new whales: new_whale's free clusters, and whole individuals that are not in `used`."""
+    new = free[(free["Id"] == NEW_WHALE) & ~free["cluster"].isin(small["cluster"])]
+    whole = full[~full["Id"].isin({*used, *full.drop(free.index)["Id"], NEW_WHALE})]
+    return new.groupby("cluster")["Image"].agg(list).tolist(), whole.groupby("Id")["Image"].agg(list).tolist()
+
+
+def _take_new(new: Groups, whole: Groups, quota: int) -> list[str]:
+    """Take groups off both lists, always from the kind that has given fewer photos, until `quota` are taken."""
+    taken: tuple[list[str], list[str]] = ([], [])
+    while len(taken[0]) + len(taken[1]) < quota and (new or whole):
+        kind = 0 if new and (len(taken[0]) <= len(taken[1]) or not whole) else 1
+        taken[kind].extend((new, whole)[kind].pop())
+    return [*taken[0], *taken[1]]

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 
 Row = tuple[int, list[str]]  # number and cells
 

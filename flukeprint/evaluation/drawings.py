@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flukeprint.evaluation import words
+from flukeprint.evaluation import report_words as words
 from flukeprint.evaluation.curves import Points
 from flukeprint.pages.charts import Axis, Chart, Line, interval_chart, line_chart
 from flukeprint.scoring.registry import ENSEMBLE, MOST_FREQUENT, scorer_of

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import QUERY, is_trained
+from flukeprint.data.selected_tables import QUERY, is_trained
 from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.intervals import Resampling
 

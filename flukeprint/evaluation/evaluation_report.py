@@ -10,7 +10,8 @@ import pandas as pd
 from flukeprint.core.files import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import MAX_PIXELS, plain_file_name
-from flukeprint.evaluation import drawings, words
+from flukeprint.evaluation import drawings
+from flukeprint.evaluation import report_words as words
 from flukeprint.evaluation.breakdowns import Breakdown, as_metrics, near_duplicate_trained, shown_results
 from flukeprint.evaluation.curves import Points
 from flukeprint.evaluation.drawings import Histories

@@ -16,7 +16,7 @@ from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.metrics.rankings import first_ranks, reciprocal_ranks
-from flukeprint.scoring.answering import Answers, as_ordinary_class, calibrated
+from flukeprint.scoring.calibrated_answers import Answers, as_ordinary_class, calibrated
 from flukeprint.scoring.calibration import Calibration
 from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.fusion import fused_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from flukeprint.core.files import replacing
-from flukeprint.core.text import spreadsheet_cell
+from flukeprint.core.safe_text import spreadsheet_cell
 from flukeprint.evaluation.leaderboard import TOP, Leaderboard, ScorerResult
 
 PLACES = tuple(range(1, TOP + 1))

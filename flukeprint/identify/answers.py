@@ -8,8 +8,8 @@ from flukeprint.bundle.album import Album
 from flukeprint.bundle.model import Model
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.reading import ReadPhoto
+from flukeprint.identify.gallery_duplicates import Duplicate, near_duplicates_of
 from flukeprint.identify.matching import Match, match, why_uncalibrated
-from flukeprint.identify.neighbours import Duplicate, near_duplicates_of
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
 from flukeprint.retrieval.gallery import Gallery

@@ -10,8 +10,8 @@ from flukeprint.bundle.encoder import Encoded
 from flukeprint.bundle.model import Model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import GALLERY
-from flukeprint.core.text import printable
-from flukeprint.identify.neighbours import near_duplicates_of
+from flukeprint.core.safe_text import printable
+from flukeprint.identify.gallery_duplicates import near_duplicates_of
 from flukeprint.quality.flags import flags_of
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import update_gallery

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from flukeprint.core.text import printable, spreadsheet_cell
+from flukeprint.core.safe_text import printable, spreadsheet_cell
 from flukeprint.identify.answers import Identification, PhotoAnswer
 from flukeprint.identify.matching import RankedCandidate
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flukeprint.bundle.album import draw_picture
 from flukeprint.core.files import replacing
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.identify.answers import Identification, PhotoAnswer
 from flukeprint.identify.formats import PEOPLE_DECIDE, percent
 from flukeprint.identify.matching import RankedCandidate

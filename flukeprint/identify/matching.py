@@ -57,7 +57,7 @@ def match(gallery: Gallery, vectors: NDArray[np.float32], calibration: Calibrati
     found = Searcher.of(gallery).search(vectors)
     places, chances, new = found.individual, None, None
     if calibration is not None:
-        from flukeprint.scoring.answering import probabilities
+        from flukeprint.scoring.calibrated_answers import probabilities
         from flukeprint.scoring.fusion import fuse
 
         fused = fuse(gallery_candidates(found, gallery.individuals), GALLERY, calibration.fusions[GALLERY])

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from flukeprint.bundle.model import Model
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.identify.formats import percent
+from flukeprint.identify.gallery_duplicates import same_pictures
 from flukeprint.identify.matching import OTHER_WEIGHTS
-from flukeprint.identify.neighbours import same_pictures
 from flukeprint.retrieval.provenance import Provenance
 from flukeprint.retrieval.vectors import cosines
 from flukeprint.scoring.calibration import Calibration, Verification

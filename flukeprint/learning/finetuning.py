@@ -16,11 +16,11 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import PROXY_OBJECTIVES, FinetuneParams
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import class_labels, often_seen
+from flukeprint.data.selected_tables import class_labels, often_seen
 from flukeprint.learning.batches import Batch, Batches, PhotoScaler
 from flukeprint.learning.checkpoints import checkpoint_folder
-from flukeprint.learning.embedder import Embedder, EmbedderSpec
 from flukeprint.learning.embedding import EmbeddingJob, embed
+from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.network_files import load_head
 from flukeprint.learning.networks import Classifier, embedding_size, new_head
 from flukeprint.learning.records import BackboneRecord

@@ -17,7 +17,7 @@ from flukeprint.core.files import (
     write_safetensors,
 )
 from flukeprint.learning.backbones import build_backbone
-from flukeprint.learning.embedder import Embedder, EmbedderSpec
+from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of
 from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord

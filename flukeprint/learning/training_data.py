@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flukeprint.data.splits import TRAIN, VALID
+from flukeprint.data.selected_tables import TRAIN, VALID
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import ValidateParams
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.quality.findings import Finding, finding_of, metrics, summaries
 from flukeprint.quality.frames import Frames, Inputs, photo_frames, read_inputs, table_frames
 from flukeprint.quality.rules import levels

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from flukeprint.core.params import ValidateParams
-from flukeprint.core.text import printable, spreadsheet_cell
+from flukeprint.core.safe_text import printable, spreadsheet_cell
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.quality.frames import Inputs
 from flukeprint.quality.suite import Outcome

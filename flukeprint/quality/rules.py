@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, Literal
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.text import FORMULA
+from flukeprint.core.safe_text import FORMULA
 from flukeprint.data.photos import SUFFIXES_OF_FORMAT
 
 Level = Literal["error", "warning", "off"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery import Gallery
 
 

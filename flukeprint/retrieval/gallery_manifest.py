@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from flukeprint.core.manifests import FileRecord, Manifest, Record
-from flukeprint.core.sections import AtLeastOne, Count
+from flukeprint.core.param_types import AtLeastOne, Count
 from flukeprint.retrieval.provenance import Provenance
 
 Part = Literal["vectors", "photos", "centroids", "cells"]

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR, read_safetensors_metadata, sha256_of
 from flukeprint.core.manifests import Record, Sha256, validated
-from flukeprint.core.sections import Channels, MemberName, PositiveChannels, Side
+from flukeprint.core.param_types import Channels, MemberName, PositiveChannels, Side
 
 # How photos.read_rgb resizes. A change there that changes pixels needs another word here.
 RESIZE = "upright, RGB, aspect not kept, bilinear with antialiasing"

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR, read_json, write_json
 from flukeprint.core.manifests import Record, validated
-from flukeprint.core.sections import Count, OpenShare
+from flukeprint.core.param_types import Count, OpenShare
 from flukeprint.retrieval.provenance import Provenance
 
 _LARGEST = 1e12  # beyond it, scores would no longer be told apart from infinity
@@ -23,7 +23,7 @@ Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
 class OpenSetCalibration(Record):
-    """The a, b, c, d of one scorer (flukeprint/scoring/logit.py), and the queries that they were fitted to."""
+    """The a, b, c, d of one scorer (conditional_logit.py), and the queries that they were fitted to."""
 
     inverse_temperature: Weight
     other: Number

@@ -11,11 +11,11 @@ from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.metrics.rankings import reciprocal_ranks
-from flukeprint.scoring.answering import Answers, calibrated
+from flukeprint.scoring.calibrated_answers import Answers, calibrated
 from flukeprint.scoring.calibration import BestScorer, Calibration
+from flukeprint.scoring.calibration_fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.copies import copied
-from flukeprint.scoring.fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.registry import DUPLICATES
 

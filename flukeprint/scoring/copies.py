@@ -8,7 +8,7 @@ whale that the other one is labelled with is measured among the labelled photos 
 import pandas as pd
 
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.answering import Answers
+from flukeprint.scoring.calibrated_answers import Answers
 from flukeprint.scoring.calibration import CopyAgreement
 from flukeprint.scoring.candidates import Scored
 

@@ -1,6 +1,6 @@
 """Scorers that combine several features of a candidate: `gallery` the two similarities, `blend` also the head's score.
 
-The weights are the slopes of the conditional logit (flukeprint/scoring/logit.py) fitted to calibration queries: the
+The weights are the slopes of the conditional logit (conditional_logit.py) fitted to calibration queries: the
 convex log-loss of the calibrated answers has one minimum, and no weight is below 0. Divided by their sum they are the
 fusion; the sum is the inverse temperature of the fused score, so that what follows sees a scorer like any other.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import is_trained
+from flukeprint.data.selected_tables import is_trained
 from flukeprint.metrics.detection import roc_curve_of_few, threshold_at_eer, threshold_at_far
 from flukeprint.scoring.calibration import NoVerification, Verification
 

@@ -6,7 +6,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from flukeprint.core.effective import hidden_changes, with_effective_keys
+from flukeprint.core.effective_keys import hidden_changes, with_effective_keys
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import check_params, load_params
 from flukeprint.core.recipes import with_recipe

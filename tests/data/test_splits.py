@@ -11,8 +11,8 @@ from sklearn.model_selection import train_test_split
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import SelectParams
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.selection import assign_splits, mlebench_test, selection_counts, small_set
-from flukeprint.data.splits import class_labels, often_seen, true_labels
+from flukeprint.data.selected_tables import class_labels, often_seen, true_labels
+from flukeprint.data.splits import assign_splits, mlebench_test, selection_counts, small_set
 
 SHIP = "496b52ff.jpg"
 # The competition's label file may not be handed on, so a drawn table with its published counts stands in for it. Where

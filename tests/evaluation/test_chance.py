@@ -7,13 +7,13 @@ from accelerate import Accelerator
 from training_cases import training_params
 
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.splits import QUERY, TRAIN, VALID, class_labels
+from flukeprint.data.selected_tables import QUERY, TRAIN, VALID, class_labels
 from flukeprint.learning.heads import HeadTraining, train_head
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training_data import training_data
 from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.retrieval.vectors import vectors_of
-from flukeprint.scoring.answering import as_ordinary_class
+from flukeprint.scoring.calibrated_answers import as_ordinary_class
 from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, nearest_photos
 

@@ -18,7 +18,7 @@ from PIL import Image
 from bench.evaluation import generate
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.evaluation import words
+from flukeprint.evaluation import report_words as words
 from flukeprint.evaluation.evaluation_report import thumbnails
 from flukeprint.evaluation.leaderboard import build_leaderboard
 from flukeprint.evaluation.results import results_text

@@ -7,7 +7,7 @@ from calibrations import calibration_of, open_set
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.evaluation import words
+from flukeprint.evaluation import report_words as words
 from flukeprint.evaluation.breakdowns import as_metrics, break_down, figures_of
 from flukeprint.evaluation.curves import all_curves, curves_of, write_curves
 from flukeprint.evaluation.examples import choose_examples

@@ -13,7 +13,7 @@ from flukeprint.identify.matching import match, why_uncalibrated
 from flukeprint.retrieval.gallery import Gallery, build_gallery
 from flukeprint.retrieval.search import DEPTH, Searcher
 from flukeprint.retrieval.vectors import vectors_of
-from flukeprint.scoring.answering import calibrated
+from flukeprint.scoring.calibrated_answers import calibrated
 from flukeprint.scoring.calibration import Calibration, ScoreFusion
 from flukeprint.scoring.candidates import candidate_rows, gallery_candidates, read_candidates, write_candidates
 from flukeprint.scoring.fusion import fused_of

@@ -14,7 +14,7 @@ from quality_folder import HEADER, Folder, texture
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import check_params, load_params
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.pages.charts import bar_chart, histogram
 from flukeprint.quality.check import check_folder

@@ -11,11 +11,11 @@ from scipy.optimize import check_grad
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.answering import as_ordinary_class, calibrated
+from flukeprint.scoring.calibrated_answers import as_ordinary_class, calibrated
 from flukeprint.scoring.calibration import OpenSetCalibration, read_calibration, write_calibration
+from flukeprint.scoring.calibration_fitting import fit_scorer, fit_scorers, nothing_to_fit
 from flukeprint.scoring.candidates import Scored, scored_of
-from flukeprint.scoring.fitting import fit_scorer, fit_scorers, nothing_to_fit
-from flukeprint.scoring.logit import LogLoss
+from flukeprint.scoring.conditional_logit import LogLoss
 
 
 def one_row(candidates: list[str], scores: list[float], new_score: float, truth: str = "a") -> dict:

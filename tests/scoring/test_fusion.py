@@ -11,14 +11,14 @@ from scipy.optimize import check_grad
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.metrics.arrays import new_share_weights
-from flukeprint.scoring.answering import Answers, calibrated
+from flukeprint.scoring.calibrated_answers import Answers, calibrated
 from flukeprint.scoring.calibration import BestScorer, CopyAgreement, OpenSetCalibration, ScoreFusion
+from flukeprint.scoring.calibration_fitting import fit_scorer, fit_scorers
 from flukeprint.scoring.candidates import Scored, from_lists, scored_of
 from flukeprint.scoring.choice import best_answers, choose, cross_validated, folds_of
+from flukeprint.scoring.conditional_logit import LogLoss
 from flukeprint.scoring.copies import agreement, copied
-from flukeprint.scoring.fitting import fit_scorer, fit_scorers
 from flukeprint.scoring.fusion import fuse, fused_of
-from flukeprint.scoring.logit import LogLoss
 from flukeprint.scoring.registry import BLEND, DUPLICATES, GALLERY, GALLERY_NEAREST
 
 SCALES = {GALLERY: (0.2, 0.1), BLEND: (0.2, 0.1, 3.0)}

@@ -29,8 +29,8 @@ def test_deps_list_every_module_that_the_stage_imports(stage):
 def test_a_missing_module_would_be_noticed(tmp_path):
     """The recogniser itself: it sees direct, indirect, late and aliased imports, and no type-only ones."""
     seen = closure(ROOT / "stages" / "select.py")
-    assert {"flukeprint/data/splits.py", "flukeprint/core/recipes.py", "flukeprint/core/paths.py"} <= seen
-    assert "flukeprint/core/runtime.py" in seen  # only flukeprint/data/selection.py imports it
+    assert {"flukeprint/data/selected_tables.py", "flukeprint/core/recipes.py", "flukeprint/core/paths.py"} <= seen
+    assert "flukeprint/core/runtime.py" in seen  # only flukeprint/data/splits.py imports it
     assert "flukeprint/data/sample.py" in closure(ROOT / "stages" / "fetch.py")  # imported inside a function
     # Type-only in network_files.py.
     assert "flukeprint/learning/training.py" not in closure(ROOT / "stages" / "embed.py")
@@ -148,7 +148,7 @@ LEARNING = {"baseline", "train", "start", "finetune", "embed", "full_head"}
 # Templates and words for people, and the command line: an edit there must train nothing again.
 WORDS = (
     "flukeprint/cli/",
-    "flukeprint/core/text.py",
+    "flukeprint/core/safe_text.py",
     "flukeprint/evaluation/",
     "flukeprint/pages/",
     "flukeprint/quality/",

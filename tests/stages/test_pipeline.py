@@ -339,9 +339,9 @@ def test_a_hidden_value_is_also_refused_in_a_copy_of_the_project(project):
 def test_an_edit_of_words_trains_nothing_again(project):
     for name, comment in (
         ("flukeprint/evaluation/evaluation_report.html.j2", "{# edited #}"),
-        ("flukeprint/evaluation/words.py", "# edited"),
+        ("flukeprint/evaluation/report_words.py", "# edited"),
         ("flukeprint/cli/identify.py", "# edited"),
-        ("flukeprint/core/text.py", "# edited"),
+        ("flukeprint/core/safe_text.py", "# edited"),
         ("flukeprint/core/params.py", "# edited"),
     ):
         with (project / name).open("a") as stream:

@@ -13,7 +13,7 @@ import yaml
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import write_npy, write_safetensors
 from flukeprint.core.receipts import write_receipt
-from flukeprint.scoring.answering import calibrated
+from flukeprint.scoring.calibrated_answers import calibrated
 from flukeprint.scoring.calibration import read_calibration
 from flukeprint.scoring.fusion import fused_of
 from flukeprint.scoring.registry import CHOOSABLE

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flukeprint.bundle.album import Album, Entry
-from flukeprint.core.text import printable
+from flukeprint.core.safe_text import printable
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import Pairs, columns_of, duplicate_pairs
 from flukeprint.quality.flags import Limits

@@ -1,8 +1,7 @@
 """Answers among candidates and new_whale: new_whale as an ordinary class, or by calibrated probability.
 
-The calibrated model is that of flukeprint/scoring/logit.py. new_whale is one more candidate, not a reject: MAP@5 is
-highest if labels stand in order of their probabilities, because the reward 1, 1/2, ..., 1/5 falls (rearrangement
-inequality).
+The calibrated model is that of conditional_logit.py. new_whale is one more candidate, not a reject: MAP@5 is highest if
+labels stand in order of their probabilities, because the reward 1, 1/2, ..., 1/5 falls (rearrangement inequality).
 """
 
 from dataclasses import dataclass

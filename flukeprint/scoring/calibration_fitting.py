@@ -10,8 +10,8 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibration import OpenSetCalibration, ScoreFusion
 from flukeprint.scoring.candidates import Scored, scored_of
+from flukeprint.scoring.conditional_logit import Fit, LogLoss
 from flukeprint.scoring.fusion import fuse
-from flukeprint.scoring.logit import Fit, LogLoss
 from flukeprint.scoring.registry import scorer_of
 
 

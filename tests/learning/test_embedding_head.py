@@ -9,7 +9,7 @@ from training_cases import finetune_params, random_backbone
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.learning.augmentation import ERASED_AREA, Draws, affine_maps, augment
-from flukeprint.learning.embedder import Embedder, EmbedderSpec, GeM, feature_map
+from flukeprint.learning.embedding_head import Embedder, EmbedderSpec, GeM, feature_map
 from flukeprint.learning.network_files import load_finetuned, save_finetuned
 from flukeprint.learning.networks import for_inference
 from flukeprint.learning.training import Result
