@@ -1,6 +1,6 @@
 """What a gallery holds and which model it is for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,8 @@ def describe(gallery: Gallery) -> dict[str, Any]:
 
 def as_text(described: Mapping[str, Any]) -> str:
     """Return a line per value; members and preprocessing have several."""
-    return "\n".join(f"{printable(key):22}{printable(str(value))}" for key, value in _values(described))
-
-
-def _values(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    lines = []
     for key, value in described.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}.{name}", part) for name, part in value.items())
-        else:
-            yield key, value
+        parts = {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+        lines += [f"{printable(name):22}{printable(str(part))}" for name, part in parts.items()]
+    return "\n".join(lines)

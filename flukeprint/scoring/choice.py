@@ -22,19 +22,19 @@ from flukeprint.scoring.registry import DUPLICATES
 FOLDS = 5
 
 
-def folds_of(rows: pd.DataFrame, most: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+def folds_of(rows: pd.DataFrame) -> NDArray[np.int64]:
     """Deal the individuals of one scorer's queries into folds, known and new ones apart: every fold has both.
 
-    A photo of new_whale is an individual of its own. There are `most` folds, fewer where either kind has fewer
+    A photo of new_whale is an individual of its own. There are FOLDS folds, fewer where either kind has fewer
     individuals, and all queries are in fold 0 where it has fewer than two.
     """
     is_new = (rows["truth"] == NEW_WHALE).to_numpy(dtype=bool)
     groups = individuals_of(rows["Id"], rows["Image"])
     kinds = [np.unique(groups[is_new == kind]) for kind in (False, True)]
-    number = min(most, *(len(names) for names in kinds))
+    number = min(FOLDS, *(len(names) for names in kinds))
     if number < 2:
         return np.zeros(len(rows), np.int64)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     dealt: dict[str, int] = {}
     for names in kinds:
         dealt |= {name: place % number for place, name in enumerate(generator.permutation(names).tolist())}

@@ -78,13 +78,11 @@ def fit_verification(pairs: QueryPairs) -> Verification | NoVerification:
     some = impostors[:: -(-len(impostors) // _MOST)]
     is_same = np.append(np.ones(len(genuine), bool), np.zeros(len(some), bool))
     slope, intercept = logistic(np.append(genuine, some), is_same)
-    return Verification.model_validate(
-        pairs.counts()
-        | {
-            "thresholds": {name: round(value, 6) for name, value in found.items() if np.isfinite(value)},
-            "slope": float(f"{slope:.6g}"),
-            "intercept": float(f"{intercept:.6g}"),
-        }
+    return Verification(
+        **pairs.counts(),
+        thresholds={name: round(value, 6) for name, value in found.items() if np.isfinite(value)},
+        slope=float(f"{slope:.6g}"),
+        intercept=float(f"{intercept:.6g}"),
     )
 
 
