@@ -183,10 +183,7 @@ def write_album(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def add_to_album(gallery: Path, entries: Iterable[Entry]) -> None:
-    """Add to a gallery's album what it lacks.
-
-    Call it before the photos join the gallery: an entry too many is never looked at, one too few would be missed.
-    """
+    """Add to a gallery's album what it lacks, before the photos join the gallery: one too many is never looked at."""
     own = read_album(album_path(gallery)).entries()
     known = {entry.sha256 for entry in own}
     if new := [entry for entry in entries if entry.sha256 not in known]:

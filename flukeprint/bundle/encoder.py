@@ -72,10 +72,7 @@ def encode_photos(
     batch_size: int = BATCH_SIZE,
     max_pixels: int = MAX_PIXELS,
 ) -> Encoded:
-    """Encode photos; those that cannot be read are set apart, with the fault in their record.
-
-    Photos are decoded while the networks run. Pixels are not kept.
-    """
+    """Encode photos while the next are decoded; those that cannot be read are set apart, with their fault."""
     from tqdm import tqdm
 
     batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels)

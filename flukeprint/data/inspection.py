@@ -74,10 +74,7 @@ class PhotoRecord:
 
 
 def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> PhotoRecord:
-    """Read and fully decode one photo; bad content gives a record with a `fault`, never an exception.
-
-    Only the first frame of an animation is read. Photos of more than `max_pixels` are not decoded.
-    """
+    """Read and fully decode one photo (its first frame); bad content gives a record with a `fault`, no exception."""
     return _records([_fields(max_pixels, (Path(folder), name))])[0]
 
 

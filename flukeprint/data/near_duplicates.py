@@ -126,10 +126,7 @@ def duplicate_pairs(
 
 
 def conflicting_labels(cluster: Int, labels: Labels) -> list[tuple[str, str, int]]:
-    """Return pairs of labels that share clusters, as (label, label, number of clusters), most clusters first.
-
-    Pairs with `new_whale` are left out: what is left looks like one individual under two ids.
-    """
+    """Return (label, label, number of clusters they share), most clusters first, without pairs with `new_whale`."""
     held: dict[int, set[str]] = {}
     for number, label in zip(np.asarray(cluster).tolist(), labels, strict=True):
         held.setdefault(number, set()).add(str(label))

@@ -24,25 +24,26 @@ def fetch(source: str, target: Path, path: str | None, seed: int) -> None:
         raise FlukeprintError(
             f"profiles.<profile>.source is {source!r}, expected one of {', '.join(SOURCES)}. Set it in params.yaml."
         )
-    with replacing_folder(target) as temporary:
-        SOURCES[source](temporary, path, seed)
+    SOURCES[source](target, path, seed)
 
 
 def _sample(target: Path, _path: str | None, seed: int) -> None:
     """Draw the project's own sample data set."""
     from flukeprint.data.sample import draw_sample
 
-    draw_sample(target, seed)
+    with replacing_folder(target) as temporary:
+        draw_sample(temporary, seed)
 
 
 def _folder(target: Path, path: str | None, _seed: int) -> None:
     """Copy a folder in Kaggle's layout; other files in it are left where they are."""
     source = Path(_needed(path))
     _check_layout(source)
-    for table in TABLES:
-        shutil.copyfile(source / table, target / table)
-    for folder in FOLDERS:
-        _copy_photos(source / folder, target / folder)
+    with replacing_folder(target) as temporary:
+        for table in TABLES:
+            shutil.copyfile(source / table, temporary / table)
+        for folder in FOLDERS:
+            _copy_photos(source / folder, temporary / folder)
 
 
 def _needed(path: str | None) -> str:
@@ -80,13 +81,14 @@ def _kaggle(target: Path, path: str | None, _seed: int) -> None:
     """Download and unpack a competition's files with Kaggle's official client; where that fails, name the ways out."""
     competition = _needed(path)
     _require_credentials(competition)
-    _download(competition, target)
-    _unpack(target / f"{competition}.zip", target)
-    for folder in FOLDERS:
-        if not (target / folder).is_dir() and (target / f"{folder}.zip").is_file():
-            (target / folder).mkdir()
-            _unpack(target / f"{folder}.zip", target / folder)
-    _check_layout(target)
+    with replacing_folder(target) as temporary:
+        _download(competition, temporary)
+        _unpack(temporary / f"{competition}.zip", temporary)
+        for folder in FOLDERS:
+            if not (temporary / folder).is_dir() and (temporary / f"{folder}.zip").is_file():
+                (temporary / folder).mkdir()
+                _unpack(temporary / f"{folder}.zip", temporary / folder)
+        _check_layout(temporary)
 
 
 def _ways_out(competition: str) -> str:
@@ -139,7 +141,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     archive.unlink()
 
 
-# By their name, `profiles.<profile>.source` in params.yaml: each fills an empty folder from (its path, the seed).
+# By their name, `profiles.<profile>.source` in params.yaml: each makes a folder from (its path, the seed).
 SOURCES: dict[str, Callable[[Path, str | None, int], None]] = {
     "sample": _sample,
     "folder": _folder,

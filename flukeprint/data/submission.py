@@ -176,10 +176,7 @@ def score_submission(submission: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFr
 
 
 def summarise(per_photo: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return {"all", "known", "new": {photos, map5, top1, top5}} of a scored submission.
-
-    `new` are the photos whose truth is new_whale. A kind without photos is left out.
-    """
+    """Return {all, known, new (truth: new_whale): {photos, map5, top1, top5}} of a scored submission; no empty kind."""
     from flukeprint.metrics.arrays import weighted_mean
     from flukeprint.metrics.rankings import top_k_accuracy
 

@@ -73,10 +73,7 @@ def check_folder(folder: Path, params: ValidateParams, workers: int = 1, exclusi
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Switch cyclic garbage collection off in a process that checks one folder and ends.
-
-    It would look at a million objects again and again, and once more at exit, for nothing: over a second of twelve.
-    """
+    """Switch off cyclic garbage collection, over a second of twelve, in a process that checks one folder and ends."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -34,11 +34,7 @@ class Outcome:
 
 
 def load_great_expectations() -> None:
-    """Import Great Expectations, quietly.
-
-    Not in a thread beside other work: it imports scipy, and two threads that import the same package at once
-    can each find it half-initialised.
-    """
+    """Import Great Expectations, quietly; not in a thread beside others, which can find scipy half-initialised."""
     # It logs hundreds of lines about itself while it is imported.
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     import_module("flukeprint.quality.expectations")
