@@ -246,7 +246,7 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     assert spread["mean_cosine"] < 0.9
     assert len(own) == len(bundled) == len(PHOTOS.photos)
     nearest = sorted(own, key=lambda one: -one["similarity"])
-    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (truth, original)
+    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (asked.label, asked.copy_of)
     # The network tells photos apart by far more than torch and onnxruntime differ in.
     assert nearest[0]["similarity"] - nearest[-1]["similarity"] > 100 * SAME_SIMILARITY
     by_id = {one["id"]: one for one in bundled}
