@@ -219,7 +219,7 @@ def test_photos_outside_the_folder_are_not_opened(tmp_path):
     names = ["1.jpg", "../outside.jpg"]
     photos = pd.DataFrame({"Image": names, "width": 40, "height": 20, "orientation": 1})
     sheets = thumbnails(tmp_path / "inside", photos, [*names, "1.jpg"], 1)
-    assert sheets.paths == ("1.jpg",)
+    assert list(sheets.places) == ["1.jpg"]
     assert "no picture" in sheets.tag("../outside.jpg")
     assert 'class="t p p0"' in sheets.tag("1.jpg")
 

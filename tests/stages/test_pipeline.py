@@ -1,134 +1,16 @@
 """The pipeline as its users run it: dvc commands in a temporary git and DVC repository, on a tiny data set."""
 
-import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from dvc.utils.serialize import load_yaml, modify_yaml
-
-from flukeprint.data.sample import SampleSpec, draw_sample, plan_sample
-
-ROOT = Path(__file__).parents[2]
-TRACKED = (
-    "flukeprint",
-    "stages",
-    "data/incoming",
-    "data/exclusions.csv",
-    "data/.gitignore",
-    "models/.gitignore",
-    "reports/.gitignore",
-    "dvc.yaml",
-    ".dvcignore",
-    ".gitignore",
-)
-MEMBERS = ["m1", "m2"]
-PHOTOS = SampleSpec(
-    photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1), new_whales=8, test_known=8, test_new=4, duplicates=2
-)
-# How far the answers of one network by torch and by onnxruntime may be apart: rounding, times the slope of the
-# calibration (some tens) where it is of probabilities.
-SAME_SIMILARITY, SAME_PROBABILITY = 1e-4, 1e-2
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "GIT_AUTHOR_NAME": "test",
-    "GIT_AUTHOR_EMAIL": "test@example.org",
-    "GIT_COMMITTER_NAME": "test",
-    "GIT_COMMITTER_EMAIL": "test@example.org",
-}
-ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
-
-
-def run(folder: Path, *command: str, ok: bool = True) -> str:
-    """Run a command in a project and return what it printed."""
-    result = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    output = result.stdout + result.stderr
-    assert (result.returncode == 0) == ok, output
-    return output
-
-
-def stages_run(output: str) -> set[str]:
-    """Return the stages that DVC says it ran (not restored from its cache of runs)."""
-    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
-
-
-def set_params(folder: Path, **changes) -> None:
-    """Change dotted keys (written with __) in a project's params.yaml."""
-    with modify_yaml(folder / "params.yaml") as content:
-        for key, value in changes.items():
-            *path, last = key.split("__")
-            section = content
-            for part in path:
-                section = section[part]
-            section[last] = value
-
-
-def new_project(folder: Path, photos: Path) -> Path:
-    """Make a git and DVC repository with the project's code and params for tiny data."""
-    folder.mkdir()
-    for name in TRACKED:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(ROOT / name, target)
-    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
-    drawn = load_yaml(ROOT / "params.yaml")["profiles"]["sample"]
-    set_params(
-        folder,
-        profile="folder",
-        profiles__folder__path=str(photos),
-        profiles__folder__image_size=32,
-        # Random weights would embed all photos alike after so few steps, and the order of answers would be rounding.
-        profiles__folder__backbone=drawn["backbone"],
-        profiles__folder__epochs={"train": 3, "finetune": 2, "full_head": 3},
-        select__threshold=4,
-        select__new_whale=3,
-        ensemble__members=MEMBERS,
-    )  # fmt: skip
-    run(folder, "git", "init", "--quiet", "--initial-branch=main")
-    run(folder, "dvc", "init", "--quiet")
-    shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
-    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
-    commit(folder, "start")
-    return folder
-
-
-def commit(folder: Path, message: str) -> None:
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "--quiet", "--message", message)
-
-
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    draw_sample(folder, 0, PHOTOS)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, photos) -> Path:
-    """A project after `dvc repro`, committed. Not to be changed: `project` gives a copy."""
-    folder = new_project(tmp_path_factory.mktemp("finished") / "project", photos)
-    output = run(folder, "dvc", "repro")
-    assert len(stages_run(output)) == 13 + 3 * len(MEMBERS), output
-    commit(folder, "results")
-    return folder
-
-
-@pytest.fixture
-def project(tmp_path, finished) -> Path:
-    shutil.copytree(finished, tmp_path / "project", symlinks=True)
-    return tmp_path / "project"
+from pipeline_project import ENVIRONMENT, MEMBERS, commit, new_project, run, set_params, stages_run
 
 
 def test_the_submission_is_complete_and_in_the_samples_order(finished):
@@ -212,74 +94,6 @@ def test_a_new_member_finetunes_and_embeds_only_itself(project):
     assert not list((project / "metrics").glob("*/m3.json"))
     assert json.loads(run(project, "dvc", "status", "--json")) == {}
     assert run(project, "git", "status", "--porcelain", "metrics") == ""
-
-
-@pytest.mark.numeric
-def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_path, photos):
-    # A project of its own: alone, as `pytest -m numeric` runs it, it needs no other pipeline before it.
-    project = new_project(tmp_path / "project", photos)
-    # So few queries choose no best scorer; with the single photos there are more steps.
-    set_params(
-        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
-        recipes__metric__submit={"decision": "class"}, ensemble__members=["m1"],
-    )  # fmt: skip
-    ran = stages_run(run(project, "dvc", "repro"))
-    assert {"finetune@m1", "embed@m1", "gallery", "evaluate", "submit"} <= ran
-    set_params(project, train__lr=0.001)
-    assert stages_run(run(project, "dvc", "repro", "start")) == {"train", "start@m1"}
-    assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
-    page = (project / "reports/evaluation/index.html").read_text()
-    assert "full fine-tuning: loss" in page
-    assert "can hardly be told apart" not in page
-    command = (sys.executable, "-m", "flukeprint.cli")
-    run(project, *command, "export", "bundle")
-    # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
-    asked = min((photo for photo in plan_sample(0, PHOTOS)[1] if photo.copy_of), key=lambda photo: photo.name)
-    photo = str(photos / "test" / asked.name)
-    everyone = ("--format", "json", "--top", str(len(PHOTOS.photos)))
-    answers = [
-        json.loads(run(project, *command, "identify", photo, *everyone, *options))["photos"][0]
-        for options in ((), ("--bundle", "bundle"))
-    ]
-    own, bundled = (answer["candidates"] for answer in answers)
-    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
-    assert spread["mean_cosine"] < 0.9
-    assert len(own) == len(bundled) == len(PHOTOS.photos)
-    nearest = sorted(own, key=lambda one: -one["similarity"])
-    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (asked.label, asked.copy_of)
-    # The network tells photos apart by far more than torch and onnxruntime differ in.
-    assert nearest[0]["similarity"] - nearest[-1]["similarity"] > 100 * SAME_SIMILARITY
-    by_id = {one["id"]: one for one in bundled}
-    for one in own:
-        assert by_id[one["id"]]["similarity"] == pytest.approx(one["similarity"], abs=SAME_SIMILARITY)
-        assert by_id[one["id"]]["probability"] == pytest.approx(one["probability"], abs=SAME_PROBABILITY)
-    # What is further apart than that stands in the same order; what is not may stand in either.
-    place = {one["id"]: number for number, one in enumerate(bundled)}
-    apart = [
-        (one["id"], other["id"])
-        for one, other in itertools.combinations(own, 2)
-        if one["probability"] - other["probability"] > 2 * SAME_PROBABILITY
-    ]
-    assert apart
-    assert [pair for pair in apart if place[pair[0]] > place[pair[1]]] == []
-
-
-@pytest.mark.numeric
-def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(tmp_path, photos):
-    """Two epochs from random weights leave all photos alike: a fixture that no processor can tell apart."""
-    project = new_project(tmp_path / "project", photos)
-    set_params(
-        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
-        profiles__folder__backbone__weights="random", ensemble__members=["m1"],
-    )  # fmt: skip
-    output = run(project, "dvc", "repro", "gallery")
-    assert "photos can hardly be told apart" in output
-    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
-    assert spread["mean_cosine"] > 0.99
-    photo = str(sorted((photos / "test").iterdir())[0])
-    answer = json.loads(run(project, sys.executable, "-m", "flukeprint.cli", "identify", photo, "--format", "json"))
-    assert "mean cosine" in answer["collapsed"]
-    assert answer["photos"][0]["candidates"] == []
 
 
 @pytest.mark.parametrize(

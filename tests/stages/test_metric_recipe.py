@@ -1,0 +1,82 @@
+"""The recipe `metric` as its users run it: answers, a bundle that gives the same, and what a collapsed embedding says."""
+
+import itertools
+import json
+import sys
+
+import pytest
+from pipeline_project import PHOTOS, new_project, run, set_params, stages_run
+
+from flukeprint.data.sample import plan_sample
+
+# How far the answers of one network by torch and by onnxruntime may be apart: rounding, times the slope of the
+# calibration (some tens) where it is of probabilities.
+SAME_SIMILARITY, SAME_PROBABILITY = 1e-4, 1e-2
+
+
+@pytest.mark.numeric
+def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_path, photos):
+    # A project of its own: alone, as `pytest -m numeric` runs it, it needs no other pipeline before it.
+    project = new_project(tmp_path / "project", photos)
+    # So few queries choose no best scorer; with the single photos there are more steps.
+    set_params(
+        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
+        recipes__metric__submit={"decision": "class"}, ensemble__members=["m1"],
+    )  # fmt: skip
+    ran = stages_run(run(project, "dvc", "repro"))
+    assert {"finetune@m1", "embed@m1", "gallery", "evaluate", "submit"} <= ran
+    set_params(project, train__lr=0.001)
+    assert stages_run(run(project, "dvc", "repro", "start")) == {"train", "start@m1"}
+    assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
+    page = (project / "reports/evaluation/index.html").read_text()
+    assert "full fine-tuning: loss" in page
+    assert "can hardly be told apart" not in page
+    command = (sys.executable, "-m", "flukeprint.cli")
+    run(project, *command, "export", "bundle")
+    # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
+    asked = min((photo for photo in plan_sample(0, PHOTOS)[1] if photo.copy_of), key=lambda photo: photo.name)
+    photo = str(photos / "test" / asked.name)
+    everyone = ("--format", "json", "--top", str(len(PHOTOS.photos)))
+    answers = [
+        json.loads(run(project, *command, "identify", photo, *everyone, *options))["photos"][0]
+        for options in ((), ("--bundle", "bundle"))
+    ]
+    own, bundled = (answer["candidates"] for answer in answers)
+    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
+    assert spread["mean_cosine"] < 0.9
+    assert len(own) == len(bundled) == len(PHOTOS.photos)
+    nearest = sorted(own, key=lambda one: -one["similarity"])
+    assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (asked.label, asked.copy_of)
+    # The network tells photos apart by far more than torch and onnxruntime differ in.
+    assert nearest[0]["similarity"] - nearest[-1]["similarity"] > 100 * SAME_SIMILARITY
+    by_id = {one["id"]: one for one in bundled}
+    for one in own:
+        assert by_id[one["id"]]["similarity"] == pytest.approx(one["similarity"], abs=SAME_SIMILARITY)
+        assert by_id[one["id"]]["probability"] == pytest.approx(one["probability"], abs=SAME_PROBABILITY)
+    # What is further apart than that stands in the same order; what is not may stand in either.
+    place = {one["id"]: number for number, one in enumerate(bundled)}
+    apart = [
+        (one["id"], other["id"])
+        for one, other in itertools.combinations(own, 2)
+        if one["probability"] - other["probability"] > 2 * SAME_PROBABILITY
+    ]
+    assert apart
+    assert [pair for pair in apart if place[pair[0]] > place[pair[1]]] == []
+
+
+@pytest.mark.numeric
+def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(tmp_path, photos):
+    """Two epochs from random weights leave all photos alike: a fixture that no processor can tell apart."""
+    project = new_project(tmp_path / "project", photos)
+    set_params(
+        project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
+        profiles__folder__backbone__weights="random", ensemble__members=["m1"],
+    )  # fmt: skip
+    output = run(project, "dvc", "repro", "gallery")
+    assert "photos can hardly be told apart" in output
+    spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
+    assert spread["mean_cosine"] > 0.99
+    photo = str(sorted((photos / "test").iterdir())[0])
+    answer = json.loads(run(project, sys.executable, "-m", "flukeprint.cli", "identify", photo, "--format", "json"))
+    assert "mean cosine" in answer["collapsed"]
+    assert answer["photos"][0]["candidates"] == []
