@@ -50,7 +50,6 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
 
     Raises:
         FlukeprintError: one of them cannot be read.
-
     """
     encoded = model.encode([first, second])
     encoded.refuse_failed("nothing was compared")

@@ -143,7 +143,6 @@ def build_gallery(
         provenance: of the vectors.
         sha256: N hex digests of the photos' files, or None where unknown.
         exact_up_to: up to so many photos every search compares with all of them.
-
     """
     photos = _photos(images, ids, sha256)
     vectors = _checked_vectors(vectors, len(photos), None)

@@ -129,7 +129,6 @@ class Searcher:
 
         Returns:
             Candidates in 2 depth + k columns; nearest, centre and photo are exact for all of them.
-
         """
         queries = self._checked(queries)
         named = np.empty((len(queries), 0), np.int64) if named is None else named

@@ -32,7 +32,6 @@ def photo_vectors(parts: Sequence[Vectors], views: int) -> Vectors:
 
     Returns:
         float32 N x (views * sum of D), each row of length 1 (shorter only where an embedding is all zeros).
-
     """
     scale = np.float32(1 / np.sqrt(views * len(parts)))
     flat = [unit(part[:, :views]).reshape(len(part), views * part.shape[-1]) for part in parts]

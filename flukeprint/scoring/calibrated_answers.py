@@ -45,7 +45,6 @@ def calibrated(scored: Scored, fitted: OpenSetCalibration, top: int) -> Answers:
 
     Raises:
         FlukeprintError: the calibration weighs new_whale's score, but there is none.
-
     """
     keys = _calibrated_logits(scored, fitted)
     # Another known individual has its share of the probability, but no label to answer with.

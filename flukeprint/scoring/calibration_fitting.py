@@ -58,7 +58,6 @@ def fit_scorer(
 
     Raises:
         FlukeprintError: `nothing_to_fit` has a reason, or only some queries have a score for new_whale.
-
     """
     if reason := nothing_to_fit(scored, truth):
         raise FlukeprintError(f"a calibration cannot be fitted: {reason}.")

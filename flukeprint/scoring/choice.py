@@ -82,7 +82,6 @@ def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answ
 
     Raises:
         FlukeprintError: no scorer was chosen, or the rows (of all scorers) lack the one that was.
-
     """
     scorer = calibration.best.scorer
     if scorer is None:

@@ -60,7 +60,6 @@ class LogLoss:
 
         Raises:
             FlukeprintError: only some queries have a score (or a feature) for new_whale.
-
         """
         for absent in np.isnan(scored.new_features).T:
             if absent.any() and not absent.all():

@@ -30,7 +30,6 @@ def fuse(scored: Scored, scorer: str, fusion: ScoreFusion) -> Scored:
 
     Raises:
         FlukeprintError: the fusion is of other features than the scorer has.
-
     """
     names, of_photo = scorer_of(scorer).features, scorer_of(scorer).photo_features
     if (set(fusion.features) ^ set(names)) | (set(fusion.new_features) - set(of_photo)):

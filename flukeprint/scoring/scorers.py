@@ -134,7 +134,6 @@ def classify(
 
     Raises:
         FlukeprintError: the members' heads do not have the same labels, or not those of the photos.
-
     """
     labels = _common_labels(members, photos)
     parts = [dict(_classified(members, chunk, views, labels, photos, apart=apart)) for chunk in chunks(rows)]

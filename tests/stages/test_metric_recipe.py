@@ -1,4 +1,4 @@
-"""The recipe `metric` as its users run it: answers, a bundle that gives the same, and what a collapsed embedding says."""
+"""The recipe `metric` as its users run it: answers, a bundle that gives the same, and a collapsed embedding told."""
 
 import itertools
 import json
