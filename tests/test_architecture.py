@@ -1,6 +1,7 @@
 """The layout of the library: imports run one way, no circle, and no two modules or classes of one name."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -122,3 +123,13 @@ def test_the_command_line_starts_without_heavy_imports():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
         == "[]\n"
     )
+
+
+def test_paths_that_docs_and_code_name_exist():
+    sources = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "params.yaml", *(ROOT / "tests").rglob("*.py")]
+    sources += [*modules(), *(ROOT / "bench").glob("*.py")]
+    named = re.compile(r"(?<![\w/.])(?:flukeprint|stages|tests|bench|docs)/[\w/.-]+\.(?:py|md|j2)\b")
+    gone = {
+        (path.name, name) for path in sources for name in named.findall(path.read_text()) if not (ROOT / name).exists()
+    }
+    assert gone == set()

@@ -94,7 +94,7 @@ STALE = {
     "evaluate.new_share": {"calibrate", "evaluate"},
     "submit": {"submit"},
 }
-# Changing these changes the graph itself: tests/test_pipeline.py looks at them.
+# Changing these changes the graph itself: tests/stages/test_pipeline.py looks at them.
 OF_THE_GRAPH = {"profile", "recipe", "ensemble.members"}
 
 
