@@ -21,9 +21,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flukeprint needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
 	@echo "Installing into $(VENV) (once; about 6 GB, most of it torch) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@UV_COMPILE_BYTECODE=1 $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python -r requirements.lock
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 
 run: env ## the whole pipeline on the current profile, then where its results are
@@ -44,10 +44,10 @@ members: env ## fine-tune and embed J members at a time (make members J=2)
 	  'dvc repro --quiet --single-item finetune@{} && dvc repro --quiet --single-item embed@{} && echo "{} done"'
 
 quality: env ## check a folder in Kaggle's layout (make quality FOLDER=...)
-	@python -m flukeprint.cli quality $(FOLDER)
+	@python -m flukeprint.cli quality "$(FOLDER)"
 
 lock: ## pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
 	  pyproject.toml --output-file requirements.lock
 
 clean: ## remove unfinished trainings; DVC's cache and outputs stay
