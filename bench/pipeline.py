@@ -192,15 +192,16 @@ def compare(stages: dict[str, Usage], notebook: dict[str, Any], members: int, em
         "notebook_members_run": len(ran),
         "notebook_peak_rss_mib": notebook["peak_rss_mib"],
         "stages": {name: asdict(usage) for name, usage in stages.items()},
-        "pairs": {
-            name: {
-                "pipeline": asdict(mine),
-                "notebook": {key: value for key, value in asdict(theirs).items() if key != "peak_rss_mib"},
-                "wall_ratio": theirs.wall_s / mine.wall_s,
-                "cpu_ratio": theirs.cpu_s / mine.cpu_s,
-            }
-            for name, (mine, theirs) in pairs.items()
-        },
+        "pairs": {name: _ratios(mine, theirs) for name, (mine, theirs) in pairs.items()},
+    }
+
+
+def _ratios(mine: Usage, theirs: Usage) -> dict[str, Any]:
+    return {
+        "pipeline": asdict(mine),
+        "notebook": {key: value for key, value in asdict(theirs).items() if key != "peak_rss_mib"},
+        "wall_ratio": theirs.wall_s / mine.wall_s,
+        "cpu_ratio": theirs.cpu_s / mine.cpu_s,
     }
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from pipeline_project import PHOTOS, new_project, run, set_params, stages_run
@@ -12,6 +13,29 @@ from flukeprint.data.sample import plan_sample
 # How far the answers of one network by torch and by onnxruntime may be apart: rounding, times the slope of the
 # calibration (some tens) where it is of probabilities.
 SAME_SIMILARITY, SAME_PROBABILITY = 1e-4, 1e-2
+COMMAND = (sys.executable, "-m", "flukeprint.cli")
+
+
+def identify(project: Path, photo: Path, *options: str) -> dict:
+    """Return the answer about a photo as JSON."""
+    return json.loads(run(project, *COMMAND, "identify", str(photo), "--format", "json", *options))
+
+
+def assert_answers_alike(own: list[dict], bundled: list[dict]) -> None:
+    """Compare the candidates of two runtimes: figures within rounding, order where they are further apart."""
+    place = {one["id"]: number for number, one in enumerate(bundled)}
+    assert len(own) == len(bundled) == len(place)
+    for one in own:
+        other = bundled[place[one["id"]]]
+        assert other["similarity"] == pytest.approx(one["similarity"], abs=SAME_SIMILARITY)
+        assert other["probability"] == pytest.approx(one["probability"], abs=SAME_PROBABILITY)
+    apart = [
+        (place[one["id"]], place[other["id"]])
+        for one, other in itertools.combinations(own, 2)
+        if one["probability"] - other["probability"] > 2 * SAME_PROBABILITY
+    ]
+    assert apart
+    assert all(better < worse for better, worse in apart)
 
 
 @pytest.mark.numeric
@@ -31,37 +55,21 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     page = (project / "reports/evaluation/index.html").read_text()
     assert "full fine-tuning: loss" in page
     assert "can hardly be told apart" not in page
-    command = (sys.executable, "-m", "flukeprint.cli")
-    run(project, *command, "export", "bundle")
+    run(project, *COMMAND, "export", "bundle")
     # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
     asked = min((photo for photo in plan_sample(0, PHOTOS)[1] if photo.copy_of), key=lambda photo: photo.name)
-    photo = str(photos / "test" / asked.name)
-    everyone = ("--format", "json", "--top", str(len(PHOTOS.photos)))
-    answers = [
-        json.loads(run(project, *command, "identify", photo, *everyone, *options))["photos"][0]
+    own, bundled = (
+        identify(project, photos / "test" / asked.name, "--top", str(len(PHOTOS.photos)), *options)["photos"][0]
         for options in ((), ("--bundle", "bundle"))
-    ]
-    own, bundled = (answer["candidates"] for answer in answers)
+    )
     spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
     assert spread["mean_cosine"] < 0.9
-    assert len(own) == len(bundled) == len(PHOTOS.photos)
-    nearest = sorted(own, key=lambda one: -one["similarity"])
+    assert len(own["candidates"]) == len(PHOTOS.photos)
+    nearest = sorted(own["candidates"], key=lambda one: -one["similarity"])
     assert (nearest[0]["id"], nearest[0]["nearest_photo"]) == (asked.label, asked.copy_of)
     # The network tells photos apart by far more than torch and onnxruntime differ in.
     assert nearest[0]["similarity"] - nearest[-1]["similarity"] > 100 * SAME_SIMILARITY
-    by_id = {one["id"]: one for one in bundled}
-    for one in own:
-        assert by_id[one["id"]]["similarity"] == pytest.approx(one["similarity"], abs=SAME_SIMILARITY)
-        assert by_id[one["id"]]["probability"] == pytest.approx(one["probability"], abs=SAME_PROBABILITY)
-    # What is further apart than that stands in the same order; what is not may stand in either.
-    place = {one["id"]: number for number, one in enumerate(bundled)}
-    apart = [
-        (one["id"], other["id"])
-        for one, other in itertools.combinations(own, 2)
-        if one["probability"] - other["probability"] > 2 * SAME_PROBABILITY
-    ]
-    assert apart
-    assert [pair for pair in apart if place[pair[0]] > place[pair[1]]] == []
+    assert_answers_alike(own["candidates"], bundled["candidates"])
 
 
 @pytest.mark.numeric
@@ -76,7 +84,6 @@ def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(tmp
     assert "photos can hardly be told apart" in output
     spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
     assert spread["mean_cosine"] > 0.99
-    photo = str(sorted((photos / "test").iterdir())[0])
-    answer = json.loads(run(project, sys.executable, "-m", "flukeprint.cli", "identify", photo, "--format", "json"))
+    answer = identify(project, min((photos / "test").iterdir()))
     assert "mean cosine" in answer["collapsed"]
     assert answer["photos"][0]["candidates"] == []
