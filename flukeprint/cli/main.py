@@ -14,6 +14,7 @@ from flukeprint.cli.results import results
 from flukeprint.cli.score import score
 from flukeprint.cli.verify import verify
 from flukeprint.core.console import exit_cleanly
+from flukeprint.core.errors import FlukeprintError
 
 app = typer.Typer(
     help="Identify individual humpback whales from photos of their flukes.",
@@ -36,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None) -> None:
     try:
         app(arguments, prog_name="flukeprint")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("flukeprint"):
+            raise
+        raise FlukeprintError(
+            f"the package {error.name} is not installed. This command belongs to the pipeline: install its packages "
+            "too, `pip install 'flukeprint[pipeline]'`."
+        ) from None
     except SystemExit as end:  # typer ends a command that went well like this, too
         if end.code:
             raise

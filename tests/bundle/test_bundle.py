@@ -109,19 +109,63 @@ def test_a_bundle_answers_as_its_project_does(project, bundle, monkeypatch):
     assert own.flags == answer.flags
 
 
-def test_it_identifies_on_a_machine_without_the_project_and_without_torch(project, bundle):
+# Runs the command line as where only the packages of `pip install flukeprint` are: importing another raises.
+LIGHT = """
+import sys, tomllib, importlib.metadata as installed, importlib.abc
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+def required(names):
+    found, waiting = set(), list(names)
+    while waiting:
+        one = Requirement(waiting.pop())
+        name = canonicalize_name(one.name)
+        if name not in found and (one.marker is None or one.marker.evaluate({"extra": ""})):
+            found.add(name)
+            waiting += installed.requires(name) or []
+    return found
+
+project = tomllib.load(open(sys.argv[1], "rb"))["project"]
+light = required(project["dependencies"])
+absent = {module for module, owners in installed.packages_distributions().items()
+          if not light & set(map(canonicalize_name, owners))} - {"flukeprint"}
+assert "torch" in absent and "numpy" not in absent
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from flukeprint.cli.main import main
+main(sys.argv[2:])
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def lightly(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", LIGHT, str(ROOT / "pyproject.toml"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_identifies_without_the_project_and_without_the_packages_of_the_pipeline(project, bundle):
     shutil.copy(project / RAW / "train" / NAMES[0], "copy.jpg")
-    code = (
-        "import sys; sys.modules['torch'] = None; from flukeprint.cli.main import main;"
-        "main(['identify', '--bundle', 'bundle', 'copy.jpg', '--format', 'json', '--html', 'page.html'])"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    found = lightly("identify", "--bundle", "bundle", "copy.jpg", "--format", "json", "--html", "page.html")
     assert found.returncode == 0, found.stderr
     [photo] = json.loads(found.stdout)["photos"]
     assert photo["candidates"][0]["id"] == "w_a"
     assert [same["photo"] for same in photo["near_duplicates"]] == [NAMES[0]]
     assert Path("page.html").read_text().count("data:image/jpeg;base64,") == 1 + len(photo["candidates"])
+    compared = lightly("verify", "--bundle", "bundle", "copy.jpg", "copy.jpg", "--json")
+    assert json.loads(compared.stdout)["similarity"] == pytest.approx(1)
+
+
+def test_a_command_of_the_pipeline_names_what_to_install(project):
+    found = lightly("quality", str(project / RAW))
+    assert found.returncode == 1
+    assert "flukeprint[pipeline]" in found.stderr
+    assert "Traceback" not in found.stderr
 
 
 def test_enrolling_into_a_bundle_keeps_it_whole(bundle, capsys):
