@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from flukeprint.core.files import replacing
+from flukeprint.core.files import create_npy, replacing
 from flukeprint.data.photos import read_rgb
 
 _CHUNK = 64
@@ -27,7 +27,7 @@ def write_pixels(path: Path, folder: Path, names: Sequence[str], size: tuple[int
     pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
     with replacing(path) as temporary, pool as processes:
         mapped = processes.map if processes else map
-        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), 3, *size))
+        array = create_npy(temporary, np.uint8, (len(names), 3, *size))
         decoded = mapped(partial(_read_chunk, folder, size), chunks)
         bar = tqdm(decoded, f"pixels of {folder.name}", len(chunks), unit="batch", disable=None)
         for start, photos in zip(range(0, len(names), _CHUNK), bar, strict=True):
