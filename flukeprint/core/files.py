@@ -340,6 +340,12 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
+def read_frame(path: Path | str, columns: list[str] | None = None, repair: str = REPAIR) -> pd.DataFrame:
+    """Read a Parquet table, or these columns of it, as a pandas table."""
+    frame: pd.DataFrame = read_parquet(path, columns=columns, repair=repair).to_pandas()
+    return frame
+
+
 def write_safetensors(path: Path | str, tensors: Mapping[str, Any], metadata: Any = None) -> None:
     """Write torch tensors as safetensors; `metadata` (JSON-able) goes under the single key `json`.
 
