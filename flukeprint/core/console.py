@@ -134,8 +134,8 @@ def _open_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR if descriptor == _STDERR else os.O_RDONLY)  # takes the lowest number
-    sys.stdout = sys.stdout or os.fdopen(_STDOUT, "w", closefd=False)  # writing to it fails
-    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(_STDOUT, "w", encoding="utf-8", closefd=False)  # writing to it fails
+    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", encoding="utf-8", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the console's encoding lacks
