@@ -27,6 +27,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 run: env ## the whole pipeline on the current profile, then where its results are
+	@python -m flukeprint.core.dvc_lock
 	@dvc repro
 	@python -m flukeprint.cli results
 

@@ -97,10 +97,10 @@ def run(work: Path) -> str:
 def generate(work: Path, number: int, individuals: int, members: list[str]) -> None:
     """Write what evaluate reads into `work`: params, tables, photos, candidates, decisions, training curves."""
     generator = np.random.default_rng(0)
-    params = yaml.safe_load((_ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((_ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["ensemble"]["members"] = members
     work.mkdir(parents=True, exist_ok=True)
-    (work / "params.yaml").write_text(yaml.safe_dump(params))
+    (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     ids = np.array([f"w_{index:07x}" for index in range(individuals)])
     table = _labelled(generator, number, ids)
     _write_tables(work, table, generator)

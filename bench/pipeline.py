@@ -59,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_stages(work, [f"m{number}" for number in range(1, arguments.members + 1)])
     if arguments.stages_only:
         return
-    stages = {name: Usage(**row) for name, row in json.loads((work / USAGE).read_text()).items()}
-    notebook = json.loads((arguments.notebook or run_notebook(work, arguments)).read_text())
+    stages = {name: Usage(**row) for name, row in json.loads((work / USAGE).read_text(encoding="utf-8")).items()}
+    notebook = json.loads((arguments.notebook or run_notebook(work, arguments)).read_text(encoding="utf-8"))
     result = compare(stages, notebook, arguments.members, share_of_train_views(work))
     result["scores"] = {
-        "pipeline": json.loads((work / "metrics/evaluation.json").read_text()),
+        "pipeline": json.loads((work / "metrics/evaluation.json").read_text(encoding="utf-8")),
         "notebook_members": len(notebook["members"]),
         "notebook": notebook["scores"],
     }
-    arguments.output.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    arguments.output.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     sys.stdout.write(table(result) + "\n")
 
 
@@ -96,7 +96,7 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
     """Make an empty folder in which the stages run with the benchmark's params."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["profile"] = "folder"
     params["ensemble"]["members"] = [f"m{number}" for number in range(1, arguments.members + 1)]
     params["runtime"] |= {"threads": arguments.threads, "device": "cpu"}
@@ -114,8 +114,8 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
         "epochs": dict.fromkeys(("train", "finetune", "full_head"), arguments.epochs),
     }
     (work / "data").mkdir()
-    (work / "data/exclusions.csv").write_text("Image,reason\n")
-    (work / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (work / "data/exclusions.csv").write_text("Image,reason\n", encoding="utf-8")
+    (work / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def run_stages(work: Path, members: Sequence[str]) -> None:
@@ -128,7 +128,9 @@ def run_stages(work: Path, members: Sequence[str]) -> None:
         taken = measure([sys.executable, "-m", f"stages.{stage}", *options], work)
         usage[stage] = usage.get(stage, Usage()) + taken
         sys.stderr.write(f"{stage} {' '.join(options)}: {taken.wall_s:.1f} s, {taken.cpu_s:.1f} CPU s\n")
-    (work / USAGE).write_text(json.dumps({name: asdict(row) for name, row in usage.items()}, indent=2) + "\n")
+    (work / USAGE).write_text(
+        json.dumps({name: asdict(row) for name, row in usage.items()}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def measure(command: Sequence[str], folder: Path) -> Usage:
@@ -153,7 +155,7 @@ def run_notebook(work: Path, arguments: argparse.Namespace) -> Path:
     command += ["--mean", *map(str, arguments.mean), "--std", *map(str, arguments.std)]
     for stage in ("train", "finetune", "full-head"):
         command += [f"--epochs-{stage}", str(arguments.epochs)]
-    lr = yaml.safe_load((work / "params.yaml").read_text())["finetune"]["lr"]
+    lr = yaml.safe_load((work / "params.yaml").read_text(encoding="utf-8"))["finetune"]["lr"]
     command += ["--finetune-lr", str(lr), *(["--frozen-batchnorm"] if arguments.frozen_batchnorm else [])]
     # The same courtesy that our stages get: waiting threads do not spin.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}

@@ -1,8 +1,6 @@
 """embed MEMBER: one member's embeddings of every photo, from its fine-tuned backbone, frozen again."""
 
-import sys
-
-from flukeprint.core.console import exit_cleanly
+from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, PIXELS
@@ -17,7 +15,7 @@ KEYS = ("embed", "recipes.*.embed")
 def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
-    member = sys.argv[1]
+    member = member_argument()
     if relaunched(params.runtime, "stages.embed", member):
         return
     accelerator = open_accelerator(params.runtime)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_npy, write_npy
+from flukeprint.core.files import read_frame, read_npy, write_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.core.receipts import require_members
@@ -45,7 +45,7 @@ def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member
 
 def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
     """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
-    test = pd.read_parquet(VALIDATED / "test.parquet", columns=["Image", "cluster"])
+    test = read_frame(VALIDATED / "test.parquet", columns=["Image", "cluster"])
     trained = table[is_trained(table)]
     photos = TrainedPhotos.of(trained, [member.embeddings for member in members], views)
     of_test = load_members([member.name for member in members], "test")

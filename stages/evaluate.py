@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_json, read_npy, write_json
+from flukeprint.core.files import read_frame, read_json, read_npy, write_json
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import (
     DECISION,
@@ -45,7 +45,7 @@ def main() -> None:
     members = params.ensemble.members
     require_members(members, FINETUNED)
     keep_members(METRICS / "finetune", members)
-    photos = pd.read_parquet(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
+    photos = read_frame(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
     findings = find(params, photos, table)
     write_metrics(findings)

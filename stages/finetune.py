@@ -1,8 +1,6 @@
 """finetune MEMBER: all layers of one member, from the pretrained backbone: a classifier, or an embedding."""
 
-import sys
-
-from flukeprint.core.console import exit_cleanly
+from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
@@ -23,7 +21,7 @@ KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
-    member = sys.argv[1]
+    member = member_argument()
     if relaunched(params.runtime, "stages.finetune", member):
         return
     settings = params.finetune

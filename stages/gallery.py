@@ -3,7 +3,7 @@
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_npy
+from flukeprint.core.files import read_frame, read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
 from flukeprint.core.receipts import require_members
@@ -42,7 +42,7 @@ def labelled_photos(*, trained_only: bool) -> pd.DataFrame:
     table = table[table["Id"] != NEW_WHALE]
     if trained_only:
         table = table[is_trained(table)]
-    hashes = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "sha256"])
+    hashes = read_frame(VALIDATED / "train.parquet", columns=["Image", "sha256"])
     return table.merge(hashes, on="Image", validate="one_to_one")
 
 

@@ -1,8 +1,7 @@
 """pixels: decode every photo once, into one array per folder."""
 
-import pandas as pd
-
 from flukeprint.core.console import exit_cleanly
+from flukeprint.core.files import read_frame
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import PIXELS, RAW, VALIDATED
 from flukeprint.data.pixels import write_pixels
@@ -14,7 +13,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     for part in ("train", "test"):
-        names = pd.read_parquet(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
+        names = read_frame(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
         write_pixels(PIXELS / f"{part}.npy", RAW / part, names, params.active.size, params.runtime.workers)
 
 

@@ -1,9 +1,7 @@
 """select: the small set, the full set, and what is set aside for evaluation."""
 
-import pandas as pd
-
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import write_frame, write_json
+from flukeprint.core.files import read_frame, write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
 from flukeprint.data.selected_tables import SPLITS, class_labels
@@ -15,7 +13,7 @@ KEYS = ("seed", "select")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    table = pd.read_parquet(VALIDATED / "train.parquet", columns=["Image", "Id", "cluster"]).astype({"Id": str})
+    table = read_frame(VALIDATED / "train.parquet", columns=["Image", "Id", "cluster"]).astype({"Id": str})
     table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
     small, full = assign_splits(table, params.select, params.seed)

@@ -3,11 +3,9 @@
 So that a changed head makes stale only those fine-tunings that use it.
 """
 
-import sys
-
 from safetensors.numpy import save
 
-from flukeprint.core.console import exit_cleanly
+from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_bytes
 from flukeprint.core.params import load_params
@@ -19,7 +17,7 @@ KEYS = ("finetune.objective", "finetune.on", "recipes.*.finetune")
 def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
-    name = f"{sys.argv[1]}.safetensors"
+    name = f"{member_argument()}.safetensors"
     if params.finetune.starts_from_head and not (HEADS / name).exists():
         raise FlukeprintError(f"{HEADS / name} is missing. Run `dvc repro` to make it.")
     write_bytes(STARTS / name, (HEADS / name).read_bytes() if params.finetune.starts_from_head else save({}))

@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import write_json, write_parquet
+from flukeprint.core.errors import MissingFileError
+from flukeprint.core.files import REPAIR, write_json, write_parquet
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, RAW, VALIDATED
 
@@ -29,6 +30,8 @@ def _check_and_write() -> None:
     from flukeprint.quality.schema import arrow_table
 
     params = load_params(KEYS)
+    if not RAW.exists():
+        raise MissingFileError(f"{RAW} is missing. {REPAIR}")
     outputs = {part: VALIDATED / f"{part}.parquet" for part in ("train", "test")}
     # Whatever ends this run early, no tables of older data stay behind.
     for path in outputs.values():

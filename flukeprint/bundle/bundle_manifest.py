@@ -22,7 +22,7 @@ from flukeprint.retrieval.gallery_manifest import DATA_FILE
 GALLERY, ALBUM = "gallery", "gallery.album"
 # What has a checksum of its own, and what writers leave beside a gallery: locks, and files under way.
 _NOT_LISTED = re.compile(
-    rf"{re.escape(ALBUM)}|gallery/(gallery\.json|{DATA_FILE.pattern})|(gallery/)?\.[^/]*\.(lock|tmp)"
+    rf"{re.escape(ALBUM)}|gallery/(gallery\.json|{DATA_FILE.pattern})|(gallery/)?\.[^/]*\.(lock|tmp|old)"
 )
 
 # Names open files: only those that `flukeprint export` writes are taken, so none leads out of the folder.

@@ -16,7 +16,7 @@ from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing_folder, write_json
+from flukeprint.core.files import recover, replacing_folder, write_json
 from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
@@ -34,6 +34,7 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
     `folder` is new, empty, or a bundle that is to be replaced; anything else is refused. `gallery` takes the place of
     models/gallery. `pictures` are small ones of every photo, for pages and near-duplicates.
     """
+    recover(folder)  # before it is looked at: what a killed export moved aside is the bundle
     refuse_other_folder(folder)
     model = open_project(gallery)
     content = model.gallery()

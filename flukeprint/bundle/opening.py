@@ -15,6 +15,7 @@ from flukeprint.bundle.preprocessing import NAME, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR as DVC_REPAIR
+from flukeprint.core.files import recover
 from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance, provenance_of
@@ -62,6 +63,7 @@ def finetuned_files(members: Iterable[str]) -> dict[str, Path]:
 
 def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     """Open what `flukeprint export` wrote; refuse it if a file is missing, changed, too many or not as described."""
+    recover(folder)
     check_files(folder)
     described = read_preprocessing(folder / NAME)
     _check_weights(folder, described.provenance)

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option, echo
+from typer import Argument, Option
 
 from flukeprint.cli.arguments import Bundle, Gallery
+from flukeprint.core.console import say_done
 
 
 def enroll(
@@ -23,4 +24,4 @@ def enroll(
     from flukeprint.identify import enrolling
 
     model = open_model(bundle, gallery)
-    echo(enrolling.as_text(enrolling.enroll(model, photos, identity, force=force), model.gallery_folder))
+    say_done(enrolling.as_text(enrolling.enroll(model, photos, identity, force=force), model.gallery_folder))

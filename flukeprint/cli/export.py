@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option, echo
+from typer import Argument, Option
+
+from flukeprint.core.console import say_done
 
 
 def export(
@@ -24,4 +26,4 @@ def export(
 
     shown = export_bundle(folder, gallery, pictures=not without_pictures)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    echo(f"{folder}: {size / 1e6:.1f} MB, pictures of {shown} photos. Read its README.md.")
+    say_done(f"{folder}: {size / 1e6:.1f} MB, pictures of {shown} photos. Read its README.md.")

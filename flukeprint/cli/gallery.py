@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option, Typer, echo
 
 from flukeprint.cli.arguments import Json
+from flukeprint.core.console import say_done
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import GALLERY
 
@@ -76,4 +77,4 @@ def merge(
 
 
 def _say(folder: Path, now: "Gallery") -> None:
-    echo(f"{folder}: {len(now)} photos of {len(now.individuals)} individuals")
+    say_done(f"{folder}: {len(now)} photos of {len(now.individuals)} individuals")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from typer import Argument, Exit, Option, echo
 
 from flukeprint.cli.arguments import Bundle, Gallery, check_output
+from flukeprint.core.console import say_done
 
 
 def identify(
@@ -36,6 +37,6 @@ def identify(
 
         write_page(html, found)
     write = {"table": formats.as_table, "json": formats.as_json, "csv": formats.as_csv}[form]
-    echo(write(found).rstrip("\n"))
+    (say_done if html else echo)(write(found).rstrip("\n"))
     if found.failed:
         raise Exit(1)

@@ -30,7 +30,10 @@ app.add_typer(gallery.app, name="gallery")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name; exit with 2 if they make no sense, 1 for errors, 130 for Ctrl+C."""
+    """Run the command that the arguments name; exit with 2 if they make no sense, 1 for errors, 130 for Ctrl+C.
+
+    A change that was made, or a file that was written, is none of these: where it cannot be printed, stderr says so.
+    """
     exit_cleanly(lambda: _run(arguments))
 
 

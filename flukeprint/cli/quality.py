@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument, Option, echo
 
 from flukeprint.cli.arguments import check_output
+from flukeprint.core.console import say_done
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import PARAMS
 
@@ -38,10 +39,11 @@ def quality(
             write_json(json, checked.metrics)
         if report:
             write_report(report, checked, values.validate, workers)
+        say = say_done if json or report else echo
         for line in (*checked.excluded, *checked.warnings):
-            echo(line)
+            say(line)
         checked.refuse_errors(report)
-        echo(f"{folder} passes, with {checked.metrics['warnings']} warning(s).")
+        say(f"{folder} passes, with {checked.metrics['warnings']} warning(s).")
 
 
 def _check_arguments(folder: Path, json: Path | None, report: Path | None, exclusions: Path | None) -> None:

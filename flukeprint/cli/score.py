@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, Option, echo
 
 from flukeprint.cli.arguments import Json, check_output
+from flukeprint.core.console import say_done
 
 
 def score(
@@ -31,4 +32,4 @@ def score(
         with replacing(per_photo) as temporary:
             safe.to_csv(temporary, index=False, lineterminator="\n")
     summary = library.summarise(scored)
-    echo(json.dumps(summary, indent=2) if as_json else library.as_text(summary))
+    (say_done if per_photo else echo)(json.dumps(summary, indent=2) if as_json else library.as_text(summary))

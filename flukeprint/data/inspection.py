@@ -5,10 +5,8 @@ from __future__ import annotations
 import builtins
 import hashlib
 import io
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.worker_processes import spread_map
 from flukeprint.data.photos import (
     MAX_PIXELS,
     UnusableError,
@@ -125,10 +124,8 @@ def _mapped(
     if workers <= 1 or len(paths) <= _FEW_PHOTOS:
         yield map(read, paths)
         return
-    # Spawned, not forked: a fork of a process with running threads (Arrow, torch) can hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        chunk = min(_LARGEST_CHUNK, 1 + len(paths) // (workers * _CHUNKS_PER_WORKER))
-        yield pool.map(read, paths, chunksize=chunk)
+    with spread_map(workers) as spread:
+        yield spread(read, paths, min(_LARGEST_CHUNK, 1 + len(paths) // (workers * _CHUNKS_PER_WORKER)))
 
 
 def _records(found: Sequence[Fields]) -> list[PhotoRecord]:

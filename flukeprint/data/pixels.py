@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from flukeprint.core.files import replacing
+from flukeprint.core.files import create_npy, replacing
+from flukeprint.core.worker_processes import spread_map
 from flukeprint.data.photos import read_rgb
 
 _CHUNK = 64
@@ -24,10 +24,9 @@ def write_pixels(path: Path, folder: Path, names: Sequence[str], size: tuple[int
     They are squashed to `size`, (height, width) in px. One that cannot be read is a FlukeprintError.
     """
     chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-    pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
-    with replacing(path) as temporary, pool as processes:
-        mapped = processes.map if processes else map
-        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), 3, *size))
+    spread = spread_map(workers) if workers > 1 and len(chunks) > 1 else nullcontext(map)
+    with replacing(path) as temporary, spread as mapped:
+        array = create_npy(temporary, np.uint8, (len(names), 3, *size))
         decoded = mapped(partial(_read_chunk, folder, size), chunks)
         bar = tqdm(decoded, f"pixels of {folder.name}", len(chunks), unit="batch", disable=None)
         for start, photos in zip(range(0, len(names), _CHUNK), bar, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_frame
 from flukeprint.data.labels import NEW_WHALE
 
 # Values of the `split` column. The last two are set aside: nothing is trained on them.
@@ -40,7 +40,4 @@ def true_labels(table: pd.DataFrame, labels: Iterable[str]) -> list[str]:
 
 def read_selected(path: Path | str) -> pd.DataFrame:
     """Read small.parquet or full.parquet."""
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro select` to make it.") from None
+    return read_frame(path, repair="Run `dvc repro select` to make it.")

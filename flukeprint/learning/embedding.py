@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from flukeprint.core.files import replacing
+from flukeprint.core.files import create_npy, replacing
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.networks import for_inference, freeze
 
@@ -70,8 +70,7 @@ def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: Embedd
 
     with replacing(path) if job.accelerator.is_main_process else nullcontext() as created:
         if created is not None:
-            shape = (len(photos), views, job.features)
-            np.lib.format.open_memmap(created, "w+", np.float32, shape).flush()
+            create_npy(created, np.float32, (len(photos), views, job.features)).flush()
         [name] = broadcast_object_list([created])  # which the main process alone knows
         _fill_together(np.lib.format.open_memmap(name, "r+"), photos, views, job)
 

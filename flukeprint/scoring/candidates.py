@@ -201,12 +201,9 @@ def write_candidates(path: Path | str, rows: pd.DataFrame) -> None:
 
 def read_candidates(path: Path | str) -> pd.DataFrame:
     """Read query.parquet or test.parquet; refuse one that an older version of the pipeline wrote."""
-    import pandas as pd
+    from flukeprint.core.files import read_frame
 
-    try:
-        rows = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise FlukeprintError(f"{path} is missing. Run `dvc repro ensemble` to make it.") from None
+    rows = read_frame(path, repair="Run `dvc repro ensemble` to make it.")
     missing = [column for column in _COLUMNS if column not in rows]
     if missing:
         raise FlukeprintError(f"{path} has no column {missing[0]!r}. Run `dvc repro ensemble` to make it anew.")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from flukeprint.core.console import exit_cleanly
+from flukeprint.core.console import MAKERS, exit_cleanly
 from flukeprint.core.files import write_npy, write_safetensors
 from flukeprint.core.receipts import write_receipt
 from flukeprint.scoring.calibrated_answers import calibrated
@@ -87,8 +88,37 @@ def test_a_folder_that_is_not_there(project, monkeypatch):
     assert not (project / "data").exists()
 
 
-def test_a_stage_before_its_inputs(project, monkeypatch):
-    assert "metrics/embed/m1.json is missing" in message_of("full_head", monkeypatch)
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
+# Stages that no other one comes before: they need nothing but the sample, or the weights beside the code.
+FIRST = {"fetch", "backbone"}
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in FIRST])
+def test_a_stage_before_its_inputs_names_what_is_missing_and_who_makes_it(project, monkeypatch, stage):
+    members = [stage in ("start", "finetune", "embed") and "m1"]
+    message = message_of(stage, monkeypatch, *filter(None, members))
+    found = re.match(r"error: (\S+) is missing\. .*\(Stage (\w+) makes it\.\)$", message)
+    assert found, message
+    outputs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert stage != found[2] in outputs
+    assert {path.name for path in project.rglob("*") if path.is_file()} == {"params.yaml"}
+
+
+@pytest.mark.parametrize("stage", ["start", "finetune", "embed"])
+def test_a_stage_of_one_member_without_its_name(project, monkeypatch, stage):
+    assert "which member?" in message_of(stage, monkeypatch)
+
+
+def test_the_makers_are_those_of_dvc_yaml():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage, described in stages.items():
+        content = described.get("do", described)
+        listed = [*content.get("outs", []), *content.get("metrics", []), *content.get("plots", [])]
+        names = [next(iter(one)) if isinstance(one, dict) else one for one in listed]
+        for path in [Path(name.replace("${item}", "m1")) for name in names]:
+            made_by = [maker for place, maker in MAKERS.items() if path.is_relative_to(place)]
+            assert made_by[:1] in ([], [stage]), path
+    assert set(MAKERS.values()) == set(stages) - {"evaluate", "submit"}
 
 
 def test_a_photo_that_vanished_after_validation(project, monkeypatch):
