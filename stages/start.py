@@ -6,8 +6,7 @@ So that a changed head makes stale only those fine-tunings that use it.
 from safetensors.numpy import save
 
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_bytes
+from flukeprint.core.files import read_bytes, write_bytes
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import HEADS, STARTS
 
@@ -18,9 +17,7 @@ def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
     name = f"{member_argument()}.safetensors"
-    if params.finetune.starts_from_head and not (HEADS / name).exists():
-        raise FlukeprintError(f"{HEADS / name} is missing. Run `dvc repro` to make it.")
-    write_bytes(STARTS / name, (HEADS / name).read_bytes() if params.finetune.starts_from_head else save({}))
+    write_bytes(STARTS / name, read_bytes(HEADS / name, "a head") if params.finetune.starts_from_head else save({}))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
-from flukeprint.core.files import read_parquet, reading, write_bytes
+from flukeprint.core.files import read_bytes, read_parquet, write_bytes
 from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo
 from flukeprint.data.photos import read_rgb
 from flukeprint.retrieval.gallery import Gallery, Photo
@@ -28,6 +28,7 @@ from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
 PICTURE = (320, 160)
 _QUALITY = 75
+_LARGEST_PICTURE = 3 * PICTURE[0] * PICTURE[1]  # bytes: of its pixels, which no JPEG of it comes near
 _SCHEMA = pa.schema(
     [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
 )
@@ -146,13 +147,12 @@ def album_path(gallery: Path) -> Path:
 def read_album(path: Path) -> FileAlbum:
     """Read an album; a missing file is an empty album, one that was changed a FlukeprintError."""
     try:
-        with reading(path, "an album", _REPAIR):
-            digest, _, payload = path.read_bytes().partition(b"\n")
+        digest, _, payload = read_bytes(path, "an album", _REPAIR).partition(b"\n")
     except MissingFileError:
         return FileAlbum(_SCHEMA.empty_table())
     if digest != _digest(payload):
         raise FlukeprintError(f"{path} was changed: it does not have the checksum that it names. {_REPAIR}")
-    table = read_parquet(path, _SCHEMA, repair=_REPAIR, source=pa.BufferReader(payload))
+    table = read_parquet(path, _SCHEMA, repair=_REPAIR, source=pa.py_buffer(payload))
     if not _of_photos(table):
         raise FlukeprintError(f"{path} has entries that are none of a photo, or are there twice. {_REPAIR}")
     return FileAlbum(table)
@@ -164,9 +164,10 @@ def _of_photos(table: pa.Table) -> bool:
 
     thumbnails = pc.equal(pc.binary_length(table["thumbnail"]), THUMBNAIL_SIDE**2)
     pictures = pc.starts_with(table["picture"], b"\xff\xd8\xff")
+    small = pc.less_equal(pc.binary_length(table["picture"]), _LARGEST_PICTURE)
     return (
         not any(column.null_count for column in table.columns)
-        and pc.all(pc.and_(thumbnails, pictures), min_count=0).as_py()
+        and pc.all(pc.and_(pc.and_(thumbnails, pictures), small), min_count=0).as_py()
         and pc.count_distinct(table["sha256"]).as_py() == len(table)
     )
 

@@ -5,6 +5,7 @@ The gallery's folder and its album are not listed: both grow by `flukeprint enro
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery_manifest import DATA_FILE
 
 GALLERY, ALBUM = "gallery", "gallery.album"
+_FOLDERS = (GALLERY, "members")
 # What has a checksum of its own, and what writers leave beside a gallery: locks, and files under way.
 _NOT_LISTED = re.compile(
     rf"{re.escape(ALBUM)}|gallery/(gallery\.json|{DATA_FILE.pattern})|(gallery/)?\.[^/]*\.(lock|tmp|old)"
@@ -60,19 +62,27 @@ def check_files(folder: Path) -> None:
     """Refuse a folder that does not hold the files that its manifest lists, unchanged, and no others."""
     manifest = BundleManifest.read(folder)
     for name, mode in sorted(_entries(folder)):
-        if not stat.S_ISREG(mode):
-            raise FlukeprintError(f"{folder}/{printable(name)} is no regular file, as a link is none. {REPAIR}")
         if name not in manifest.files and name != manifest.NAME and not _NOT_LISTED.fullmatch(name):
             raise FlukeprintError(f"{folder}/{printable(name)} does not belong to the bundle. Remove it, or: {REPAIR}")
+        if not stat.S_ISREG(mode):
+            raise FlukeprintError(f"{folder}/{printable(name)} is no regular file, as a link is none. {REPAIR}")
     for name, record in manifest.files.items():
         manifest.check_file(folder / name, record)
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield (path in the bundle, mode) of everything but folders; links are not followed."""
-    for path in folder.rglob("*"):
-        # A gallery's writer may just have replaced a file; what the manifest lists is missed later.
-        with suppress(FileNotFoundError):
-            mode = path.lstat().st_mode
-            if not stat.S_ISDIR(mode):
-                yield path.relative_to(folder).as_posix(), mode
+    """Yield (path in the bundle, mode) of everything but its own folders; links and other folders are not entered."""
+    for inner in (".", *_FOLDERS):
+        for entry in _listed(folder / inner):
+            # A gallery's writer may just have replaced a file; what the manifest lists is missed later.
+            with suppress(FileNotFoundError):
+                name, mode = (Path(inner) / entry.name).as_posix(), entry.stat(follow_symlinks=False).st_mode
+                if name not in _FOLDERS or not stat.S_ISDIR(mode):
+                    yield name, mode
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return list(entries)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from flukeprint.bundle.bundle_manifest import REPAIR
 from flukeprint.bundle.encoder import Member
+from flukeprint.bundle.onnx_trial import INPUT, OUTPUT, fault_of, session_of
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import reading, replacing
+from flukeprint.core.files import read_bytes, reading, replacing
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -24,10 +25,17 @@ if TYPE_CHECKING:
 
 # ONNX operators as of December 2022: old enough for any runtime at hand, new enough for every torchvision classifier.
 OPSET = 18
-INPUT, OUTPUT = "photos", "embedding"
 # Largest difference of an embedding from torch's, as a share of the largest component (absolute, if that is below 1).
 TOLERANCE = 1e-4
-_QUIET = 4  # onnxruntime's log level: fatal errors only; the others are raised
+# The operators of every family of torchvision's classifiers and of our embedding head, as exported. None of them holds
+# another graph, as those that repeat do.
+OPERATORS = {
+    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "ConstantOfShape", "Conv", "Div",
+    "Einsum", "Equal", "Erf", "Expand", "Gather", "GatherND", "Gemm", "HardSigmoid", "HardSwish",
+    "LayerNormalization", "MatMul", "MaxPool", "Mul", "Not", "Pad", "Pow", "Range", "ReduceL2", "ReduceMean",
+    "Relu", "Reshape", "ScatterND", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Sub", "Tanh",
+    "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
 
 
 def export_onnx(weights: Path, target: Path) -> None:
@@ -113,34 +121,18 @@ def _compare(weights: Path, network: nn.Module, member: Member, photos: Tensor) 
 
 
 def onnx_member(path: Path, size: tuple[int, int]) -> Member:
-    """Return the member that an ONNX file computes (see flukeprint/bundle/encoder.py), after trying it on a photo.
+    """Return the member that an ONNX file computes (see flukeprint/bundle/encoder.py), after trying it on photos.
 
-    `size` is (height, width) of photos in px. Refused: no ONNX that can be run, or one that names another file, or has
-    not our input and output.
+    `size` is (height, width) of photos in px. Refused: what is no ONNX that our exporter could have written, what takes
+    far more memory or time than its size explains, and what does not give one finite vector for each photo.
     """
-    # The runtime's and the parser's exceptions have no common class but this one.
-    with reading(path, f"an ONNX network for photos of {size[0]} x {size[1]} px", REPAIR, Exception):
-        content = path.read_bytes()
-        _refuse_other_files(content)
-        member = partial(_embeddings, _session(content))
-        shape = member(np.zeros((1, 3, *size), np.uint8), 1).shape
-        if len(shape) != 3:
-            raise ValueError(f"it gives {len(shape) - 1} dimensions for a batch, expected vectors")
-    return member
-
-
-def _session(content: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    # A core for each batch, several batches at once (Encoder.at_once): cores that share a batch wait for one another.
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    inputs, outputs = ([(one.name, one.type) for one in part] for part in (session.get_inputs(), session.get_outputs()))
-    if (inputs, outputs) != ([(INPUT, "tensor(uint8)")], [(OUTPUT, "tensor(float)")]):
-        raise ValueError(f"it takes {inputs} and gives {outputs}, expected uint8 {INPUT} and float {OUTPUT}")
-    return session
+    kind = f"an ONNX network for photos of {size[0]} x {size[1]} px"
+    content = read_bytes(path, kind, REPAIR)
+    with reading(path, kind, REPAIR):
+        _refuse_foreign(content)
+        if fault := fault_of(path, size):
+            raise ValueError(fault)
+        return partial(_embeddings, session_of(content))
 
 
 def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
@@ -148,12 +140,18 @@ def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[
     return np.stack([session.run(None, {INPUT: view})[0] for view in seen], axis=1)
 
 
-def _refuse_other_files(content: bytes) -> None:
-    """Refuse weights that lie in another file: onnxruntime would read whatever file the content names."""
+def _refuse_foreign(content: bytes) -> None:
+    """Refuse what our exporter does not write: other operators, graphs in graphs, and weights in another file."""
     import onnx
 
-    tensors = _tensors(onnx.load_model_from_string(content))
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+    model = onnx.load_model_from_string(content)
+    others = {f"{node.domain}:{node.op_type}" if node.domain else node.op_type for node in model.graph.node} - OPERATORS
+    others |= {name for name in ("functions", "training_info") if len(getattr(model, name))}
+    others |= {"sparse_initializer"} if model.graph.sparse_initializer else set()
+    if others:
+        raise ValueError(f"it holds {', '.join(sorted(others))}, which `flukeprint export` never writes")
+    # onnxruntime would read whatever file the content names.
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
         raise ValueError("it names another file for its weights, which is never read")
 
 

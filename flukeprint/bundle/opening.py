@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from flukeprint.bundle.album import Albums, FolderAlbum, read_album
@@ -70,7 +72,9 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     if described.pictures and not (folder / ALBUM).is_file():
         raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {REPAIR}")
     provenance, (height, width) = described.provenance, described.provenance.size
-    members = [onnx_member(folder / "members" / f"{name}.onnx", (height, width)) for name in provenance.weights]
+    networks = [folder / "members" / f"{name}.onnx" for name in provenance.weights]
+    with ThreadPoolExecutor() as pool:
+        members = [*pool.map(partial(onnx_member, size=(height, width)), networks)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     encoder = Encoder(members, (height, width), provenance.views, at_once=min(cores, _MOST_AT_ONCE))
     return Model(

@@ -10,17 +10,18 @@ from pydantic import AfterValidator
 from flukeprint.bundle.bundle_manifest import REPAIR
 from flukeprint.core.files import read_json
 from flukeprint.core.manifests import Record, validated
+from flukeprint.core.params import MOST_PIXELS
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance
 
 NAME = "preprocessing.json"
 # Largest values that a bundle may ask for: of pixels, which take memory, and of what makes two photos near-duplicates.
-_MOST_PIXELS, _MOST_BITS, _MOST_MSE = 100_000_000, 16, 2.0
+_MOST_BITS, _MOST_MSE = 16, 2.0
 
 
 def _bounded(limits: Limits) -> Limits:
-    if not (1 <= limits.max_pixels <= _MOST_PIXELS and 0 <= limits.bits <= _MOST_BITS and 0 <= limits.mse <= _MOST_MSE):
-        raise ValueError(f"expected at most {_MOST_PIXELS} max_pixels, {_MOST_BITS} bits and an mse of {_MOST_MSE}")
+    if not (1 <= limits.max_pixels <= MOST_PIXELS and 0 <= limits.bits <= _MOST_BITS and 0 <= limits.mse <= _MOST_MSE):
+        raise ValueError(f"expected at most {MOST_PIXELS} max_pixels, {_MOST_BITS} bits and an mse of {_MOST_MSE}")
     return limits
 
 

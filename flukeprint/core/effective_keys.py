@@ -54,11 +54,11 @@ def _hiding(content: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         yield ("profiles", str(branch(content, "profile")), "epochs", "finetune"), counts
 
 
-def committed_text(path: Path) -> str | None:
+def committed_text(path: Path) -> bytes | None:
     """Return a file as the last commit has it; None outside git, or where it is not in git."""
     command = ["git", "show", f"HEAD:./{path.name}"]
     try:
-        return subprocess.run(command, cwd=path.parent, capture_output=True, check=True).stdout.decode()  # noqa: S603
+        return subprocess.run(command, cwd=path.parent, capture_output=True, check=True).stdout  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 # What to do about a file that the pipeline writes.
 REPAIR = "Run `dvc repro` to make it; remove it first if it is there."
 _MOST_JSON = 1 << 28  # bytes
+_DEEPEST = 64  # levels of a nested document; no file of ours has ten
 _LONGEST_REASON = 300  # characters
-# By which readers refuse what they cannot read.
-_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RecursionError)
 # Errors of a write for which there is no room: on the disk, in a quota, in what one file may have (ulimit -f).
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Ends of temporary names: what is being written, and a folder that its successor is about to replace.
@@ -200,23 +199,53 @@ def _move_aside_and_take_place(new: Path, path: Path) -> None:
 
 
 @contextmanager
-def reading(path: Path | str, kind: str, repair: str = REPAIR, *faults: type[Exception]) -> Iterator[None]:
+def reading(path: Path | str, kind: str, repair: str = REPAIR) -> Iterator[None]:
     """Turn whatever goes wrong while a file is read into one error that names it, what it should be and the repair.
 
-    A missing file is a MissingFileError, all else a FlukeprintError. A FIFO, which may wait for ever, or a device,
-    which may never end, is not opened. `faults` are exceptions by which a decoder refuses, beyond those of `_FAULTS`.
+    A missing file is a MissingFileError, all else a FlukeprintError. What is no regular file is not opened: a FIFO may
+    wait for ever, a device never end. Any exception counts as the file's fault, since decoders of hostile bytes raise
+    anything: keep what may fail for another reason out of the block.
     """
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise ValueError("no regular file")
         yield
-    except (FlukeprintError, PermissionError):
+    except FlukeprintError:
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{path} is missing. {repair}") from None
-    except (*_FAULTS, *faults) as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise FlukeprintError(f"{path} is not {kind} ({reason}). {repair}") from None
+    except PermissionError:
+        raise FlukeprintError(f"no permission to read {path}. Change its permissions.") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # of what is written meanwhile
+        fault, said = f"is not {kind}", str(error)
+        if isinstance(error, OSError) and error.errno is not None:
+            fault, said = "cannot be read", os.strerror(error.errno)
+        reason = " ".join(said.split())[:_LONGEST_REASON] or type(error).__name__
+        raise FlukeprintError(f"{path} {fault} ({reason}). {repair}") from None
+
+
+def read_bytes(path: Path | str, kind: str, repair: str = REPAIR, most: int | None = None) -> bytes:
+    """Read a file of at most `most` bytes."""
+    with reading(path, kind, repair), Path(path).open("rb") as stream:
+        content = stream.read(-1 if most is None else most + 1)
+        if most is not None and len(content) > most:
+            raise ValueError(f"more than {most} bytes")
+    return content
+
+
+def refuse_deep(value: Any) -> None:
+    """Raise a ValueError for lists and mappings in one another so deep that walking through them could fail."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [part for one in level if isinstance(one, dict | list) for part in _parts(one)]
+    if level:
+        raise ValueError(f"nested more than {_DEEPEST} levels deep")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
@@ -233,11 +262,15 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str, repair: str = REPAIR, most: int = _MOST_JSON) -> Any:
     """Read a JSON file of at most `most` bytes; a missing or malformed one is a FlukeprintError that names it."""
-    with reading(path, "valid JSON", repair), Path(path).open("rb") as stream:
-        content = stream.read(most + 1)
-        if len(content) > most:
-            raise ValueError(f"more than {most} bytes")
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+    content = read_bytes(path, "valid JSON", repair, most)
+    with reading(path, "valid JSON", repair):
+        return _parsed(content.decode("utf-8"))
+
+
+def _parsed(text: str) -> Any:
+    value = json.loads(text, parse_constant=_refuse_constant)
+    refuse_deep(value)
+    return value
 
 
 def _refuse_constant(name: str) -> None:
@@ -297,12 +330,16 @@ def read_npy(
 ) -> np.ndarray:
     """Open an .npy file as a read-only memory map; objects are never unpickled.
 
-    Where `dtype` and `shape` are given, an array of another type, shape or order than C is refused.
+    A file that is not as long as its header says is refused. Where `dtype` and `shape` are given, an array of another
+    type, shape or order than C is refused.
     """
     import numpy as np
 
     with reading(path, "a plain .npy file", repair):
-        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+        array: np.memmap = np.lib.format.open_memmap(path, mode="r")
+        bytes_ = array.offset + array.nbytes
+        if bytes_ != Path(path).stat().st_size or not array.itemsize:
+            raise ValueError(f"its header tells of {bytes_} bytes")
     if shape is not None and (array.dtype, array.shape, array.flags.c_contiguous) != (np.dtype(dtype), shape, True):
         raise FlukeprintError(
             f"{path} holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape} in C order. {repair}"
@@ -315,33 +352,23 @@ def read_parquet(
     schema: pa.Schema | None = None,
     columns: list[str] | None = None,
     repair: str = REPAIR,
-    source: pa.NativeFile | None = None,
+    source: pa.Buffer | None = None,
+    rows: int | None = None,
 ) -> pa.Table:
     """Read a Parquet table, or these columns of it.
 
-    Where a `schema` is given, a table of other columns or types is refused before it is read. Where there is a
-    `source`, a table in memory, `path` is for messages alone.
+    Before it is read, a table that would fill the memory is refused (parquet_bounds.py), and where a `schema` or a
+    number of `rows` is given, one of other columns, types or length. Where there is a `source`, a table in memory,
+    `path` is for messages alone.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from flukeprint.core.parquet_bounds import read_bounded
 
-    with (
-        reading(path, "a readable Parquet file", repair, pa.ArrowException, TypeError),
-        pq.ParquetFile(source or path) as file,
-    ):
-        if schema is not None and not file.schema_arrow.equals(schema):
-            raise ValueError(f"its columns are {_columns(file.schema_arrow)}, expected {_columns(schema)}")
-        table = file.read(columns)
-        table.validate(full=True)
-        return table
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+    with reading(path, "a readable Parquet file", repair):
+        return read_bounded(path if source is None else source, schema, columns, rows)
 
 
 def read_frame(path: Path | str, columns: list[str] | None = None, repair: str = REPAIR) -> pd.DataFrame:
-    """Read a Parquet table, or these columns of it, as a pandas table."""
+    """Read a Parquet table, or these columns of it, as pandas does."""
     frame: pd.DataFrame = read_parquet(path, columns=columns, repair=repair).to_pandas()
     return frame
 
@@ -371,24 +398,21 @@ def read_safetensors_metadata(path: Path | str, repair: str = REPAIR) -> Any:
 
 @contextmanager
 def _opened_tensors(path: Path | str, framework: str, repair: str) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    with (
-        reading(path, "a readable safetensors file", repair, SafetensorError),
-        safe_open(str(path), framework=framework) as file,
-    ):
+    with reading(path, "a readable safetensors file", repair), safe_open(str(path), framework=framework) as file:
         yield file
 
 
 def _metadata(file: Any) -> Any:
     header = file.metadata() or {}
-    return json.loads(header["json"]) if "json" in header else None
+    return _parsed(header["json"]) if "json" in header else None
 
 
 def sha256_of(*paths: Path | str) -> str:
     """Return the hex SHA-256 over the contents of files, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
-        with Path(path).open("rb") as stream:
+        with reading(path, "a file that can be read"), Path(path).open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()

@@ -73,7 +73,7 @@ class Manifest(Record):
             raise FlukeprintError(f"{path} holds a {type(content).__name__}, expected an object. {cls.REPAIR}")
         if content.get("version") != cls.VERSION:
             raise FlukeprintError(
-                f"{path} has version {content.get('version')!r}, this program reads {cls.VERSION}. Use the program "
+                f"{path} has version {content.get('version')!r:.99}, this program reads {cls.VERSION}. Use the program "
                 f"that made it. {cls.REPAIR}"
             )
         if content.pop("sha256", None) != _checksum(content):

@@ -12,23 +12,34 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from flukeprint.core.effective_keys import committed_text, effective_key, hidden_changes, with_effective_keys
-from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.errors import FlukeprintError, MissingFileError
+from flukeprint.core.files import read_bytes, reading, refuse_deep
 from flukeprint.core.param_types import (
-    AtLeastOne,
+    BatchSize,
     Channels,
-    Count,
+    Epochs,
     Float,
     MemberName,
     OpenShare,
     PositiveChannels,
+    Rows,
     Section,
+    Seed,
     Share,
     Side,
+    SomeRows,
+    UnitInterval,
+    Units,
     yaml_off,
 )
 from flukeprint.core.paths import PARAMS
 from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
 from flukeprint.core.training_params import FinetuneParams, TrainingParams
+
+_MOST_FAULTS = 50  # that are listed
+_MOST_BYTES = 1 << 17  # ten times our file with all its comments; YAML takes seconds for each megabyte
+# Where Pillow itself refuses a photo.
+MOST_PIXELS = 178_956_970
 
 
 class BackboneParams(Section):
@@ -43,9 +54,9 @@ class BackboneParams(Section):
 class EpochParams(Section):
     """`profiles.<profile>.epochs`: epochs of each of the three trainings."""
 
-    train: AtLeastOne
-    finetune: AtLeastOne
-    full_head: AtLeastOne
+    train: Epochs
+    finetune: Epochs
+    full_head: Epochs
 
 
 class ProfileParams(Section):
@@ -67,7 +78,7 @@ class ProfileParams(Section):
 class FetchParams(Section):
     """`fetch`: where raw photos come from is the profile's matter; the sample's seed is here."""
 
-    sample_seed: Count
+    sample_seed: Seed
 
 
 Level = Annotated[Literal["error", "warning", "off"], BeforeValidator(yaml_off)]
@@ -85,16 +96,16 @@ class ValidateParams(Section):
     """`validate`: the bounds that rules compare with, and levels other than their own."""
 
     rules: dict[str, Level]  # of rules of flukeprint/quality/rules.py, which checks the names
-    rows: Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)]
-    labels: Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)]
-    new_whale_share: Annotated[list[Annotated[Float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
+    rows: Annotated[list[SomeRows], Field(min_length=2, max_length=2)]
+    labels: Annotated[list[SomeRows], Field(min_length=2, max_length=2)]
+    new_whale_share: Annotated[list[UnitInterval], Field(min_length=2, max_length=2)]
     label_pattern: str
-    min_side: AtLeastOne
-    max_pixels: Annotated[int, Field(ge=1, le=100_000_000)]
+    min_side: Annotated[int, Field(ge=1, le=65_535)]  # px, the longest that a photo may be
+    max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS)]
     modes: list[str]
     min_contrast: Annotated[Float, Field(ge=0, le=127)]
     duplicates: DuplicateParams
-    thumbnails: Count
+    thumbnails: Annotated[int, Field(ge=0, le=1_000_000)]  # a few kilobytes of the page each
 
     @model_validator(mode="after")
     def _usable_bounds(self) -> ValidateParams:
@@ -119,8 +130,8 @@ class ValidShareParams(Section):
 class SelectParams(Section):
     """`select`: the small set, the full set, and what is set aside for evaluation."""
 
-    threshold: Count
-    new_whale: Count
+    threshold: Rows
+    new_whale: Rows
     drop: list[str]
     protocol: Literal["grouped", "mlebench"]
     holdout: Share
@@ -143,7 +154,7 @@ class EmbedParams(Section):
 class EnsembleParams(Section):
     """`ensemble`: the members, by name. A member's seed follows from `seed` and its name."""
 
-    members: Annotated[list[MemberName], Field(min_length=1)]
+    members: Annotated[list[MemberName], Field(min_length=1, max_length=1000)]
 
     @model_validator(mode="after")
     def _distinct(self) -> EnsembleParams:
@@ -158,15 +169,15 @@ class GalleryParams(Section):
     """`gallery`: which labelled photos are in it, and how many of them a search compares one by one."""
 
     photos: Literal["all", "trained"]
-    exact_up_to: Count
+    exact_up_to: Rows
 
 
 class EvaluateParams(Section):
     """`evaluate`: the share of new whales that scores are weighted to, and the report."""
 
     new_share: OpenShare
-    resamples: Annotated[int, Field(ge=100)]
-    examples: Count
+    resamples: Annotated[int, Field(ge=100, le=100_000)]  # more hardly move an interval's ends
+    examples: Annotated[int, Field(ge=0, le=1000)]
 
 
 class SubmitParams(Section):
@@ -180,10 +191,10 @@ class RuntimeParams(Section):
 
     device: str
     precision: Literal["auto", "fp32", "bf16"]
-    processes: AtLeastOne
-    threads: AtLeastOne
-    workers: AtLeastOne
-    batch_size: AtLeastOne
+    processes: Units
+    threads: Units
+    workers: Units
+    batch_size: BatchSize
 
 
 class RecipeParams(Section):
@@ -206,7 +217,7 @@ class Params(Section):
     profiles: dict[str, ProfileParams]
     recipe: str
     recipes: dict[str, RecipeParams]
-    seed: Count
+    seed: Seed
     fetch: FetchParams
     validate: ValidateParams  # type: ignore[assignment]
     select: SelectParams
@@ -245,17 +256,17 @@ def load_params(keys: Iterable[str], path: Path | str = PARAMS) -> Params:
     and under `recipes.*`. `runtime` is always there. A FlukeprintError names every fault of the file; a value that was
     changed since the last commit, but is hidden by another one, is a fault.
     """
-    params = check_params(read_params(path), str(path), committed_text(Path(path)))
+    params = check_params(read_params(path), str(path), _committed(Path(path)))
     names = [key.replace("profiles.*", f"profiles.{params.profile}").split(".") for key in ("runtime", *keys)]
     restricted: Params = _restrict(params, [name for name in names if name[0] != "recipes"])
     restricted.__dict__["profile"] = params.profile
     return restricted
 
 
-def check_params(content: Any, source: str = "params.yaml", committed: str | None = None) -> Params:
+def check_params(content: Any, source: str = "params.yaml", committed: Any = None) -> Params:
     """Return the typed params of a parsed YAML document, with the chosen recipe's values in their sections.
 
-    The other recipes are checked as well. `committed` is the file as it was before, if that is known.
+    The other recipes are checked as well. `committed` is the document as it was before, if that is known.
     """
     content = _word_keys(content)
     recipe = branch(content, "recipe")
@@ -269,9 +280,9 @@ def check_params(content: Any, source: str = "params.yaml", committed: str | Non
         more = _validated(content, name)[1] if name != recipe else []
         faults += [fault for fault in more if fault not in faults]
     if committed is not None:
-        faults += hidden_changes(content, _word_keys(yaml.safe_load(committed)))
+        faults += hidden_changes(content, _word_keys(committed))
     if params is None or faults:
-        listed = "\n".join(f"  - {fault}" for fault in faults)
+        listed = "\n".join(f"  - {fault}" for fault in faults[:_MOST_FAULTS])
         raise ParamsError(
             f"{source} has values that cannot be used; nothing was run.\n{listed}\n"
             f"Repair the file (`git diff {source}` shows what was changed, also by `dvc exp run -S`)."
@@ -282,12 +293,38 @@ def check_params(content: Any, source: str = "params.yaml", committed: str | Non
 def read_params(path: Path | str = PARAMS) -> Any:
     """Read the file as it stands, unchecked."""
     path = Path(path)
+    repair = f"Repair it (`git diff {path}` shows what was changed)."
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        text = read_bytes(path, "valid YAML", repair, _MOST_BYTES)
+    except MissingFileError:
         raise FlukeprintError(f"{path} is missing here ({Path.cwd().name}/). Run from the project's root.") from None
-    except yaml.YAMLError as error:
-        raise FlukeprintError(f"{path} is not valid YAML: {error}") from None
+    with reading(path, "valid YAML", repair):
+        return _parsed(text)
+
+
+def _parsed(text: bytes) -> Any:
+    content = yaml.load(text.decode("utf-8-sig"), _Loader)  # noqa: S506 - a safe loader
+    refuse_deep(content)
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them stand for more values than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise ValueError(f"line {event.start_mark.line + 1} has the alias *{event.anchor}; write the value there")
+        return super().compose_node(parent, index)
+
+
+def _committed(path: Path) -> Any:
+    """Return the file's content as the last commit has it; None where that is not known, or could not be read."""
+    text = committed_text(path)
+    try:
+        return None if text is None else _parsed(text)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        return None
 
 
 def _word_keys(content: Any) -> Any:
@@ -310,7 +347,7 @@ def _describe(fault: Any, content: Any, recipe: Any) -> str:
     key = effective_key(content, recipe, fault["loc"]) or "params.yaml"
     match fault["type"]:
         case "extra_forbidden":
-            return f"{key}: there is no such key (value {fault['input']!r}); check the spelling"
+            return f"{key}: there is no such key (value {fault['input']!r:.200}); check the spelling"
         case "missing":
             return f"{key}: the key is missing"
         case "value_error":
@@ -318,7 +355,7 @@ def _describe(fault: Any, content: Any, recipe: Any) -> str:
             return text if len(fault["loc"]) == 1 and fault["loc"][0] in RECIPE_SECTIONS else f"{key}: {text}"
         case _:
             expected = fault["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
-            return f"{key}: is {fault['input']!r}, {expected[0].lower()}{expected[1:]}"
+            return f"{key}: is {fault['input']!r:.200}, {expected[0].lower()}{expected[1:]}"
 
 
 def _restrict(section: Any, names: list[list[str]]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 # The sections that a recipe may change. Every recipe names all of them, so that a stage can depend on its part.
@@ -27,7 +27,7 @@ def replaced(content: Any, name: str) -> dict[tuple[str, ...], Any]:
 def branch(content: Any, *path: Any) -> Any:
     """Return what stands at a path of nested sections; None if there is nothing."""
     for key in path:
-        content = content.get(key) if isinstance(content, dict) else None
+        content = content.get(key) if isinstance(content, dict) and isinstance(key, Hashable) else None
     return content
 
 

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flukeprint.core.param_types import AtLeastOne, Float, Positive, Section, Share
+from flukeprint.core.param_types import BatchSize, Epochs, Float, Section, Share, SomeRows, UnitInterval
 
-NotNegative = Annotated[Float, Field(ge=0)]
-UnitInterval = Annotated[Float, Field(ge=0, le=1)]
+# Upper bounds are far above any published recipe's value: steps and decays beyond them leave no finite weights.
+LearningRate = Annotated[Float, Field(gt=0, le=100)]
+Decay = Annotated[Float, Field(ge=0, le=100)]
 Angle = Annotated[Float, Field(ge=0, le=180)]
+Radians = Annotated[Float, Field(ge=0, lt=math.pi)]
+Margin = Annotated[Float, Field(ge=-1000, le=1000)]  # of similarities, or of distances of embeddings of any length
 
 # Objectives that learn a vector for each class; the others compare the photos of a batch with one another.
 PROXY_OBJECTIVES = ("arcface", "subcenter_arcface")
@@ -21,10 +24,10 @@ class TrainingParams(Section):
     """The loop of the reference procedure (docs/reference.md), with its constants."""
 
     optimizer: Literal["adam", "adamw", "sgd"]
-    lr: Positive
-    weight_decay: NotNegative
-    batch_size: Annotated[int, Field(ge=2)]
-    step_size: AtLeastOne
+    lr: LearningRate
+    weight_decay: Decay
+    batch_size: Annotated[BatchSize, Field(ge=2)]
+    step_size: Epochs
     gamma: Annotated[Float, Field(gt=0, le=1)]
     flip: UnitInterval
 
@@ -34,8 +37,8 @@ class ScheduleParams(Section):
 
     shape: Literal["step", "cosine"]
     warm_up: Share
-    head_lr: Positive | None
-    max_gradient: Positive | None
+    head_lr: LearningRate | None
+    max_gradient: Annotated[Float, Field(gt=0, le=1e6)] | None
     ema: Share
     first_size: Annotated[Float, Field(gt=0, le=1)]
     full_size_at: UnitInterval
@@ -46,8 +49,8 @@ class EmbeddingParams(Section):
     """`finetune.embedding`: from the backbone's last map of features to the embedding."""
 
     pooling: Literal["average", "gem"]
-    gem_p: Annotated[Float, Field(ge=1)]
-    dimension: Annotated[int, Field(ge=2)] | None
+    gem_p: Annotated[Float, Field(ge=1, le=20)]  # higher powers of features overflow
+    dimension: Annotated[int, Field(ge=2, le=65_536)] | None
     batchnorm_neck: bool
     l2: bool
 
@@ -55,11 +58,11 @@ class EmbeddingParams(Section):
 class ArcFaceParams(Section):
     """`finetune.arcface`: scale and margins (radians: base + factor * n ** power for an individual of n photos)."""
 
-    scale: Positive
-    margin_base: NotNegative
-    margin_factor: NotNegative
-    margin_power: Float
-    subcenters: AtLeastOne
+    scale: Annotated[Float, Field(gt=0, le=1000)]
+    margin_base: Radians
+    margin_factor: Radians
+    margin_power: Annotated[Float, Field(ge=-10, le=0)]  # the margin of one photo is the largest
+    subcenters: Annotated[int, Field(ge=1, le=100)]
 
 
 class PairParams(Section):
@@ -68,10 +71,10 @@ class PairParams(Section):
     distance: Literal["cosine", "euclidean"]
     miner: Literal["none", "batch_hard", "semihard", "multi_similarity"]
     sampler: Literal["shuffle", "per_class"]
-    per_class: Annotated[int, Field(ge=2)]
-    triplet_margin: NotNegative
-    positive_margin: Float
-    negative_margin: Float
+    per_class: Annotated[BatchSize, Field(ge=2)]
+    triplet_margin: Annotated[Margin, Field(ge=0)]
+    positive_margin: Margin
+    negative_margin: Margin
 
 
 class AugmentationParams(Section):
@@ -90,9 +93,9 @@ class AugmentationParams(Section):
 class FinetuneParams(TrainingParams):
     """`finetune`: the loop, and what is learned with it."""
 
-    epochs: AtLeastOne | None
+    epochs: Epochs | None
     on: Literal["small", "full"]
-    min_photos: AtLeastOne
+    min_photos: SomeRows
     objective: Literal["cross_entropy", "arcface", "subcenter_arcface", "triplet", "contrastive"]
     mirrored_ids: bool
     schedule: ScheduleParams

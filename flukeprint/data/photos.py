@@ -6,6 +6,8 @@ import os
 import stat
 import unicodedata
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,12 +28,21 @@ SUFFIXES_OF_FORMAT = {
     "GIF": (".gif",),
 }
 SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
-# Pillow itself refuses photos of more than about 179 million pixels, whatever stands here.
+# Unless `validate.max_pixels` says otherwise; core.params.MOST_PIXELS is the most that it may say.
 MAX_PIXELS = 100_000_000
 
 _BLOCK_BYTES = 1 << 20
+# px; the longest side of a JPEG. The weights for resizing a longer one would take gigabytes.
+_LONGEST_SIDE = 65_535
+# Memory that a photo may take at once, while it is decoded and looked at.
+_MOST_BYTES = 900_000_000
+# Of one pixel as Pillow keeps it; other modes take 4 bytes. What WebP's decoder holds besides: two canvases and a copy.
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+_WEBP_BYTES = 10
 # A progressive JPEG comes in about 10 scans. Each costs a pass over all pixels, whatever its few bytes hold.
-_MAX_SCANS = 100
+_USUAL_SCANS, _MAX_SCANS = 20, 100
+_MAX_SCANNED = 1_000_000_000  # pixels, in all scans of a progressive JPEG
+_STRIP_PIXELS = 1 << 20  # that are changed together
 _START_OF_SCAN = b"\xff\xda"
 _ORIENTATION_TAG = 0x0112
 # What undoes each EXIF orientation (the same table as PIL.ImageOps.exif_transpose).
@@ -82,7 +93,8 @@ def read_rgb(folder: Path, name: str, size: tuple[int, int], max_pixels: int = M
 def resized_rgb(seen: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return a photo of mode L or RGB as the pixels of `read_rgb`."""
     height, width = size
-    resized = seen.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    # Three equal channels are made of the few pixels that are left: that is the same, and takes less memory.
+    resized = seen.resize((width, height), Image.Resampling.BILINEAR).convert("RGB")
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
@@ -111,15 +123,51 @@ def quiet() -> warnings.catch_warnings[None]:
 
 
 def open_photo(stream: BinaryIO, max_pixels: int) -> Image.Image:
-    """Return the photo with its header read and its pixels not yet, after a look at their number."""
+    """Return the photo with its header read and its pixels not yet, after a look at what decoding would take."""
     image = Image.open(stream, formats=tuple(SUFFIXES_OF_FORMAT))
+    size = f"{image.width} x {image.height} pixels"
     if image.width * image.height > max_pixels:
+        raise UnusableError(f"{size} are more than the {max_pixels} of validate.max_pixels (decompression bomb?)")
+    if max(image.size) > _LONGEST_SIDE:
+        raise UnusableError(f"{size} have a side longer than {_LONGEST_SIDE} (decompression bomb?)")
+    if image.format in ("JPEG", "MPO"):
+        _refuse_scans(image, _scans(stream))
+    if (needed := image.width * image.height * _bytes_per_pixel(image)) > _MOST_BYTES:
         raise UnusableError(
-            f"{image.width} x {image.height} pixels are more than the {max_pixels} accepted (decompression bomb?)"
+            f"{size} of mode {image.mode} would take {needed / 1e6:.0f} MB of memory, more than the "
+            f"{_MOST_BYTES / 1e6:.0f} accepted (decompression bomb?). Save it smaller, or as a plain JPEG"
         )
-    if image.format in ("JPEG", "MPO") and _scans(stream) > _MAX_SCANS:
-        raise UnusableError(f"a JPEG of more than {_MAX_SCANS} scans, which would take minutes to decode")
     return image
+
+
+def _refuse_scans(image: Image.Image, scans: int) -> None:
+    most = min(_MAX_SCANS, max(_USUAL_SCANS, _MAX_SCANNED // max(image.width * image.height, 1)))
+    if scans > most:
+        raise UnusableError(f"a JPEG of more than {most} scans, which would take minutes to decode")
+
+
+def _bytes_per_pixel(image: Image.Image) -> float:
+    """Return the memory that a photo takes in `as_seen` and its caller: itself, as it is seen, in grey, its decoder."""
+    own = _PIXEL_BYTES.get(image.mode, 4)
+    plain = image.mode in ("L", "RGB") and not image.has_transparency_data
+    one_channel = image.mode[0] in "1IF" and not image.has_transparency_data
+    seen = 0 if plain else 1 if one_channel else 4
+    return own + seen + (image.mode != "L") + _decoder_bytes(image)
+
+
+def _decoder_bytes(image: Image.Image) -> float:
+    if image.format == "WEBP":
+        return _WEBP_BYTES
+    if image.info.get("progressive"):
+        # All coefficients, of 16 bits; image.layer has (id, horizontal, vertical sampling, table) of the components.
+        samples = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
+        return float(2 * sum(samples) / max(samples))
+    if image.format == "TIFF":
+        # Strips and tiles are unpacked one by one, of up to 8 bytes for a pixel; tags as in the TIFF 6.0 specification.
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        strip = min(tags.get(278, image.height), image.height) * image.width
+        return float(8 * max(strip, tags.get(322, 0) * tags.get(323, 0)) / max(image.width * image.height, 1))
+    return 0
 
 
 def _scans(stream: BinaryIO) -> int:
@@ -151,24 +199,47 @@ def orientation(image: Image.Image) -> int:
 def _plain(image: Image.Image) -> Image.Image:
     """Return a decoded image in mode L or RGB, without alpha (on white) and in 8 bits."""
     if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        white = Image.new("RGBA", seen.size, "white")
-        return Image.alpha_composite(white, seen).convert("RGB")
+        return _by_strips(image, "RGB", _on_white)
     if image.mode in ("L", "RGB"):
         return image
     if image.mode[0] in "IF":
-        return _in_8_bits(image)
+        return _by_strips(image, "L", partial(_in_8_bits, *_range(image)))
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Scale grey of 16 bits by its range; grey of 32 bits, whose range nobody declares, by its extremes."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+def _by_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Change an image a few rows at a time: a large one would take several times its memory."""
+    changed = Image.new(mode, image.size)
+    for strip, top in _strips(image):
+        changed.paste(change(strip), (0, top))
+    return changed
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
+    rows = max(_STRIP_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height))), top
+
+
+def _on_white(strip: Image.Image) -> Image.Image:
+    seen = strip.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """Return what is black and white: of grey of 16 bits its range; of 32 bits, which nobody declares, its extremes."""
     if image.mode.startswith("I;16"):
-        low, high = 0.0, 65535.0
-    else:
-        low, high = float(values.min()), float(values.max())
-    scaled = (values - low) * (255.0 / max(high - low, 1e-9))
+        return 0.0, 65535.0
+    ends = [(float(values.min()), float(values.max())) for strip, _ in _strips(image) for values in [_values(strip)]]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _values(image: Image.Image) -> NDArray[np.float32]:
+    return np.nan_to_num(np.asarray(image, dtype=np.float32))
+
+
+def _in_8_bits(low: float, high: float, image: Image.Image) -> Image.Image:
+    scaled = (_values(image) - low) * (255.0 / max(high - low, 1e-9))
     return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
 
 
@@ -177,7 +248,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"not an image in one of the formats {', '.join(SUFFIXES_OF_FORMAT)}"
     if isinstance(error, Image.DecompressionBombError):
-        return "far more pixels than accepted (decompression bomb?)"
+        return "far more pixels than validate.max_pixels may allow (decompression bomb?)"
     if isinstance(error, FileNotFoundError):
         return "the file is missing"
     text = " ".join(str(error).split())[:200]

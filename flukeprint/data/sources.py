@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing_folder
+from flukeprint.core.files import reading, replacing_folder
 
 TABLES = ("train.csv", "sample_submission.csv")
 FOLDERS = ("train", "test")
+# Bytes that an archive may unpack to: so many, and so many for each of its own. Photos hardly shrink, tables tenfold.
+_FREE, _PER_BYTE = 1 << 26, 20
 _LAYOUT = "Kaggle's layout is train.csv (Image,Id), sample_submission.csv (Image,Id), train/ and test/ with the photos"
 
 
@@ -74,6 +77,8 @@ def _copy_photos(source: Path, target: Path) -> None:
     with os.scandir(source) as entries:
         files = sorted(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
     for name in tqdm(files, f"copy {source.name}", unit="photo", disable=None):
+        if not stat.S_ISREG(mode := (source / name).lstat().st_mode) and not stat.S_ISLNK(mode):
+            raise FlukeprintError(f"{str(source / name)!r} is no file, but a pipe or the like. Move it away.")
         shutil.copyfile(source / name, target / name, follow_symlinks=False)
 
 
@@ -125,19 +130,16 @@ def _download(competition: str, folder: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file and remove it; entries that would leave the folder are refused."""
-    try:
-        with zipfile.ZipFile(archive) as content:
-            for name in content.namelist():
-                if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                    raise FlukeprintError(
-                        f"{archive.name} has an entry {name!r} that leads out of its folder; refused."
-                    )
-            content.extractall(folder)
-    except (FileNotFoundError, zipfile.BadZipFile) as error:
-        raise FlukeprintError(
-            f"{archive.name} is not a readable zip file ({error}). Run again to download it."
-        ) from None
+    """Unpack a zip file and remove it; entries that would leave the folder, or fill the disk, are refused."""
+    with reading(archive, "a readable zip file", "Run again to download it."), zipfile.ZipFile(archive) as content:
+        for name in content.namelist():
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise FlukeprintError(f"{archive.name} has an entry {name!r} that leads out of its folder; refused.")
+        # An entry gives no more bytes than it says here.
+        size, unpacked = archive.stat().st_size, sum(entry.file_size for entry in content.infolist())
+        if unpacked > _FREE + _PER_BYTE * size:
+            raise ValueError(f"{size} bytes would unpack to {unpacked} (decompression bomb?)")
+        content.extractall(folder)
     archive.unlink()
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from flukeprint.core.files import (
     read_json,
     read_safetensors,
+    reading,
     replacing_folder,
     sha256_of,
     write_json,
@@ -57,9 +58,13 @@ def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
 
 def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
     """Return the pretrained backbone (N x 3 x H x W -> N x D) and its record."""
-    record = BackboneRecord.from_json(read_json(folder / RECORD))
+    content = read_json(folder / RECORD)
+    with reading(folder / RECORD, "the record of a backbone"):
+        record = BackboneRecord.from_json(content)
     network, _ = build_backbone(record.name, record.size, seed=0)
-    network.load_state_dict(read_safetensors(folder / WEIGHTS)[0])
+    state, _ = read_safetensors(folder / WEIGHTS)
+    with reading(folder / WEIGHTS, f"the weights of a {record.name}"):
+        network.load_state_dict(state)
     return network, record
 
 
@@ -77,14 +82,15 @@ def save_finetuned(
 def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
     """Return a member's fine-tuned network (N x 3 x H x W -> N x D), without its small head or loss, and the record."""
     state, metadata = read_safetensors(path)
-    record = BackboneRecord.from_json(metadata["backbone"])
-    network, _ = build_backbone(record.name, record.size, seed=0)
-    if metadata["embedder"] is None:
-        network.load_state_dict(parts_of(state)["backbone"])
-        return network, record
-    embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
-    embedder.load_state_dict(parts_of(state)["embedder"])
-    return embedder, replace(record, features=embedder.features)
+    with reading(path, "a fine-tuned member"):
+        record = BackboneRecord.from_json(metadata["backbone"])
+        network, _ = build_backbone(record.name, record.size, seed=0)
+        if metadata["embedder"] is None:
+            network.load_state_dict(parts_of(state)["backbone"])
+            return network, record
+        embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
+        embedder.load_state_dict(parts_of(state)["embedder"])
+        return embedder, replace(record, features=embedder.features)
 
 
 def save_head(path: Path, result: Result, labels: list[str]) -> None:
@@ -95,7 +101,8 @@ def save_head(path: Path, result: Result, labels: list[str]) -> None:
 def load_head(path: Path) -> tuple[nn.Linear, list[str]]:
     """Read a head and its class labels."""
     state, metadata = read_safetensors(path)
-    classes, features = state["weight"].shape
-    head = nn.Linear(features, classes)
-    head.load_state_dict(state)
-    return head, metadata["labels"]
+    with reading(path, "a head"):
+        classes, features = state["weight"].shape
+        head = nn.Linear(features, classes)
+        head.load_state_dict(state)
+        return head, metadata["labels"]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
+import mmap
 import textwrap
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_safetensors
+from flukeprint.core.files import read_safetensors, reading
 from flukeprint.learning.backbones import family_of
 from flukeprint.learning.networks import State
+
+_REPAIR = (
+    "Set profiles.<profile>.backbone.weights to a file that `torch.save(network.state_dict(), ...)` or safetensors "
+    "wrote. Files that hold anything but tensors are refused, since loading them would run code."
+)
 
 
 def load_weights(backbone: nn.Module, weights: str, name: str, last_layer: str) -> None:
@@ -41,26 +47,34 @@ def read_state(path: Path) -> State:
 
     Files may store half precision (float16, bfloat16); networks are trained in float32, so that is what comes back.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FlukeprintError(
             f"profiles.<profile>.backbone.weights is {str(path)!r}, but there is no such file. "
             "Give the path of a state dict with the key names of the network's library, or imagenet, or random."
         )
-    state = read_safetensors(path)[0] if path.suffix == ".safetensors" else _read_torch_file(path)
+    state = read_safetensors(path, _REPAIR)[0] if path.suffix == ".safetensors" else _read_torch_file(path)
     half = (torch.float16, torch.bfloat16)
     return {key: value.float() if value.dtype in half else value for key, value in state.items()}
 
 
 def _read_torch_file(path: Path) -> State:
-    try:
+    with reading(path, "a state dict of tensors", _REPAIR):
+        size = path.stat().st_size
+        _refuse_bombs(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise FlukeprintError(
-            f"{path} cannot be read as a state dict of tensors ({str(error).splitlines()[0]}). "
-            "Files that hold anything but tensors are refused, since loading them would run code."
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise FlukeprintError(
-            f"{path} holds a {type(state).__name__}, expected a state dict of tensors. Save `network.state_dict()`."
-        )
-    return state
+        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise ValueError(f"it holds a {type(state).__name__}, expected a state dict of tensors")
+        if (unpacked := sum(value.numel() * value.element_size() for value in state.values())) > 2 * size:
+            raise ValueError(f"{size} bytes would unpack to {unpacked} (decompression bomb?)")
+        return state
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuse what torch.load would unpack without asking: compressed entries, and bytes made by their number alone."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type or entry.file_size > entry.compress_size for entry in archive.infolist()):
+                raise ValueError("its entries are compressed, which torch.save never does")
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"bytearray") >= 0:
+            raise ValueError("it holds a bytearray")

@@ -171,7 +171,7 @@ def _read_vectors(folder: Path, manifest: GalleryManifest) -> NDArray[np.float32
 def _read_photos(folder: Path, manifest: GalleryManifest) -> list[Photo]:
     """Read and check the table; its rows must be sorted, and as many as gallery.json says."""
     path = manifest.path(folder, "photos")
-    columns = read_parquet(path, _schema(), repair=_REPAIR).to_pydict()
+    columns = read_parquet(path, _schema(), repair=_REPAIR, rows=manifest.photos).to_pydict()
     photos = [Photo(*row) for row in zip(columns["Id"], columns["Image"], columns["sha256"], strict=True)]
     try:
         check_ids(photo.id for photo in photos)
