@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 import warnings
@@ -14,18 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.colours import in_srgb
+from flukeprint.data.photo_folders import SUFFIXES_OF_FORMAT, hint_beside, is_raw
 
-# What a photo's file may be, in Pillow's names, and how it is called then. Pillow's other readers (and their attack
-# surface) are never tried.
-SUFFIXES_OF_FORMAT = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-}
-SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
 # Pillow itself refuses photos of more than about 179 million pixels, whatever stands here.
 MAX_PIXELS = 100_000_000
 
@@ -33,6 +25,9 @@ _BLOCK_BYTES = 1 << 20
 # A progressive JPEG comes in about 10 scans. Each costs a pass over all pixels, whatever its few bytes hold.
 _MAX_SCANS = 100
 _START_OF_SCAN = b"\xff\xda"
+# Boxes of HEIF (ISO/IEC 23008-12): width and height of a picture or of a tile; an item that is an overlay.
+_HEIF_SIZE = re.compile(rb"ispe\0.{3}(.{4})(.{4})", re.DOTALL)
+_HEIF_OVERLAY = re.compile(rb"infe.{8,10}iovl", re.DOTALL)
 _ORIENTATION_TAG = 0x0112
 # What undoes each EXIF orientation (the same table as PIL.ImageOps.exif_transpose).
 _UPRIGHT = {
@@ -93,8 +88,13 @@ def photo_path(folder: Path, name: str) -> Path:
     """
     if not plain_file_name(name):
         raise UnusableError("not a plain file name")
+    if is_raw(name):
+        raise UnusableError("a raw file of a camera, which is not read: export it as JPEG")
     path = folder / name
-    found = os.lstat(path)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        raise UnusableError(f"the file is missing{hint_beside(path)}") from None
     if stat.S_ISLNK(found.st_mode):
         path = path.resolve(strict=True)
         if not path.is_relative_to(folder.resolve()):
@@ -112,14 +112,42 @@ def quiet() -> warnings.catch_warnings[None]:
 
 def open_photo(stream: BinaryIO, max_pixels: int) -> Image.Image:
     """Return the photo with its header read and its pixels not yet, after a look at their number."""
-    image = Image.open(stream, formats=tuple(SUFFIXES_OF_FORMAT))
-    if image.width * image.height > max_pixels:
-        raise UnusableError(
-            f"{image.width} x {image.height} pixels are more than the {max_pixels} accepted (decompression bomb?)"
-        )
+    if heif := _is_heif(stream):
+        _prepare_heif(stream, max_pixels)
+    image = Image.open(stream, formats=["HEIF"] if heif else [name for name in SUFFIXES_OF_FORMAT if name != "HEIF"])
+    _refuse_large(image.width, image.height, max_pixels)
     if image.format in ("JPEG", "MPO") and _scans(stream) > _MAX_SCANS:
         raise UnusableError(f"a JPEG of more than {_MAX_SCANS} scans, which would take minutes to decode")
     return image
+
+
+def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UnusableError(f"{width} x {height} pixels are more than the {max_pixels} accepted (decompression bomb?)")
+
+
+def _is_heif(stream: BinaryIO) -> bool:
+    """Tell whether a file starts like HEIF, and leave the stream at its start."""
+    start = stream.read(8)
+    stream.seek(0)
+    return start[4:] == b"ftyp"
+
+
+def _prepare_heif(stream: BinaryIO, max_pixels: int) -> None:
+    """Refuse a HEIF file that would take more memory than its size in Pillow tells, and make Pillow read the others.
+
+    What is shown may be cropped from more; libheif decodes at most what is declared for any picture in the file. An
+    overlay's canvas is declared nowhere, and no camera writes one.
+    """
+    content = stream.read()
+    stream.seek(0)
+    for width, height in _HEIF_SIZE.findall(content):
+        _refuse_large(int.from_bytes(width), int.from_bytes(height), max_pixels)
+    if _HEIF_OVERLAY.search(content):
+        raise UnusableError("a HEIF overlay of several pictures")
+    from pillow_heif import register_heif_opener  # only now: most files are none
+
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
 def _scans(stream: BinaryIO) -> int:
@@ -132,10 +160,10 @@ def _scans(stream: BinaryIO) -> int:
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """Decode a photo to its last row; return it as it is meant to be seen: upright, 8 bits, in mode L or RGB."""
+    """Decode a photo to its last row; return it as it is meant to be seen: upright, 8 bits, sRGB, in mode L or RGB."""
     image.load()
-    turn = _UPRIGHT.get(orientation(image))
-    plain = _plain(image)
+    turn = _UPRIGHT.get(orientation(image))  # Pillow has turned a TIFF by now
+    plain = in_srgb(image, _plain)
     return plain if turn is None else plain.transpose(turn)
 
 
