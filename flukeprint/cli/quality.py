@@ -38,7 +38,7 @@ def quality(
             write_json(json, checked.metrics)
         if report:
             write_report(report, checked, values.validate, workers)
-        for line in (*checked.excluded, *checked.warnings):
+        for line in (*checked.notes, *checked.warnings):
             echo(line)
         checked.refuse_errors(report)
         echo(f"{folder} passes, with {checked.metrics['warnings']} warning(s).")

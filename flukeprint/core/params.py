@@ -81,6 +81,13 @@ class DuplicateParams(Section):
     same_size: bool
 
 
+class UnknownParams(Section):
+    """`validate.unknown`: ids that say that nobody knows the whale."""
+
+    words: list[str]  # compared by their spelling (flukeprint/data/spellings.py)
+    as_new_whale: bool
+
+
 class ValidateParams(Section):
     """`validate`: the bounds that rules compare with, and levels other than their own."""
 
@@ -89,6 +96,7 @@ class ValidateParams(Section):
     labels: Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)]
     new_whale_share: Annotated[list[Annotated[Float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
     label_pattern: str
+    unknown: UnknownParams
     min_side: AtLeastOne
     max_pixels: Annotated[int, Field(ge=1, le=100_000_000)]
     modes: list[str]
