@@ -88,11 +88,19 @@ def list_folder(folder: Path, named: Collection[str] = ()) -> FolderContents:
     others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if _is_folder(entry):
                 others.append(f"{entry.name}/")
             else:
                 (photos if has_photo_suffix(entry.name) or entry.name in named else others).append(entry.name)
     return FolderContents(sorted(photos), sorted(others))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder, or a link to one; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def list_tree(folder: Path) -> tuple[FolderContents, int]:

@@ -21,19 +21,20 @@ def folder(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "day 1/again").symlink_to(tmp_path)
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     return tmp_path
 
 
 def test_only_photos_and_what_a_table_names_are_photos(folder):
     content = list_folder(folder, {"listed.dat", "Thumbs"})
-    assert content.photos == ["a.jpg", "listed.dat"]
+    assert content.photos == ["a.jpg", "listed.dat", "loop.jpg"]  # a link to itself cannot be read: said later
     assert content.others == sorted([*JUNK, "@eaDir/", ".hidden/", "day 1/", "day 2/"])
     assert content.raw == ["IMG_1.CR3"]
 
 
 def test_inner_folders_are_entered_but_hidden_ones_those_of_systems_and_links(folder):
     content, folders = list_tree(folder)
-    assert content.photos == ["a.jpg", "day 1/x/b.HEIC", "day 2/a.jpg"]
+    assert content.photos == ["a.jpg", "loop.jpg", "day 1/x/b.HEIC", "day 2/a.jpg"]
     assert folders == 2
     assert set(content.others) == {*JUNK, "listed.dat", "@eaDir/", ".hidden/", "day 1/again/"}
 
@@ -59,8 +60,13 @@ def test_what_is_left_alone_is_counted_named_and_raw_files_with_what_to_do(folde
 
 def test_photos_of_inner_folders_are_listed_and_that_is_said(folder, caplog):
     caplog.set_level("INFO")
-    assert list_photos([folder]) == [folder / "a.jpg", folder / "day 1/x/b.HEIC", folder / "day 2/a.jpg"]
-    assert "3 photo(s), 2 of them in 2 inner folder(s)" in caplog.text
+    assert list_photos([folder]) == [
+        folder / "a.jpg",
+        folder / "loop.jpg",
+        folder / "day 1/x/b.HEIC",
+        folder / "day 2/a.jpg",
+    ]
+    assert "4 photo(s), 2 of them in 2 inner folder(s)" in caplog.text
     assert "Thumbs.db" in caplog.text
 
 

@@ -381,7 +381,7 @@ def test_an_id_that_is_hardly_meant_is_warned_of(project, capsys, identity, said
     texture(90, (96, 64)).save("n.jpg")
     assert said in run(capsys, "enroll", "n.jpg", "--id", identity)
     texture(91, (96, 64)).save("m.jpg")
-    assert "! '" not in run(capsys, "enroll", "m.jpg", "--id", "w_a")
+    assert "! '" not in run(capsys, "enroll", "m.jpg", "--id", "w_b")
 
 
 def test_a_folder_is_enrolled_with_its_inner_folders(project, capsys):
