@@ -8,6 +8,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 # DVC starts stages as `python`: it has to be this environment's.
 export PATH := $(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
+# Read by the shell: the folder's name may hold blanks and quotes.
+export FOLDER
 
 .DEFAULT_GOAL := help
 .PHONY: help env run test lint members quality lock clean
@@ -45,7 +47,7 @@ members: env ## fine-tune and embed J members at a time (make members J=2)
 	  'dvc repro --quiet --single-item finetune@{} && dvc repro --quiet --single-item embed@{} && echo "{} done"'
 
 quality: env ## check a folder in Kaggle's layout (make quality FOLDER=...)
-	@python -m flukeprint.cli quality "$(FOLDER)"
+	@python -m flukeprint.cli quality "$$FOLDER"
 
 lock: ## pin the newest versions that pyproject.toml allows
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \

@@ -39,7 +39,7 @@ def _check_and_write() -> None:
     checked = check_folder(RAW, params.validate, params.runtime.workers, EXCLUSIONS)
     write_json(METRICS / "data_quality.json", checked.metrics)
     write_report(REPORT, checked, params.validate, params.runtime.workers)
-    for text in (*checked.excluded, *checked.warnings):
+    for text in (*checked.notes, *checked.warnings):
         logging.getLogger(__name__).warning(text)
     checked.refuse_errors(REPORT)
     for part, path in outputs.items():

@@ -80,7 +80,9 @@ def mutated_bytes(rng: Rng, content: bytes) -> bytes:
             case 1:
                 changed[at : at + 1] = bytes([(changed[at] if at < len(changed) else 0) ^ 1 << int(rng.integers(0, 8))])
             case 2:
-                changed[at : at + 4] = int(rng.choice([0, 1, 2**31 - 1, 2**32 - 1, 65_535, 2**24])).to_bytes(4, "little")
+                changed[at : at + 4] = int(rng.choice([0, 1, 2**31 - 1, 2**32 - 1, 65_535, 2**24])).to_bytes(
+                    4, "little"
+                )
             case 3:
                 changed[at:at] = _TOKENS[rng.integers(0, len(_TOKENS))]
             case 4:
@@ -164,7 +166,15 @@ def _mutate_album(rng: Rng, path: Path) -> None:
 
 
 def _mutate_bundle(rng: Rng, folder: Path) -> None:
-    names = ["preprocessing.json", "decision.json", "members/m1.onnx", "members/m1.safetensors", "manifest.json", "", "a"]
+    names = [
+        "preprocessing.json",
+        "decision.json",
+        "members/m1.onnx",
+        "members/m1.safetensors",
+        "manifest.json",
+        "",
+        "a",
+    ]
     match str(rng.choice(names, p=[0.25, 0.3, 0.1, 0.1, 0.05, 0.1, 0.1])):
         case "":
             _mutate_gallery(rng, folder / "gallery")

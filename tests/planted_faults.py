@@ -43,6 +43,10 @@ def jpeg(seed=0):
     return stream.getvalue()
 
 
+def write_jpeg(path, name):
+    path.with_name(name).write_bytes(jpeg(32))
+
+
 # name of the photo: (what is written, rule, level, what the message says)
 PHOTOS = {
     "missing.jpg": (None, "photo_exists", "error", "train/missing.jpg is missing"),
@@ -51,7 +55,9 @@ PHOTOS = {
     "half.jpg": (jpeg()[:900], "photo_decodes", "error", "truncated"),
     "bomb.png": (_bomb(), "photo_decodes", "error", "decompression bomb"),
     "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "photo_decodes", "error", "not an image"),
-    "folder.jpg": (lambda path: path.mkdir(), "photo_decodes", "error", "not a regular file"),
+    "folder.jpg": (lambda path: path.mkdir(), "photo_exists", "error", "is missing (there is 'folder.jpg/')"),
+    "cased.jpg": (lambda path: write_jpeg(path, "Cased.JPEG"), "photo_exists", "error", "(there is 'Cased.JPEG')"),
+    "raw.nef": (b"II*\0", "photo_decodes", "error", "export it as JPEG"),
     "pipe.jpg": (os.mkfifo, "photo_decodes", "error", "not a regular file"),
     "link.jpg": (lambda path: path.symlink_to("/etc/hostname"), "photo_decodes", "error", "leaves the folder"),
     "tiny.jpg": (texture(20, (40, 12)), "photo_size", "warning", "is 40 x 12 px"),
@@ -62,6 +68,8 @@ PHOTOS = {
     "grey.jpg": (texture(25).convert("L"), "photo_grey", "warning", "is grey (mode L)"),
     "renamed.png": (jpeg(26), "photo_format", "warning", "is a JPEG file"),
     "turned.jpg": ((texture(27), {"exif": _exif(6)}), "photo_orientation", "warning", "EXIF orientation 6"),
+    "turned.tif": ((texture(30), {"exif": _exif(8)}), "photo_orientation", "warning", "orientation 8"),
+    "profile.jpg": ((texture(31), {"icc_profile": b"none"}), "photo_profile", "warning", "cannot be read"),
     "moving.gif": (
         (texture(28), {"save_all": True, "append_images": [texture(29)]}),
         "photo_frames",
@@ -89,7 +97,15 @@ ROWS = {
     "t05.jpg," + "w" * 65: ("label_pattern", "error", "Id is 'www"),
     "t06.jpg,=1+1": ("formula_cells", "error", "Id is '=1+1'"),
     "@sum.jpg,w_a": ("formula_cells", "error", "Image is '@sum.jpg'"),
-    "t07.jpg,W-A": ("label_spelling", "warning", "Id is 'W-A', other rows have 'w_a'"),
+    "t07.jpg,W-A": ("label_spelling", "warning", "Id is 'W-A', which looks like 'w_a'"),
+    "u1.jpg,New_Whale": ("label_spelling", "warning", "Id is 'New_Whale', which looks like 'new_whale'"),
+    "t11.jpg,001": ("photo_listed_once", "error", "listed more than once"),
+    "u2.jpg,1.0": ("label_spelling", "warning", "Id is '1.0', which looks like '001'"),
+    "t11.jpg,Jose\u0301": ("photo_listed_once", "error", "listed more than once"),
+    "u3.jpg,Jos\u00e9": ("label_spelling", "warning", r"which looks like 'Jose\u0301'"),
+    "u4.jpg,Unknown": ("label_unknown", "warning", "Id is 'Unknown', which says that nobody knows"),
+    "u5.jpg,n/a": ("label_unknown", "warning", "Id is 'n/a', which says that nobody knows"),
+    "u6.jpg,?": ("label_unknown", "warning", "Id is '?', which says that nobody knows"),
     "t08.jpg,w_a,more": ("table_rows", "error", "3 cells (t08.jpg,w_a,more), expected 2"),
     "Image,Id": ("table_rows", "error", "the header once more"),
 }
@@ -115,6 +131,13 @@ TEST = {
         "sample_submission.csv row 7",
         "'q0.jpg' is listed more than once (2, 7)",
     ),
+    "test photo in another case": (
+        "submission_matches_test",
+        "error",
+        "sample_submission.csv row 8",
+        "'cased.jpg' is in sample_submission.csv, not in test/ (there is 'Cased.JPG')",
+    ),
+    "raw file without a photo": ("photo_raw", "warning", "test/", "test/IMG_1.CR2 is a raw file of a camera"),
     "file name with a newline": ("plain_names", "error", "test/", r"Image is 'new\nline.jpg'"),
     "file name that is not UTF-8": ("plain_names", "error", "test/", r"Image is 'caf\\xe9.jpg'"),
 }
@@ -131,7 +154,7 @@ def plant_all(folder: Folder) -> dict[str, int]:
     for line in ROWS:
         rows[line] = text.count("\n") + 1
         text += line + "\n"
-    (folder.path / "train.csv").write_text(text)
+    (folder.path / "train.csv").write_text(text, encoding="utf-8")
     _spoil_test(folder)
     return rows
 
@@ -154,6 +177,9 @@ def _spoil_test(folder):
     (folder.path / "test/q9.jpg").write_bytes(jpeg(42)[:700])
     folder.add_row("q9.jpg,new_whale", "sample_submission.csv")
     folder.add_row("q0.jpg,new_whale", "sample_submission.csv")
+    folder.add_row("cased.jpg,new_whale", "sample_submission.csv")
+    folder.save("test/Cased.JPG", texture(45))
+    (folder.path / "test/IMG_1.CR2").write_bytes(b"II*\0")
     (folder.path / "test/new\nline.jpg").write_bytes(jpeg(43))
     Path(os.fsdecode(os.fsencode(folder.path / "test") + b"/caf\xe9.jpg")).write_bytes(jpeg(44))
 

@@ -10,7 +10,7 @@ from flukeprint.core.console import say_done
 
 
 def enroll(
-    photos: Annotated[list[Path], Argument(metavar="PHOTO", help="Photos of one individual.")],
+    photos: Annotated[list[Path], Argument(metavar="PHOTO|FOLDER", help="Photos of one individual.")],
     identity: Annotated[str, Option("--id", metavar="ID", help="The individual, known or new.")],
     force: Annotated[bool, Option("--force", help="Also add near-duplicates of another individual's photos.")] = False,
     bundle: Bundle = None,
@@ -18,10 +18,13 @@ def enroll(
 ) -> None:
     """Add photos of an individual to the gallery, without training.
 
-    `flukeprint identify` knows the individual from then on. All photos are added, or none.
+    `flukeprint identify` knows the individual from then on. All photos are added, or none; of a folder its photos, and
+    those of the folders in it.
     """
     from flukeprint.bundle.opening import open_model
+    from flukeprint.data.reading import list_photos
     from flukeprint.identify import enrolling
 
+    listed = list_photos(photos)
     model = open_model(bundle, gallery)
-    say_done(enrolling.as_text(enrolling.enroll(model, photos, identity, force=force), model.gallery_folder))
+    say_done(enrolling.as_text(enrolling.enroll(model, listed, identity, force=force), model.gallery_folder))

@@ -10,7 +10,7 @@ from flukeprint.core.console import say_done
 
 
 def identify(
-    photos: Annotated[list[Path], Argument(metavar="PHOTO|FOLDER", help="Subfolders are not entered.")],
+    photos: Annotated[list[Path], Argument(metavar="PHOTO|FOLDER", help="A folder with all folders in it.")],
     top: Annotated[int, Option(metavar="N", min=1, max=20, help="How many candidates to name.")] = 5,
     form: Annotated[Literal["table", "json", "csv"], Option("--format", help="What to print.")] = "table",
     html: Annotated[Path | None, Option(metavar="FILE", help="Also write a page with photos side by side.")] = None,

@@ -40,7 +40,7 @@ def quality(
         if report:
             write_report(report, checked, values.validate, workers)
         say = say_done if json or report else echo
-        for line in (*checked.excluded, *checked.warnings):
+        for line in (*checked.notes, *checked.warnings):
             say(line)
         checked.refuse_errors(report)
         say(f"{folder} passes, with {checked.metrics['warnings']} warning(s).")

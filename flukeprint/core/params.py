@@ -92,6 +92,13 @@ class DuplicateParams(Section):
     same_size: bool
 
 
+class UnknownParams(Section):
+    """`validate.unknown`: ids that say that nobody knows the whale."""
+
+    words: list[str]  # compared by their spelling (flukeprint/data/spellings.py)
+    as_new_whale: bool
+
+
 class ValidateParams(Section):
     """`validate`: the bounds that rules compare with, and levels other than their own."""
 
@@ -100,6 +107,7 @@ class ValidateParams(Section):
     labels: Annotated[list[SomeRows], Field(min_length=2, max_length=2)]
     new_whale_share: Annotated[list[UnitInterval], Field(min_length=2, max_length=2)]
     label_pattern: str
+    unknown: UnknownParams
     min_side: Annotated[int, Field(ge=1, le=65_535)]  # px, the longest that a photo may be
     max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS)]
     modes: list[str]

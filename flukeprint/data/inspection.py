@@ -20,6 +20,7 @@ from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.worker_processes import spread_map
+from flukeprint.data.colours import profile_fault
 from flukeprint.data.photos import (
     MAX_PIXELS,
     UnusableError,
@@ -60,7 +61,8 @@ class PhotoRecord:
     sha256: str = ""  # hex, of the file
     phash: int = 0  # 64-bit unsigned; equals int(str(imagehash.phash(photo)), 16)
     format: str = ""  # JPEG, PNG, ... (MPO: a JPEG that holds several pictures)
-    orientation: int = 1  # EXIF, 1-8; 1 if there is none
+    orientation: int = 1  # EXIF's or TIFF's, 1-8; 1 if there is none
+    profile: str = ""  # why its colour profile was not used; empty: there is none, or it was
     frames: int = 1
     contrast: float = 0.0  # standard deviation of the thumbnail's grey values, which are 0-255
     thumbnail: builtins.bytes = b""  # THUMBNAIL_SIDE squared grey values, row by row; b"" where there is a fault
@@ -203,17 +205,20 @@ def _frames(image: Image.Image) -> int:
 
 def _content(image: Image.Image, size: tuple[int, int] | None) -> Fields:
     """Decode a photo, once, and return the fields of its record that come from its content."""
-    # Both before decoding: reading every frame's header, and a palette turned into RGB, change the object.
-    frames, mode = _frames(image), image.mode
+    # All before decoding: reading every frame's header, a palette turned into RGB, a TIFF turned change the object.
+    frames, mode, turned = _frames(image), image.mode, orientation(image)
+    # Pillow gives the size of a TIFF as it will be turned.
+    width, height = image.size if image.format != "TIFF" or turned < 5 else image.size[::-1]
     seen = as_seen(image)
     grey = seen if seen.mode == "L" else seen.convert("L")
     pixels = {} if size is None else {"pixels": resized_rgb(seen, size)}
     return pixels | {
-        "width": image.width,
-        "height": image.height,
+        "width": width,
+        "height": height,
         "mode": mode,
         "format": image.format or "",
-        "orientation": orientation(image),
+        "orientation": turned,
+        "profile": profile_fault(image, "CMYK" if image.mode == "CMYK" else seen.mode),
         "frames": frames,
         "thumbnail": grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS).tobytes(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 import warnings
@@ -16,18 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.data.colours import in_srgb
+from flukeprint.data.photo_folders import SUFFIXES_OF_FORMAT, hint_beside, is_raw
 
-# What a photo's file may be, in Pillow's names, and how it is called then. Pillow's other readers (and their attack
-# surface) are never tried.
-SUFFIXES_OF_FORMAT = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-}
-SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
 # Unless `validate.max_pixels` says otherwise; core.params.MOST_PIXELS is the most that it may say.
 MAX_PIXELS = 100_000_000
 
@@ -36,14 +28,18 @@ _BLOCK_BYTES = 1 << 20
 _LONGEST_SIDE = 65_535
 # Memory that a photo may take at once, while it is decoded and looked at.
 _MOST_BYTES = 900_000_000
-# Of one pixel as Pillow keeps it; other modes take 4 bytes. What WebP's decoder holds besides: two canvases and a copy.
+# Of one pixel as Pillow keeps it; other modes take 4 bytes.
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-_WEBP_BYTES = 10
+# What decoders of whole pictures hold besides: WebP's two canvases and a copy, HEIF's planes, a picture and a copy.
+_WHOLE_BYTES = {"WEBP": 10, "HEIF": 8}
 # A progressive JPEG comes in about 10 scans. Each costs a pass over all pixels, whatever its few bytes hold.
 _USUAL_SCANS, _MAX_SCANS = 20, 100
 _MAX_SCANNED = 1_000_000_000  # pixels, in all scans of a progressive JPEG
 _STRIP_PIXELS = 1 << 20  # that are changed together
 _START_OF_SCAN = b"\xff\xda"
+# Boxes of HEIF (ISO/IEC 23008-12): width and height of a picture or of a tile; an item that is an overlay.
+_HEIF_SIZE = re.compile(rb"ispe\0.{3}(.{4})(.{4})", re.DOTALL)
+_HEIF_OVERLAY = re.compile(rb"infe.{8,10}iovl", re.DOTALL)
 _ORIENTATION_TAG = 0x0112
 # What undoes each EXIF orientation (the same table as PIL.ImageOps.exif_transpose).
 _UPRIGHT = {
@@ -105,8 +101,13 @@ def photo_path(folder: Path, name: str) -> Path:
     """
     if not plain_file_name(name):
         raise UnusableError("not a plain file name")
+    if is_raw(name):
+        raise UnusableError("a raw file of a camera, which is not read: export it as JPEG")
     path = folder / name
-    found = os.lstat(path)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        raise UnusableError(f"the file is missing{hint_beside(path)}") from None
     if stat.S_ISLNK(found.st_mode):
         path = path.resolve(strict=True)
         if not path.is_relative_to(folder.resolve()):
@@ -124,20 +125,26 @@ def quiet() -> warnings.catch_warnings[None]:
 
 def open_photo(stream: BinaryIO, max_pixels: int) -> Image.Image:
     """Return the photo with its header read and its pixels not yet, after a look at what decoding would take."""
-    image = Image.open(stream, formats=tuple(SUFFIXES_OF_FORMAT))
-    size = f"{image.width} x {image.height} pixels"
-    if image.width * image.height > max_pixels:
-        raise UnusableError(f"{size} are more than the {max_pixels} of validate.max_pixels (decompression bomb?)")
-    if max(image.size) > _LONGEST_SIDE:
-        raise UnusableError(f"{size} have a side longer than {_LONGEST_SIDE} (decompression bomb?)")
+    if heif := _is_heif(stream):
+        _prepare_heif(stream, max_pixels)
+    image = Image.open(stream, formats=["HEIF"] if heif else [name for name in SUFFIXES_OF_FORMAT if name != "HEIF"])
+    _refuse_large(*image.size, max_pixels)
     if image.format in ("JPEG", "MPO"):
         _refuse_scans(image, _scans(stream))
     if (needed := image.width * image.height * _bytes_per_pixel(image)) > _MOST_BYTES:
         raise UnusableError(
-            f"{size} of mode {image.mode} would take {needed / 1e6:.0f} MB of memory, more than the "
-            f"{_MOST_BYTES / 1e6:.0f} accepted (decompression bomb?). Save it smaller, or as a plain JPEG"
+            f"{image.width} x {image.height} pixels of mode {image.mode} would take {needed / 1e6:.0f} MB of memory, "
+            f"more than the {_MOST_BYTES / 1e6:.0f} accepted (decompression bomb?). Save it smaller, or as a plain JPEG"
         )
     return image
+
+
+def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+    size = f"{width} x {height} pixels"
+    if width * height > max_pixels:
+        raise UnusableError(f"{size} are more than the {max_pixels} of validate.max_pixels (decompression bomb?)")
+    if max(width, height) > _LONGEST_SIDE:
+        raise UnusableError(f"{size} have a side longer than {_LONGEST_SIDE} (decompression bomb?)")
 
 
 def _refuse_scans(image: Image.Image, scans: int) -> None:
@@ -156,8 +163,8 @@ def _bytes_per_pixel(image: Image.Image) -> float:
 
 
 def _decoder_bytes(image: Image.Image) -> float:
-    if image.format == "WEBP":
-        return _WEBP_BYTES
+    if image.format in _WHOLE_BYTES:
+        return _WHOLE_BYTES[image.format]
     if image.info.get("progressive"):
         # All coefficients, of 16 bits; image.layer has (id, horizontal, vertical sampling, table) of the components.
         samples = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
@@ -170,6 +177,30 @@ def _decoder_bytes(image: Image.Image) -> float:
     return 0
 
 
+def _is_heif(stream: BinaryIO) -> bool:
+    """Tell whether a file starts like HEIF, and leave the stream at its start."""
+    start = stream.read(8)
+    stream.seek(0)
+    return start[4:] == b"ftyp"
+
+
+def _prepare_heif(stream: BinaryIO, max_pixels: int) -> None:
+    """Refuse a HEIF file that would take more memory than its size in Pillow tells, and make Pillow read the others.
+
+    What is shown may be cropped from more; libheif decodes at most what is declared for any picture in the file. An
+    overlay's canvas is declared nowhere, and no camera writes one.
+    """
+    content = stream.read()
+    stream.seek(0)
+    for width, height in _HEIF_SIZE.findall(content):
+        _refuse_large(int.from_bytes(width), int.from_bytes(height), max_pixels)
+    if _HEIF_OVERLAY.search(content):
+        raise UnusableError("a HEIF overlay of several pictures")
+    from pillow_heif import register_heif_opener  # only now: most files are none
+
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
 def _scans(stream: BinaryIO) -> int:
     """Return how many scans a JPEG has, to within those cut by a block's edge; leave the stream where it was."""
     position = stream.tell()
@@ -180,10 +211,10 @@ def _scans(stream: BinaryIO) -> int:
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """Decode a photo to its last row; return it as it is meant to be seen: upright, 8 bits, in mode L or RGB."""
+    """Decode a photo to its last row; return it as it is meant to be seen: upright, 8 bits, sRGB, in mode L or RGB."""
     image.load()
-    turn = _UPRIGHT.get(orientation(image))
-    plain = _plain(image)
+    turn = _UPRIGHT.get(orientation(image))  # Pillow has turned a TIFF by now
+    plain = in_srgb(image, _plain)
     return plain if turn is None else plain.transpose(turn)
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
 from flukeprint.data.inspection import PhotoRecord, read_photos
-from flukeprint.data.photos import MAX_PIXELS, SUFFIXES
+from flukeprint.data.photo_folders import SUFFIXES, hint_beside, list_tree, said_of_others
+from flukeprint.data.photos import MAX_PIXELS
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,9 +42,10 @@ class ReadPhoto:
 
 
 def list_photos(given: Iterable[Path]) -> list[Path]:
-    """Return the photos and those of the folders in `given`, each once; a folder's by name, without its subfolders.
+    """Return the photos and those of the folders in `given`, each once; a folder's with those of its inner folders.
 
-    What else a folder holds is counted in a log message, not opened. No such file, or no photo, is a FlukeprintError.
+    How many photos lie in inner folders, and what else a folder holds, is said in log messages
+    (flukeprint/data/photo_folders.py). No such file, or no photo, is a FlukeprintError.
     """
     return list(dict.fromkeys(photo for path in given for photo in _photos_of(path)))
 
@@ -51,20 +53,24 @@ def list_photos(given: Iterable[Path]) -> list[Path]:
 def _photos_of(given: Path) -> list[Path]:
     if not given.is_dir():
         if not os.path.lexists(given):
-            raise FlukeprintError(f"there is no photo or folder {str(given)!r}. Check the name.")
+            raise FlukeprintError(f"there is no photo or folder {str(given)!r}{hint_beside(given)}. Check the name.")
         return [given]
     try:
-        entries = sorted(given.iterdir())
+        content, folders = list_tree(given)
     except OSError as error:
-        raise FlukeprintError(f"the folder {str(given)!r} cannot be listed ({error.strerror}).") from None
-    photos = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
-    if not photos:
+        raise FlukeprintError(f"the folder {str(error.filename)!r} cannot be listed ({error.strerror}).") from None
+    others = said_of_others(given, content)
+    if not content.photos:
         raise FlukeprintError(
             f"the folder {str(given)!r} holds no photo, expected files that end in {', '.join(sorted(SUFFIXES))}."
+            + (f" {others}." if others else "")
         )
-    if others := len(entries) - len(photos):
-        log.warning("%s: %d other file(s) or folder(s) left alone", printable(str(given)), others)
-    return photos
+    if folders:
+        photos, inner = len(content.photos), sum("/" in name for name in content.photos)
+        log.info("%s: %d photo(s), %d of them in %d inner folder(s)", printable(given), photos, inner, folders)
+    if others:
+        log.warning(others)
+    return [given / name for name in content.photos]
 
 
 def read_batches(

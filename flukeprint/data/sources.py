@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import reading, replacing_folder
+from flukeprint.data.photo_folders import list_folder, said_of_others
+from flukeprint.data.tables import read_table
+
+log = logging.getLogger(__name__)
 
 TABLES = ("train.csv", "sample_submission.csv")
 FOLDERS = ("train", "test")
@@ -39,14 +44,15 @@ def _sample(target: Path, _path: str | None, seed: int) -> None:
 
 
 def _folder(target: Path, path: str | None, _seed: int) -> None:
-    """Copy a folder in Kaggle's layout; other files in it are left where they are."""
+    """Copy a folder in Kaggle's layout; what is no photo is left where it is, and named."""
     source = Path(_needed(path))
     _check_layout(source)
     with replacing_folder(target) as temporary:
         for table in TABLES:
             shutil.copyfile(source / table, temporary / table)
-        for folder in FOLDERS:
-            _copy_photos(source / folder, temporary / folder)
+        for folder, table in zip(FOLDERS, TABLES, strict=True):
+            named = read_table(source / table).frame["Image"].dropna()
+            _copy_photos(source / folder, temporary / folder, frozenset(named))
 
 
 def _needed(path: str | None) -> str:
@@ -71,12 +77,13 @@ def _check_layout(folder: Path) -> None:
         raise FlukeprintError(f"{folder} has no {', '.join(missing)}. {_LAYOUT}.")
 
 
-def _copy_photos(source: Path, target: Path) -> None:
-    """Copy the files of one folder. Links stay links: validate names those that lead elsewhere."""
+def _copy_photos(source: Path, target: Path, named: Collection[str]) -> None:
+    """Copy the photos of one folder. Links stay links: validate names those that lead elsewhere."""
     target.mkdir()
-    with os.scandir(source) as entries:
-        files = sorted(entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
-    for name in tqdm(files, f"copy {source.name}", unit="photo", disable=None):
+    content = list_folder(source, named)
+    if others := said_of_others(source, content):
+        log.warning(others)
+    for name in tqdm(content.photos, f"copy {source.name}", unit="photo", disable=None):
         if not stat.S_ISREG(mode := (source / name).lstat().st_mode) and not stat.S_ISLNK(mode):
             raise FlukeprintError(f"{str(source / name)!r} is no file, but a pipe or the like. Move it away.")
         shutil.copyfile(source / name, target / name, follow_symlinks=False)

@@ -9,8 +9,7 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE, individuals_of
-from flukeprint.data.tables import require_table
-from flukeprint.evaluation.query_table import COLUMNS
+from flukeprint.evaluation.query_table import read_query_table
 from flukeprint.metrics.arrays import weighted_mean
 from flukeprint.metrics.intervals import Comparison, Resampling
 
@@ -93,7 +92,7 @@ def as_text(found: RunComparison) -> str:
 
 def _read(path: Path, scorer: str) -> pd.DataFrame:
     """Return Id, truth, points and weight of a scorer's queries, by Image."""
-    table = require_table(path, COLUMNS)
+    table = read_query_table(path)
     names = list(dict.fromkeys(table["scorer"].dropna()))
     if scorer not in names:
         raise FlukeprintError(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from flukeprint.core.files import replacing
-from flukeprint.core.safe_text import spreadsheet_cell
+from flukeprint.core.safe_text import cell_text, spreadsheet_cell
+from flukeprint.data.tables import require_table
 from flukeprint.evaluation.leaderboard import TOP, Leaderboard, ScorerResult
 
 PLACES = tuple(range(1, TOP + 1))
@@ -58,3 +59,9 @@ def write_query_table(path: Path, table: pd.DataFrame) -> None:
     )
     with replacing(path) as temporary:
         shown.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_query_table(path: Path) -> pd.DataFrame:
+    """Read queries.csv as strings, with its texts as they were before `write_query_table`, and each row's csv_line."""
+    table = require_table(path, COLUMNS)
+    return table.assign(**{name: table[name].map(cell_text, na_action="ignore") for name in TEXTS})

@@ -10,7 +10,8 @@ from flukeprint.bundle.encoder import Encoded
 from flukeprint.bundle.model import Model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import GALLERY
-from flukeprint.core.safe_text import printable
+from flukeprint.core.safe_text import printable, told_apart
+from flukeprint.data.spellings import looks_like, unknown_among
 from flukeprint.identify.gallery_duplicates import near_duplicates_of
 from flukeprint.quality.flags import flags_of
 from flukeprint.retrieval.gallery import Gallery
@@ -32,11 +33,12 @@ class Enrolled:
 def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = False) -> Enrolled:
     """Add photos of one individual to the model's gallery: all of them, or none if one is refused.
 
-    Their file names are their names in the gallery. `force` also takes photos that are nearly the same picture as one
-    of another individual.
+    Their file names are their names in the gallery, so no two may have the same. `force` also takes photos that are
+    nearly the same picture as one of another individual.
     """
     check_ids([identity])
     check_images([path.name for path in paths])
+    _refuse_equal_names(paths)
     encoded = model.encode(paths)
     encoded.refuse_failed("nothing was enrolled")
     entries = [entry_of(photo.path.parent, photo.record) for photo in encoded.photos]
@@ -44,6 +46,7 @@ def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = 
 
     def change(gallery: Gallery) -> Gallery:
         gallery.provenance.refuse_other(model.provenance, model.name)
+        warnings.extend(_doubts_about(identity, gallery, model.limits.unknown_words))
         warnings.extend(_warnings(model, encoded, gallery, identity, force=force))
         changed = gallery.add(
             encoded.vectors,
@@ -58,6 +61,28 @@ def enroll(model: Model, paths: Sequence[Path], identity: str, *, force: bool = 
     changed = update_gallery(model.gallery_folder, change)
     before = sum(photo.id == identity for photo in changed.photos) - len(paths)
     return Enrolled([path.name for path in paths], identity, before, changed, warnings)
+
+
+def _refuse_equal_names(paths: Sequence[Path]) -> None:
+    """Refuse two photos of one name, from two folders: in the gallery they would be the same."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        if (other := first.setdefault(path.name, path)) != path:
+            raise FlukeprintError(
+                f"nothing was enrolled, because {str(other)!r} and {str(path)!r} have the same name, and a gallery "
+                "knows photos by name. Rename one of them, or leave it out."
+            )
+
+
+def _doubts_about(identity: str, gallery: Gallery, unknown_words: Sequence[str]) -> list[str]:
+    """Return why an id may not be what was meant."""
+    doubts = [
+        f"{identity!r} looks like {told_apart(identity, other)}: one whale under two ids?"
+        for other in looks_like(identity, gallery.individuals)
+    ]
+    if unknown_among([identity], unknown_words):
+        doubts.append(f"{identity!r} says that nobody knows the whale. Give each unknown whale an id of its own.")
+    return doubts
 
 
 def _warnings(model: Model, encoded: Encoded, gallery: Gallery, identity: str, *, force: bool) -> list[str]:

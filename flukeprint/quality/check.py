@@ -12,6 +12,8 @@ from typing import Any
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import ValidateParams
 from flukeprint.core.safe_text import printable
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.photo_folders import said_of_others
 from flukeprint.quality.findings import Finding, finding_of, metrics, summaries
 from flukeprint.quality.frames import Frames, Inputs, photo_frames, read_inputs, table_frames
 from flukeprint.quality.rules import levels
@@ -41,6 +43,19 @@ class Checked:
     def excluded(self) -> list[str]:
         """One line per entry of the exclusions file that left out rows."""
         return [printable(f"excluded {name} ({rows} row(s)): {why}") for name, why, rows in self.inputs.excluded]
+
+    @property
+    def others(self) -> list[str]:
+        """One line per folder that holds other files than photos, which were left alone."""
+        said = (said_of_others(f"{part}/", content) for part, content in self.inputs.listing.items() if content)
+        return [line for line in said if line]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done to the data or left out, a line each; no rule fails for it."""
+        read_as_new = self.metrics.get("read_as_new_whale", 0)
+        read = f"{read_as_new} row(s) of train.csv read as {NEW_WHALE} (validate.unknown.as_new_whale)"
+        return [*self.excluded, *([read] if read_as_new else []), *self.others]
 
     def refuse_errors(self, report: Path | None = None) -> None:
         """Raise the errors, if there are any, as one FlukeprintError."""

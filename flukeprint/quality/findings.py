@@ -106,6 +106,7 @@ def metrics(found: Sequence[Finding], frames: Mapping[str, pd.DataFrame], inputs
         "warnings": sum(finding.level == "warning" for finding in failed),
         "excluded_entries": len(inputs.excluded),
         "excluded_rows": sum(rows for _, _, rows in inputs.excluded),
+        "other_files": sum(len(content.others) for content in inputs.listing.values() if content),
         "rules": {finding.rule: len(finding.cases) for finding in found if finding.status != "not checked"},
     }
     return numbers | (_sizes(frames["train"], frames["test"], frames["clusters"]) if "train" in frames else {})
@@ -117,6 +118,7 @@ def _sizes(train: pd.DataFrame, test: pd.DataFrame, clusters: pd.DataFrame) -> d
         "test_photos": len(test),
         "labels": train["Id"].nunique(),
         "new_whale_rows": train["Id"].eq(NEW_WHALE).sum(),
+        "read_as_new_whale": train["read_as_new"].sum(),
         "train_clusters": train["cluster"].nunique(),
         "duplicate_clusters": len(clusters),
         "conflicting_clusters": clusters["labels"].gt(1).sum(),

@@ -11,6 +11,7 @@ from flukeprint.core.params import ValidateParams
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import MAX_BITS, MAX_MSE
 from flukeprint.data.photos import MAX_PIXELS
+from flukeprint.data.spellings import UNKNOWN_WORDS
 from flukeprint.quality.rules import RULES, Rule
 
 # What the expectations of these rules say of a single value; Great Expectations would take seconds to import.
@@ -40,12 +41,14 @@ class Limits:
     bits: int = MAX_BITS
     mse: float = MAX_MSE
     modes: list[str] = field(default_factory=lambda: ["L", "RGB"])
+    unknown_words: list[str] = field(default_factory=lambda: list(UNKNOWN_WORDS))  # ids that name nobody
 
     @classmethod
     def of(cls, params: ValidateParams) -> Limits:
         """Return the bounds of a project."""
         same = params.duplicates
-        return cls(params.min_side, params.min_contrast, params.max_pixels, same.bits, same.mse, params.modes)
+        words = params.unknown.words
+        return cls(params.min_side, params.min_contrast, params.max_pixels, same.bits, same.mse, params.modes, words)
 
 
 def flags_of(record: PhotoRecord, limits: Limits) -> list[Flag]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, groupby
 from operator import itemgetter
@@ -16,14 +14,19 @@ import numpy as np
 import pandas as pd
 
 from flukeprint.core.params import DuplicateParams, ValidateParams
+from flukeprint.core.safe_text import told_apart
 from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
+from flukeprint.data.photo_folders import FolderContents, NearlyNamed, file_key, list_folder
 from flukeprint.data.photos import plain_file_name
+from flukeprint.data.spellings import unknown_among, usual_spellings
 from flukeprint.data.tables import Table, escaped, read_table
 
 Frames = dict[str, pd.DataFrame]
 
+# The tables that name the photos of each folder.
+_TABLE_OF = {"train": "train", "test": "submission"}
 _RECORDED = [*(spec.name for spec in fields(PhotoRecord) if spec.name != "name"), "short_side"]
 
 
@@ -33,7 +36,7 @@ class Inputs:
 
     folder: Path
     tables: dict[str, Table]  # train, submission, and exclusions if there is such a file
-    listing: dict[str, list[str] | None]  # names in train/ and test/, sorted; None: no such folder
+    listing: dict[str, FolderContents | None]  # of train/ and test/; None: no such folder
     excluded: list[tuple[str, str, int]] = field(default_factory=list)  # (Image, reason, rows left out)
 
     @property
@@ -50,22 +53,23 @@ def read_inputs(folder: Path, max_rows: int, exclusions: Path | None = None) -> 
     }
     if exclusions is not None and os.path.lexists(exclusions):
         tables["exclusions"] = read_table(exclusions, ("Image", "reason"), max_rows)
-    inputs = Inputs(folder, tables, {part: _listed(folder / part) for part in ("train", "test")})
+    named = {part: frozenset(tables[table].frame["Image"].dropna()) for part, table in _TABLE_OF.items()}
+    inputs = Inputs(folder, tables, {part: _listed(folder / part, names) for part, names in named.items()})
     if "exclusions" in tables:
         _exclude(inputs)
     return inputs
 
 
-def _listed(folder: Path) -> list[str] | None:
-    """Return the names in a folder, without hidden ones (.DS_Store and the like); None if there is no folder.
+def _listed(folder: Path, named: Collection[str]) -> FolderContents | None:
+    """List a folder; None if there is none.
 
     A name that is not UTF-8 stands with escapes: the backslashes make it no plain name, so it is never opened.
     """
     try:
-        with os.scandir(folder) as entries:
-            return sorted(escaped(entry.name) for entry in entries if not entry.name.startswith("."))
+        content = list_folder(folder, named)
     except OSError:
         return None
+    return FolderContents(sorted(map(escaped, content.photos)), sorted(map(escaped, content.others)))
 
 
 def _exclude(inputs: Inputs) -> None:
@@ -124,11 +128,12 @@ def photo_frames(
 
     `meanwhile` is called while the `workers` decode.
     """
-    listed = {part: names or [] for part, names in inputs.listing.items()}
+    contents = {part: content or FolderContents() for part, content in inputs.listing.items()}
     frames = {
-        "train": _train_rows(inputs.tables["train"].frame, listed["train"]),
-        "test": _test_rows(inputs.tables["submission"].frame, listed["test"]),
+        "train": _train_rows(inputs.tables["train"].frame, contents["train"], params),
+        "test": _test_rows(inputs.tables["submission"].frame, contents["test"]),
         "submission": _with_rows_of_image(inputs.tables["submission"].frame),
+        "raw_files": _raw_files(contents),
     }
     names = {inputs.folder / part: _present(frames[part]) for part in ("train", "test")}
     records = inspect_photos(names, workers, params.max_pixels, meanwhile)
@@ -136,12 +141,36 @@ def photo_frames(
         frames[folder.name] = frames[folder.name].join(_as_frame(found), on="Image")
     _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
-    known = {*frames["train"]["Image"], *(image for image, _, _ in inputs.excluded)}
-    files = {"path": [f"train/{name}" for name in listed["train"]], "listed": [n in known for n in listed["train"]]}
-    frames["train_files"] = pd.DataFrame({"file": "train/", **files}, index=range(len(listed["train"])))
+    named = [*frames["train"]["Image"].dropna(), *(image for image, _, _ in inputs.excluded)]
+    frames["train_files"] = _train_files(contents["train"].photos, named)
     if "exclusions" in inputs.tables:
         frames["exclusions"] = _with_rows_of_image(inputs.tables["exclusions"].frame)
+        frames["exclusions"]["hint"] = _hints(frames["exclusions"]["Image"], named)
     return frames
+
+
+def _train_files(photos: Sequence[str], named: Collection[str]) -> pd.DataFrame:
+    """Return one row per photo in train/; `named` are those of train.csv."""
+    known = set(named)
+    files = {"path": [f"train/{name}" for name in photos], "listed": [name in known for name in photos]}
+    frame = pd.DataFrame({"file": "train/", **files}, index=range(len(photos)))
+    return frame.assign(hint=_hints(pd.Series(photos, dtype=object), named))
+
+
+def _raw_files(contents: Mapping[str, FolderContents]) -> pd.DataFrame:
+    """Return one row per raw file of a camera, and whether a photo of its name lies beside it."""
+    rows = []
+    for part, content in contents.items():
+        photos = {file_key(name) for name in content.photos}
+        rows += [(f"{part}/", f"{part}/{name}", file_key(name) in photos) for name in content.raw]
+    return pd.DataFrame(rows, columns=["file", "path", "exported"]).astype(object)
+
+
+def _hints(names: pd.Series[Any], there: Iterable[str]) -> pd.Series[Any]:
+    """Return for each name the hint to one that is nearly the same, or nothing."""
+    if not names.notna().any():
+        return pd.Series("", index=names.index, dtype=object)
+    return names.fillna("").map(NearlyNamed(there).hint)
 
 
 def _present(rows: pd.DataFrame) -> list[str]:
@@ -150,15 +179,25 @@ def _present(rows: pd.DataFrame) -> list[str]:
     return [name for name in present if plain_file_name(name)]
 
 
-def _train_rows(table: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
+def _train_rows(table: pd.DataFrame, content: FolderContents, params: ValidateParams) -> pd.DataFrame:
     """Return the rows of train.csv with what the rules on labels look at."""
     frame = _with_rows_of_image(table)
+    unknown = frame["Id"].isin(unknown_among(frame["Id"].dropna(), params.unknown.words))
+    if params.unknown.as_new_whale:
+        frame["Id"] = frame["Id"].mask(unknown, NEW_WHALE)
+    frame["read_as_new"] = unknown & params.unknown.as_new_whale
+    frame["means_unknown"] = unknown & ~frame["read_as_new"]
     # Whether a file of that name exists is not asked of a name with a path in it: that rule is plain_names.
     plain = frame["Image"].map(plain_file_name, na_action="ignore").eq(True)
-    frame["present"] = frame["Image"].isin(listed).astype(object).where(plain, None)
+    frame["present"] = frame["Image"].isin(content.photos).astype(object).where(plain, None)
+    frame["hint"] = _hints(frame["Image"].where(frame["present"].eq(False)), (*content.photos, *content.others))
     frame["path"] = "train/" + frame["Image"].fillna("")
     frame["is_new"] = frame["Id"].eq(NEW_WHALE).astype(float)
-    frame["usual_spelling"] = frame["Id"].map(_usual_spellings(frame["Id"]))
+    frame["usual_spelling"] = frame["Id"].map(usual_spellings(frame["Id"].dropna()))
+    frame["usual_id"] = [
+        told_apart(label, usual) if label != usual and isinstance(label, str) else None
+        for label, usual in zip(frame["Id"], frame["usual_spelling"], strict=True)
+    ]
     return frame
 
 
@@ -178,24 +217,17 @@ def _some(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def _usual_spellings(labels: pd.Series[Any]) -> dict[str, str]:
-    """Return the most frequent spelling of each label."""
-    usual: dict[str, str] = {}  # by what the spellings have in common
-    by_frequency = sorted(Counter(labels.dropna()).items(), key=lambda item: (-item[1], item[0]))
-    ignored = str.maketrans("", "", "-_. ")
-    folded = {label: unicodedata.normalize("NFKC", label).casefold().translate(ignored) for label, _ in by_frequency}
-    return {label: usual.setdefault(common or label, label) for label, common in folded.items()}
-
-
-def _test_rows(submission: pd.DataFrame, listed: Sequence[str]) -> pd.DataFrame:
+def _test_rows(submission: pd.DataFrame, content: FolderContents) -> pd.DataFrame:
     """Return one row per test photo, by name: those in test/ and those in sample_submission.csv."""
     submitted = submission[submission["Image"].notna()]
     rows = dict(zip(submitted["Image"], submitted["csv_line"], strict=True))
-    frame = pd.DataFrame({"Image": sorted({*listed, *rows})}, dtype=object)
-    frame["present"] = frame["Image"].isin(listed)
+    frame = pd.DataFrame({"Image": sorted({*content.photos, *rows})}, dtype=object)
+    frame["present"] = frame["Image"].isin(content.photos)
     frame["submitted"] = frame["Image"].isin(rows)
     places = frame["submitted"].map({True: "sample_submission.csv", False: "test/"})
     frame["file"], frame["absent_from"] = places, frame["present"].map({True: "sample_submission.csv", False: "test/"})
+    there = frame["Image"].where(frame["present"] ^ frame["submitted"])
+    frame["hint"] = _hints(there, (*rows, *content.photos, *content.others))
     frame["csv_line"] = pd.Series([rows.get(name) for name in frame["Image"]], dtype=object)
     frame["path"] = "test/" + frame["Image"]
     return frame

@@ -7,7 +7,8 @@ A rule is a Great Expectations expectation on columns of frames (see flukeprint/
     train        one row per row of train.csv, with what was found in its photo
     submission   one row per row of sample_submission.csv
     test         one row per photo in test/ or in sample_submission.csv, with what was found in it
-    train_files  one row per file in train/
+    train_files  one row per photo in train/
+    raw_files    one row per raw file of a camera in train/ or test/
     clusters     one row per cluster of near-duplicate training photos
     label_pairs  one row per two labels that share such a cluster
     exclusions   one row per row of the exclusions file
@@ -26,7 +27,7 @@ from typing import Any, Literal
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import FORMULA
-from flukeprint.data.photos import SUFFIXES_OF_FORMAT
+from flukeprint.data.photo_folders import SUFFIXES_OF_FORMAT
 
 Level = Literal["error", "warning", "off"]
 _SUFFIXES_AND_FORMATS = [f"{suffix} {name}" for name, suffixes in SUFFIXES_OF_FORMAT.items() for suffix in suffixes]
@@ -133,9 +134,9 @@ RULES: tuple[Rule, ...] = (
         name="photo_exists",
         expects="every photo that train.csv names is in train/",
         reason="There is nothing to learn from a label alone.",
-        repair="Copy the photo into train/, remove its row, or list it in data/exclusions.csv with a reason.",
+        repair="Copy the photo into train/, correct its name, remove its row, or list it in data/exclusions.csv.",
         check=_true(("train.present",)),
-        says="{path} is missing",
+        says="{path} is missing{hint}",
     ),
     _required(
         name="photo_decodes",
@@ -149,9 +150,9 @@ RULES: tuple[Rule, ...] = (
         name="submission_matches_test",
         expects="sample_submission.csv and test/ hold the same photos",
         reason="A submission has exactly one row per test photo, or it is refused.",
-        repair="Copy the missing photo into test/, or add or remove its row in sample_submission.csv.",
+        repair="Copy the photo into test/, correct its name, or add or remove its row in sample_submission.csv.",
         check=_equal(("test.present=submitted",)),
-        says="{Image!r} is in {file}, not in {absent_from}",
+        says="{Image!r} is in {file}, not in {absent_from}{hint}",
     ),
     # --- labels -----------------------------------------------------------------------------------------
     _error(
@@ -194,11 +195,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="label_spelling",
-        expects="no two labels differ only by case, accents' encoding, hyphens, underscores or dots",
+        expects="no two labels differ only by case, accents' encoding, leading zeros, or marks not between digits",
         reason="They are most likely one individual, typed in two ways.",
         repair="Use one spelling.",
         check=_equal(("train.Id=usual_spelling",)),
-        says="Id is {Id!r}, other rows have {usual_spelling!r}",
+        says="Id is {Id!r}, which looks like {usual_id}",
+    ),
+    Rule(
+        name="label_unknown",
+        expects="a label names an individual, or is new_whale",
+        reason="Photos of whales that nobody knows would be learnt as one whale.",
+        repair="Write new_whale, or let all such labels be read so: validate.unknown.as_new_whale in params.yaml.",
+        check=_among(("train.means_unknown",), lambda _: {"value_set": [False]}),
+        says="Id is {Id!r}, which says that nobody knows the whale",
     ),
     _error(
         name="label_count",
@@ -262,6 +271,15 @@ RULES: tuple[Rule, ...] = (
         flag="turned, as EXIF orientation {photo.orientation} asks: is it upright?",
     ),
     Rule(
+        name="photo_profile",
+        expects="a photo's colour profile can be used",
+        reason="Without its profile the colours come out otherwise than meant, and the photo resembles others less.",
+        repair="Export the photo with the profile sRGB.",
+        check=_among(_photos("profile"), lambda _: {"value_set": [""]}),
+        says="{path}: {profile}",
+        flag="colours may differ from what was meant: {photo.profile}",
+    ),
+    Rule(
         name="photo_frames",
         expects="a photo is one picture, not an animation",
         reason="Only the first picture is used.",
@@ -281,11 +299,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="photo_unlisted",
-        expects="train.csv names every file in train/",
+        expects="train.csv names every photo in train/",
         reason="The photo is not used, perhaps because its row was lost.",
         repair="Add its row to train.csv, or remove the file.",
         check=_true(("train_files.listed",)),
-        says="{path} is not in train.csv",
+        says="{path} is not in train.csv{hint}",
+    ),
+    Rule(
+        name="photo_raw",
+        expects="a camera's raw file in train/ or test/ has a photo of its name beside it",
+        reason="Raw files are not read.",
+        repair="Export it as JPEG in full size.",
+        check=_true(("raw_files.exported",)),
+        says="{path} is a raw file of a camera, and left alone",
     ),
     # --- near-duplicates --------------------------------------------------------------------------------
     Rule(
@@ -326,7 +352,7 @@ RULES: tuple[Rule, ...] = (
         reason="An entry that names no photo is a typing error, or is out of date. Test photos cannot be excluded.",
         repair="Correct or remove the entry.",
         check=_true(("exclusions.known",)),
-        says="{Image!r} is not in train.csv",
+        says="{Image!r} is not in train.csv{hint}",
     ),
 )
 

@@ -10,7 +10,10 @@ from flukeprint.cli.main import main
 
 
 @pytest.fixture
-def calls(stub):
+def calls(stub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        Path(name).touch()
     opened = stub("flukeprint.bundle.opening.open_model", SimpleNamespace(gallery_folder=Path("there")))
     done = SimpleNamespace(images=["-x y.jpg"], id="w_1", before=0, gallery=small_gallery(), warnings=[])
     return opened, stub("flukeprint.identify.enrolling.enroll", done)

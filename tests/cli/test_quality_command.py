@@ -2,6 +2,7 @@
 
 import gc
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,13 @@ def test_what_would_be_lost_or_cannot_be_is_refused_before_any_work(folder, stub
         with pytest.raises(SystemExit, match=f"error: .*{message}"):
             main(["quality", *arguments])
     assert calls == []
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a "b"', "data/raw"])
+def test_make_hands_on_a_folder_of_any_name(tmp_path, name):
+    (tmp_path / ".ready").touch()  # an environment, whose python prints what it is given
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    command = ["make", "--silent", "quality", f"FOLDER={name}", f"VENV={tmp_path}", f"BIN={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["-m", "flukeprint.cli", "quality", name]

@@ -10,7 +10,7 @@ from calibrations import calibration_of
 from flukeprint.cli.main import main
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.leaderboard import build_leaderboard
-from flukeprint.evaluation.query_table import COLUMNS, query_table, write_query_table
+from flukeprint.evaluation.query_table import COLUMNS, query_table, read_query_table, write_query_table
 from flukeprint.metrics.arrays import weighted_mean
 from flukeprint.metrics.intervals import Resampling
 
@@ -97,6 +97,18 @@ def test_two_runs_are_compared_as_the_metrics_module_does(files, table, capsys):
     assert found["map5_b"] - found["map5_a"] == pytest.approx(expected.difference)
     assert (found["better"], found["worse"], found["same"]) == (3, 1, NUMBER - 4)
     assert (found["queries"], found["new_queries"], found["scorer"]) == (NUMBER, 20, "ensemble")
+
+
+def test_names_like_formulas_and_escaped_ones_are_compared_as_they_are(table, tmp_path, capsys):
+    """`=1` and `'=1` are two photos: neither is taken for the other, and messages name them as they are called."""
+    names = {"0.jpg": "=1", "1.jpg": "'=1", "2.jpg": "''=1", "3.jpg": "'tis.jpg"}
+    write_query_table(tmp_path / "queries.csv", table.replace(names))
+    read = read_query_table(tmp_path / "queries.csv")
+    assert read["Image"].tolist() == table["Image"].replace(names).tolist()
+    found = json.loads(compare(capsys, tmp_path / "queries.csv", tmp_path / "queries.csv", "--json"))
+    assert found["same"] == NUMBER
+    write_query_table(tmp_path / "other.csv", table)
+    assert "lacks: '" in error_of(capsys, tmp_path / "queries.csv", tmp_path / "other.csv")
 
 
 def test_no_cell_of_the_table_runs_in_a_spreadsheet(table, tmp_path):

@@ -373,6 +373,49 @@ def test_ids_that_cannot_be_used_change_nothing(project, identity):
     assert not Path("models/gallery.album").exists()
 
 
+@pytest.mark.parametrize(
+    ("identity", "said"),
+    [("W-A", "'W-A' looks like 'w_a'"), ("New_Whale", "looks like 'new_whale'"), ("Unknown", "nobody knows the whale")],
+)
+def test_an_id_that_is_hardly_meant_is_warned_of(project, capsys, identity, said):
+    texture(90, (96, 64)).save("n.jpg")
+    assert said in run(capsys, "enroll", "n.jpg", "--id", identity)
+    texture(91, (96, 64)).save("m.jpg")
+    assert "! '" not in run(capsys, "enroll", "m.jpg", "--id", "w_b")
+
+
+def test_a_folder_is_enrolled_with_its_inner_folders(project, capsys):
+    for seed, name in ((90, "new/a.jpg"), (91, "new/day 2/b.jpg")):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        texture(seed, (96, 64)).save(name)
+    Path("new/Thumbs.db").touch()
+    assert "2 photo(s) added to w_new" in run(capsys, "enroll", "new", "--id", "w_new")
+    assert {photo.image for photo in load_gallery(GALLERY).photos if photo.id == "w_new"} == {"a.jpg", "b.jpg"}
+
+
+def test_two_photos_of_one_name_are_not_enrolled_together(project):
+    for name in ("one/a.jpg", "two/a.jpg"):
+        Path(name).parent.mkdir()
+        texture(len(name), (96, 64)).save(name)
+    with pytest.raises(SystemExit, match=r"'one/a.jpg' and 'two/a.jpg' have the same name"):
+        main(["enroll", "one", "two", "--id", "w_new"])
+    assert len(load_gallery(GALLERY)) == 12
+
+
+def test_photos_of_one_name_in_two_folders_are_kept_apart_everywhere(project, capsys):
+    names = ["new/a.jpg", "new/day 1/a.jpg", "new/day 2/a.jpg"]
+    for seed, name in enumerate(names):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        texture(60 + seed, (96, 64)).save(name)
+    Path("new/day 2/again").symlink_to("..")
+    assert [line for line in run(capsys, "identify", "new").splitlines() if line.startswith("new")] == names
+    answered = json.loads(run(capsys, "identify", "new", "--format", "json", "--html", "page.html"))["photos"]
+    assert [photo["photo"] for photo in answered] == names
+    rows = csv.DictReader(io.StringIO(run(capsys, "identify", "new", "--format", "csv", "--top", 1)))
+    assert [row["photo"] for row in rows] == names
+    assert all(f"<h2>{name}</h2>" in Path("page.html").read_text() for name in names)
+
+
 def test_one_unreadable_photo_and_nothing_is_enrolled(project):
     texture(90).save("n.jpg")
     Path("bad.jpg").write_bytes(b"")

@@ -13,7 +13,7 @@ from planted_faults import ALONE, PHOTOS, ROWS, TEST, jpeg, plant_all, write_pho
 from quality_folder import HEADER, Folder, texture
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.params import check_params, load_params
+from flukeprint.core.params import UnknownParams, check_params, load_params
 from flukeprint.core.safe_text import printable
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.pages.charts import bar_chart, histogram
@@ -166,6 +166,59 @@ def test_a_folder_in_order_passes_and_gives_the_declared_table(tmp_path, check):
     assert train["csv_line"].to_pylist() == list(range(2, 14))
 
 
+JUNK = ("Thumbs.db", "desktop.ini", ".DS_Store", "._t00.jpg", "t00.xmp", "t00.CR2")
+
+
+def litter(folder):
+    for part in ("train", "test"):
+        (folder.path / part / "@eaDir").mkdir()
+        (folder.path / part / "@eaDir/t00.jpg").write_bytes(b"thumbnail")
+        for name in JUNK:
+            (folder.path / part / name).write_bytes(b"no photo")
+
+
+def test_what_is_no_photo_is_left_alone_counted_and_named(tmp_path, check, params):
+    folder = Folder.make(tmp_path / "raw")
+    litter(folder)
+    checked = check(folder)
+    assert failed(checked) == {"photo_raw": 1}  # in train/ a photo of its name lies beside it
+    assert checked.metrics["other_files"] == 2 * (len(JUNK) + 1)
+    assert [note.split(" other file")[0] for note in checked.notes] == ["train/: 7", "test/: 7"]
+    assert "@eaDir/, Thumbs.db, desktop.ini" in checked.notes[0]
+    assert "Left alone" in render(checked, params)
+
+
+def test_the_pipeline_leaves_alone_what_the_check_does(tmp_path, check, caplog):
+    from flukeprint.data.sources import fetch
+
+    folder = Folder.make(tmp_path / "mine")
+    folder.save("train/noted", texture(50))
+    folder.add_row("noted,w_a")  # a table names it, so it is a photo whatever its name
+    litter(folder)
+    fetch("folder", tmp_path / "raw", str(folder.path), 0)
+    raw, own = check(Folder(tmp_path / "raw")), check(folder)
+    assert raw.frames["train"].equals(own.frames["train"])
+    assert raw.frames["test"].equals(own.frames["test"])
+    assert "noted" in raw.frames["train"]["Image"].to_list()
+    assert raw.metrics["other_files"] == 0
+    assert caplog.text.count("7 other file(s)") == 2
+
+
+@pytest.mark.parametrize("as_new", [False, True])
+def test_labels_that_say_unknown_are_warned_of_or_read_as_new_whale(tmp_path, check, as_new):
+    folder = Folder.make(tmp_path / "raw")
+    for row, label in ((2, "unknown"), (3, "NA"), (4, "New_Whale")):
+        folder.set_row(row, f"t{row - 2:02}.jpg,{label}")
+    unknown = UnknownParams(words=["Unknown", "n/a"], as_new_whale=as_new)
+    checked = check(folder, unknown=unknown)
+    assert failed(checked) == ({} if as_new else {"label_unknown": 3, "label_spelling": 1})
+    assert checked.metrics["read_as_new_whale"] == (3 if as_new else 0)
+    assert checked.metrics["new_whale_rows"] == (5 if as_new else 2)
+    assert [note.split(" of train.csv")[0] for note in checked.notes] == (["3 row(s)"] if as_new else [])
+    written = arrow_table(checked.frames["train"], labelled=True)["Id"].to_pylist()[:3]
+    assert written == (["new_whale"] * 3 if as_new else ["unknown", "NA", "New_Whale"])
+
+
 def test_labels_that_leave_nothing_to_tell_apart(tmp_path, check):
     folder = Folder.make(tmp_path / "raw")
     folder.write("train.csv", [HEADER, *(f"t{number:02}.jpg,new_whale" for number in range(12))])
@@ -301,7 +354,7 @@ def test_what_identification_says_of_a_photo_follows_from_the_rules(tmp_path, ch
     }
     assert said == broken
     assert {rule for rule, _ in said} == flagged
-    assert len(flagged) == 6
+    assert len(flagged) == 7
 
 
 def test_every_rule_says_why_and_what_to_do(params):
