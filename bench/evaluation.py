@@ -28,6 +28,7 @@ from PIL import Image
 
 from flukeprint.core.files import write_frame, write_json, write_npy, write_safetensors
 from flukeprint.core.paths import (
+    CENTRES,
     DECISION,
     FINETUNED,
     METRICS,
@@ -40,6 +41,7 @@ from flukeprint.core.paths import (
 )
 from flukeprint.core.receipts import write_receipt
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.selected_tables import is_trained
 from flukeprint.retrieval.provenance import MemberRecord, Provenance
 from flukeprint.retrieval.search import DEPTH
 from flukeprint.scoring.calibration import Calibration, write_calibration
@@ -57,6 +59,7 @@ from flukeprint.scoring.registry import (
     scorer_names,
     scorer_of,
 )
+from flukeprint.scoring.small_galleries import FullGallery
 
 _ROOT = Path(__file__).parent.parent
 _SIZE = (1050, 500)  # px
@@ -111,14 +114,18 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     similarity = {name: _similarity(generator, table) for name in (ENSEMBLE, PRETRAINED)}
     for name, matrix in similarity.items():
         write_npy(work / SIMILARITY / f"{name}.npy", matrix)
+    centres = _centres(similarity[ENSEMBLE], table)
+    write_npy(work / SIMILARITY / f"{CENTRES}.npy", centres)
     calibration, share = rows[rows["split"] == "calibration"], params["evaluate"]["new_share"]
-    fitted = fit_scorers(calibration, share, scorer_names(members))
+    full = FullGallery.of(similarity[ENSEMBLE], centres, table, "calibration")
+    fitted = fit_scorers(calibration, share, scorer_names(members), full)
     content = Calibration(
         share=share,
         **fitted._asdict(),
         provenance=_provenance(members),
         best=choose(calibration, share, CHOOSABLE),
         duplicates=agreement(table.assign(cluster=range(len(table)))),
+        named_duplicates=agreement(table.assign(cluster=range(len(table)))),
         verification=fit_verification(pairs_of(similarity[ENSEMBLE], table, "calibration")),
     )
     write_calibration(work / DECISION, content)
@@ -214,6 +221,13 @@ def _similarity(generator: np.random.Generator, table: pd.DataFrame) -> NDArray[
     aside = table["split"].isin(["query", "calibration"]).to_numpy()
     noise = generator.normal(0.3, 0.15, size=(int(aside.sum()), len(ids))).astype(np.float32)
     return np.asarray(np.clip(noise + np.float32(0.3) * (ids[aside][:, None] == ids), -1, 1))
+
+
+def _centres(similarity: NDArray[np.float32], table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return similarities to the individuals of the photos that are trained on: the mean over their photos."""
+    named = is_trained(table) & (table["Id"] != NEW_WHALE).to_numpy(dtype=bool)
+    by_photo = pd.DataFrame(similarity[:, named].T).groupby(table["Id"].to_numpy(dtype=str)[named]).mean()
+    return by_photo.to_numpy(np.float32).T
 
 
 def _write_trainings(folder: Path, members: list[str]) -> None:

@@ -6,11 +6,20 @@ import pandas as pd
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_frame, read_npy, write_npy
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.core.paths import (
+    CENTRES,
+    EMBEDDINGS,
+    FULL_HEADS,
+    PREDICTIONS,
+    PRETRAINED,
+    SELECTED,
+    SIMILARITY,
+    VALIDATED,
+)
 from flukeprint.core.receipts import require_members
 from flukeprint.data.selected_tables import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.network_files import load_head
-from flukeprint.retrieval.vectors import similarities
+from flukeprint.retrieval.vectors import similarities, vectors_of
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
 from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, scorer_names
 from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, near_duplicates, score_queries
@@ -31,6 +40,9 @@ def main() -> None:
     together = [member.embeddings for member in members]
     for name, parts, used in ((ENSEMBLE, together, views), (PRETRAINED, [pretrained], 1)):
         write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), queries, used))
+    photos = TrainedPhotos.of(table[is_trained(table)], together, views)
+    aside = vectors_of(together, table["pixel"].to_numpy()[queries], views)
+    write_npy(SIMILARITY / f"{CENTRES}.npy", photos.centre_similarities(aside))
     write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
 
 

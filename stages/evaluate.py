@@ -8,6 +8,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_frame, read_json, read_npy, write_json
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import (
+    CENTRES,
     DECISION,
     FINETUNED,
     METRICS,
@@ -25,6 +26,7 @@ from flukeprint.evaluation.curves import all_curves, write_curves
 from flukeprint.evaluation.enrolment import enrol, learned_individuals
 from flukeprint.evaluation.evaluation_report import Findings, Sources, write_report
 from flukeprint.evaluation.figures import counts, evaluate
+from flukeprint.evaluation.gallery_sizes import at_sizes, size_curves, size_figures
 from flukeprint.evaluation.leaderboard import TOP, Leaderboard, build_leaderboard
 from flukeprint.evaluation.verification import verify
 from flukeprint.metrics.spread import Spread, warn_of_collapse
@@ -33,6 +35,7 @@ from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import best_answers
 from flukeprint.scoring.pairs import pairs_of
 from flukeprint.scoring.registry import ENSEMBLE
+from flukeprint.scoring.small_galleries import FullGallery
 
 KEYS = ("ensemble.members", "evaluate")
 REPORT = Path("reports/evaluation")
@@ -74,9 +77,12 @@ def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
     for name, points in roc.items():
         curves.setdefault(name, {})["roc"] = points
     breakdowns = break_down(leaderboard.queries, photos, table[is_trained(table)])
+    full = FullGallery.of(similarity[ENSEMBLE], read_npy(SIMILARITY / f"{CENTRES}.npy"), table, QUERY)
+    sizes = at_sizes(full, calibration, leaderboard)
     learned = learned_individuals(FINETUNED / f"{member}.safetensors" for member in members)
     enrolment = enrol(table, learned, similarity, resamples)
-    return Findings(leaderboard, figures, curves, breakdowns, verification, enrolment)
+    by_size = size_figures(sizes, full)
+    return Findings(leaderboard, figures, curves, breakdowns, verification, enrolment, by_size, size_curves(sizes))
 
 
 def write_metrics(found: Findings) -> None:
@@ -88,7 +94,8 @@ def write_metrics(found: Findings) -> None:
     write_json(METRICS / "breakdowns.json", as_metrics(leaderboard, found.breakdowns))
     write_json(METRICS / "verification.json", found.verification)
     write_json(METRICS / "enrolment.json", found.enrolment)
-    write_curves(METRICS / "curves", found.curves)
+    write_json(METRICS / "gallery_sizes.json", found.sizes)
+    write_curves(METRICS / "curves", found.curves, found.size_curves)
 
 
 def _leaderboard(queries: pd.DataFrame, calibration: Calibration, share: float, members: list[str]) -> Leaderboard:

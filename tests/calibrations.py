@@ -22,6 +22,7 @@ def calibration_of(**changes) -> Calibration:
         "provenance": PROVENANCE,
         "best": BestScorer(scorer=None, map5={}, folds=0),
         "duplicates": CopyAgreement(photos=0, agreeing=0, probability=0.5),
+        "named_duplicates": CopyAgreement(photos=8, agreeing=8, probability=0.9),
         "verification": NoVerification(**counts, without="no pairs"),
     }
     return Calibration(**fields | changes)

@@ -15,6 +15,8 @@ PREDICTIONS = Path("data/predictions")
 # Cosine similarities of the photos that were set aside (rows) to all photos of the full set (columns), float32; both
 # in the order of data/selected/full.parquet. ensemble.npy: by the members' joined vectors; pretrained.npy.
 SIMILARITY = PREDICTIONS / "similarity"
+# And centres.npy: of the same photos to the centres of the individuals that were trained on (columns, by label).
+CENTRES = "centres"
 SUBMISSION = Path("data/submission.csv")
 
 BACKBONE = Path("models/backbone")

@@ -48,9 +48,16 @@ def curves_of(result: ScorerResult) -> dict[str, Points]:
     return {name: points for name, points in found.items() if points}
 
 
-def write_curves(folder: Path, curves: dict[str, dict[str, Points]]) -> None:
-    """Write `folder`/<curve>/<result>.json for the curves of each result; the folder is replaced as a whole."""
+def write_curves(folder: Path, curves: dict[str, dict[str, Points]], sizes: dict[str, Points]) -> None:
+    """Write `folder`/<curve>/<result>.json for the curves of each result; the folder is replaced as a whole.
+
+    Beside them, `folder`/gallery_sizes/<individuals>.json: the reliability in galleries of several sizes.
+    """
     with replacing_folder(folder) as temporary:
+        # Without a calibration there are none, but DVC wants its folder.
+        (temporary / "gallery_sizes").mkdir()
+        for name, points in sizes.items():
+            write_json(temporary / "gallery_sizes" / f"{name}.json", {"points": points})
         for result, found in curves.items():
             for name, points in found.items():
                 write_json(temporary / name / f"{result}.json", {"points": points})

@@ -31,6 +31,8 @@ _AXES = {
         ("tar", Axis("same whale accepted (TAR)", 0.0, 1.0)),
     ),
 }
+# Number of the line style of the smallest gallery; larger ones have the next.
+_FIRST_SIZE = 2
 _TRAININGS = {"train": "head of the small set", "finetune": "full fine-tuning", "full_head": "head of every class"}
 _FIGURES = {"loss": "loss (nats)", "accuracy": "accuracy"}
 _PARTS = {
@@ -61,6 +63,17 @@ def curve_charts(curves: Mapping[str, Mapping[str, Points]], new_share: float) -
             svg = line_chart(title, x, y, lines, diagonal=name == "reliability", mark=mark)
             charts.append(Chart(title, svg, says))
     return charts
+
+
+def size_chart(curves: Mapping[str, Points]) -> list[Chart]:
+    """Return the reliability in galleries of several sizes, if there is any: a line for each."""
+    title, says = words.SIZES
+    (x_key, x), (y_key, y) = _AXES["reliability"]
+    lines = [
+        Line(words.size_name(name), [(point[x_key], point[y_key]) for point in points], style)
+        for style, (name, points) in enumerate(curves.items(), _FIRST_SIZE)
+    ]
+    return [Chart(title, line_chart(title, x, y, lines, diagonal=True), says)] if lines else []
 
 
 def training_charts(histories: Histories) -> list[Chart]:

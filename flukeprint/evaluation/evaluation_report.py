@@ -38,6 +38,8 @@ class Findings:
     breakdowns: list[Breakdown]
     verification: dict[str, Any]  # metrics/verification.json
     enrolment: dict[str, Any]  # metrics/enrolment.json
+    sizes: dict[str, dict[str, float]]  # metrics/gallery_sizes.json
+    size_curves: dict[str, Points]  # reliability by size of the gallery
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def _shown(findings: Findings, sources: Sources) -> dict[str, Any]:
         "headline": words.headline(leaderboard, findings.figures),
         "verification": findings.verification,
         "enrolment": findings.enrolment,
+        "sizes": findings.sizes,
+        "size_chart": drawings.size_chart(findings.size_curves),
         "map5": drawings.map5_chart(findings.figures, leaderboard.queries.new_share),
         "charts": drawings.curve_charts(findings.curves, leaderboard.queries.new_share),
         "spreads": sources.spreads,

@@ -58,6 +58,11 @@ CURVES = {
     ),
 }
 
+SIZES = (
+    "Do probabilities hold in a gallery of another size?",
+    "As the chart of probabilities above, but the same photos search galleries of so many individuals, drawn from all.",
+)
+
 # What compares two photos, and of whom they are, where individuals are added.
 SIMILARITIES = {
     ENSEMBLE: "the trained networks",
@@ -92,6 +97,11 @@ def about_scorer(name: str, leaderboard: Leaderboard) -> str:
     if name == BEST:
         return f"{leaderboard.best}: {scorer.says}"
     return scorer.says if leaderboard.calibrated else scorer.uncalibrated or scorer.says
+
+
+def size_name(name: str) -> str:
+    """Return how many individuals a gallery has, as its line is called."""
+    return f"{name} individuals"
 
 
 def style_of(name: str) -> int:

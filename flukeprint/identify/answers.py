@@ -1,5 +1,6 @@
 """Identification: of every photo its candidates, near-duplicates and flags; one that cannot be read is named."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class Identification:
     gallery: Gallery
     album: Album
     uncalibrated: str | None  # why there are no probabilities
+    new_share: float | None  # of photos of whales that the gallery lacks, which probabilities assume
     collapsed: str | None = None  # why nobody is named: the model tells nobody apart
 
 
@@ -50,14 +52,16 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
     calibration = None if uncalibrated else model.calibration
     spread = gallery.spread
     collapsed = COLLAPSED.format(spread) if spread is not None and spread.collapsed else None
+    records = [photo.record for photo in encoded.photos]
+    duplicates = near_duplicates_of(records, gallery.photos, album, model.limits)
     if collapsed:
         matches = [Match([], None) for _ in encoded.photos]
     else:
-        matches = match(gallery, encoded.vectors, calibration, top) if encoded.photos else []
-    records = [photo.record for photo in encoded.photos]
-    duplicates = near_duplicates_of(records, gallery.photos, album, model.limits)
+        copies = [Counter(one.photo.id for one in found) for found in duplicates]
+        matches = match(gallery, encoded.vectors, calibration, top, copies) if encoded.photos else []
     answers = [
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, model.limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
-    return Identification(answers, encoded.failed, gallery, album, uncalibrated, collapsed)
+    share = None if calibration is None else calibration.share
+    return Identification(answers, encoded.failed, gallery, album, uncalibrated, share, collapsed)

@@ -15,6 +15,7 @@ PEOPLE_DECIDE = (
     "Compare the photos before an identity is recorded."
 )
 _NONE = "none of the gallery"
+_BEYOND = "*"  # beside a probability that is beyond what was calibrated
 _DIGITS = 6
 
 
@@ -40,10 +41,12 @@ class _Column(NamedTuple):
 _CANDIDATE = (
     _Column("id", "id", "id"),
     _Column("probability", "probability", "probability", percent, ">"),
+    _Column("beyond_calibration", "beyond", " ", lambda reason: _BEYOND if reason else ""),
     _Column("similarity", "similarity", "similarity", "{:.3f}".format, ">"),
     _Column("centre_similarity", "centre"),
     _Column("nearest_photo", "photo", "nearest photo"),
     _Column("gallery_photos", "photos", "photos", align=">"),
+    _Column("near_duplicate", "copy"),
 )
 _TABLE = [column for column in _CANDIDATE if column.heading]
 COLUMNS = (
@@ -70,9 +73,19 @@ def as_table(answers: Identification) -> str:
     if answers.collapsed:
         blocks.append(f"Nobody is named, because with this model {printable(answers.collapsed)}.")
     elif answers.answers:
-        without = f"No probabilities: {printable(answers.uncalibrated)}.\n" if answers.uncalibrated else ""
-        blocks.append(without + PEOPLE_DECIDE)
+        blocks.append(f"{about_probabilities(answers)}\n{PEOPLE_DECIDE}")
     return "\n\n".join(blocks)
+
+
+def about_probabilities(answers: Identification) -> str:
+    """Say why there are no probabilities, or what they assume."""
+    if answers.new_share is None:
+        order = "candidates stand in order of similarity, individuals with nearly the same picture first"
+        return f"No probabilities ({printable(answers.uncalibrated)}): {order}."
+    return (
+        f"Probabilities assume that {100 * answers.new_share:g} % of photos show individuals that the gallery does not "
+        "have, whatever its size."
+    )
 
 
 def _lines(answer: PhotoAnswer) -> Iterator[str]:
@@ -83,15 +96,28 @@ def _lines(answer: PhotoAnswer) -> Iterator[str]:
         yield f"  ! {printable(flag.says)}"
     if not answer.match.candidates and answer.match.new_probability is None:
         return
-    rows = [["", *(column.heading for column in _TABLE)]]
+    reasons = beyond_calibration(answer)
+    columns = [column for column in _TABLE if reasons or column.field != "beyond"]
+    rows = [["", *(column.heading for column in columns)]]
     for rank, one in enumerate(answer.match.candidates, 1):
-        rows.append([f"{rank}.", *(column.show(getattr(one, column.field)) for column in _TABLE)])
+        rows.append([f"{rank}.", *(column.show(getattr(one, column.field)) for column in columns)])
     if answer.match.new_probability is not None:
-        rows.append(["", _NONE, percent(answer.match.new_probability), *[""] * (len(_TABLE) - 2)])
+        none = {"id": _NONE, "probability": answer.match.new_probability, "beyond": answer.match.beyond}
+        rows.append(["", *(column.show(none[column.field]) if column.field in none else "" for column in columns)])
+    yield from _aligned(rows, [">", *(column.align for column in columns)])
+    yield from (f"  {_BEYOND} {reason}" for reason in reasons)
+
+
+def beyond_calibration(answer: PhotoAnswer) -> list[str]:
+    """Return why some of a photo's probabilities are beyond what was calibrated, each reason once."""
+    reasons = [answer.match.beyond, *(one.beyond for one in answer.match.candidates)]
+    return list(dict.fromkeys(reason for reason in reasons if reason))
+
+
+def _aligned(rows: list[list[str]], aligns: list[str]) -> Iterator[str]:
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    aligned = list(zip([">", *(column.align for column in _TABLE)], widths, strict=True))
     for row in rows:
-        cells = [f"{cell:{align}{width}}" for cell, (align, width) in zip(row, aligned, strict=True)]
+        cells = [f"{cell:{align}{width}}" for cell, align, width in zip(row, aligns, widths, strict=True)]
         yield f"  {cells[0]} {'  '.join(cells[1:])}".rstrip()
 
 
@@ -101,6 +127,7 @@ def as_json(answers: Identification) -> str:
         "note": PEOPLE_DECIDE,
         "gallery": {"photos": len(answers.gallery), "individuals": len(answers.gallery.individuals)},
         "uncalibrated": answers.uncalibrated,
+        "new_share": answers.new_share,
         "collapsed": answers.collapsed,
         "photos": [_as_object(answer) for answer in answers.answers],
         "failed": [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed],
@@ -114,6 +141,7 @@ def _as_object(answer: PhotoAnswer) -> dict[str, Any]:
         "sha256": answer.record.sha256,
         "candidates": [_described(one) for one in answer.match.candidates],
         "new_probability": _rounded(answer.match.new_probability),
+        "beyond_calibration": answer.match.beyond,
         "near_duplicates": [
             {"photo": same.photo.image, "id": same.photo.id, "bits": same.bits, "mse": _rounded(same.mse)}
             for same in answer.duplicates
@@ -139,6 +167,7 @@ def _rows(answer: PhotoAnswer) -> list[dict[str, Any]]:
     of_photo = {
         "photo": str(answer.path),
         "new_probability": _rounded(answer.match.new_probability),
+        "beyond_calibration": answer.match.beyond,
         "near_duplicates": "; ".join(f"{same.photo.image} ({same.photo.id})" for same in answer.duplicates),
         "flags": " ".join(flag.rule for flag in answer.flags),
     }

@@ -7,7 +7,7 @@ from flukeprint.bundle.album import draw_picture
 from flukeprint.core.files import replacing
 from flukeprint.core.safe_text import printable
 from flukeprint.identify.answers import Identification, PhotoAnswer
-from flukeprint.identify.formats import PEOPLE_DECIDE, percent
+from flukeprint.identify.formats import PEOPLE_DECIDE, about_probabilities, beyond_calibration, percent
 from flukeprint.identify.matching import RankedCandidate
 from flukeprint.pages.templates import template
 
@@ -28,6 +28,8 @@ def write_page(path: Path, answers: Identification) -> None:
         "query_picture": _query_picture,
         "candidate_picture": candidate_picture,
         "people_decide": PEOPLE_DECIDE,
+        "about_probabilities": about_probabilities,
+        "beyond_calibration": beyond_calibration,
         "percent": percent,
         "shown": printable,
     }

@@ -43,3 +43,22 @@ def reliability_bins(
 def expected_calibration_error(bins: ReliabilityBins) -> float:
     """Return ECE = sum over bins of their portion x |accuracy - mean confidence| (Guo et al. 2017)."""
     return float(bins.portion @ np.abs(bins.accuracy - bins.confidence))
+
+
+def calibration_error_by_chance(
+    confidence: ArrayLike, groups: ArrayLike, bins: int = 15, weights: ArrayLike | None = None, draws: int = 200
+) -> float:
+    """Return the mean ECE of samples whose probabilities are all true: what so few samples show by chance alone.
+
+    Samples of one group (N labels) share a random number, as answers to one question do that are right or wrong
+    together; that is the most that chance can do.
+    """
+    given = floats(confidence)
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    require_length(len(given), groups=group)
+    generator = np.random.default_rng(0)
+    errors = []
+    for _ in range(draws):
+        right = generator.random(group.max(initial=0) + 1)[group] < given
+        errors.append(expected_calibration_error(reliability_bins(given, right, bins, weights)))
+    return float(np.mean(errors))

@@ -38,42 +38,36 @@ def as_ordinary_class(scored: Scored, top: int) -> Answers:
     return _ranked(scored, keys, _softmax(keys), top)
 
 
-def calibrated(scored: Scored, fitted: OpenSetCalibration, top: int) -> Answers:
+def calibrated(scored: Scored, fitted: OpenSetCalibration, top: int, individuals: int | None = None) -> Answers:
     """Rank new_whale by its calibrated probability among the candidates'; answer at most `top` labels.
 
-    Probabilities need not sum to 1 over the labels: the rest is that of another known individual.
+    Probabilities need not sum to 1 over the labels: the rest is that of another known individual. `individuals`: how
+    many the searched gallery has; None: it is the one that was calibrated with.
 
     Raises:
         FlukeprintError: the calibration weighs new_whale's score, but there is none.
     """
-    keys = _calibrated_logits(scored, fitted)
+    keys = _calibrated_logits(scored, fitted, individuals)
     # Another known individual has its share of the probability, but no label to answer with.
     return _ranked(scored, np.delete(keys, -2, axis=1), np.delete(_softmax(keys), -2, axis=1), top)
 
 
-def probabilities(scored: Scored, fitted: OpenSetCalibration, *, all_found: bool) -> tuple[Floats, Floats]:
-    """Return the calibrated probabilities of the candidates, n x m, and of a new whale, n.
-
-    With `all_found` every individual is a candidate, so that there is no other one to be likely.
-    """
-    keys = _calibrated_logits(scored, fitted)
-    if all_found:
-        keys[:, -2] = -np.inf
-    chances = _softmax(keys)
-    return chances[:, :-2], chances[:, -1]
-
-
-def _calibrated_logits(scored: Scored, fitted: OpenSetCalibration) -> Floats:
+def _calibrated_logits(scored: Scored, fitted: OpenSetCalibration, individuals: int | None) -> Floats:
     """Return n x (m + 2): candidates (-inf where there is none), another known individual, new whale."""
+    if individuals is None and fitted.sizes:
+        individuals = fitted.sizes.individuals
+    a, b, c = fitted.logits(individuals or 0)
     weight = fitted.new_score_weight
     if weight is not None and np.isnan(scored.new_score).any():
         raise FlukeprintError(
             "the calibration was fitted with a score for new_whale, but these candidates have none. "
             "Run `dvc repro calibrate` to fit it to them."
         )
-    new = fitted.new + (0.0 if weight is None else weight * scored.new_score)
-    own = np.where(scored.filled, fitted.inverse_temperature * scored.scores, -np.inf)
-    return np.column_stack([own, np.full(len(scored), fitted.other), np.broadcast_to(new, len(scored))])
+    new = c + (0.0 if weight is None else weight * scored.new_score)
+    own = np.where(scored.filled, a * scored.scores, -np.inf)
+    unlisted = np.zeros(len(scored)) if individuals is None else scored.log_unlisted(individuals)
+    other = b + (unlisted if fitted.sizes else np.minimum(unlisted, 0.0))
+    return np.column_stack([own, other, np.broadcast_to(new, len(scored))])
 
 
 def _softmax(keys: Floats) -> Floats:

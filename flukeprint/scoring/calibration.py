@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,15 +11,63 @@ from pydantic import Field, model_validator
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR, read_json, write_json
 from flukeprint.core.manifests import Record, validated
-from flukeprint.core.param_types import Count, OpenShare
+from flukeprint.core.param_types import OpenShare
 from flukeprint.retrieval.provenance import Provenance
 
-_LARGEST = 1e12  # beyond it, scores would no longer be told apart from infinity
+_LARGEST = 10**12  # beyond it, scores would no longer be told apart from infinity, nor counts by a float
+# An answer is within what was calibrated up to so many times the individuals, or the photos of one.
+REACH = 2
 
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+
+
+class Logits(NamedTuple):
+    """What turns scores into logits: `inverse_temperature` x score, those of another individual and of a new whale."""
+
+    inverse_temperature: float
+    other: float
+    new: float
+
+
+class SmallerGallery(Record):
+    """a, b and c in a gallery of so many individuals; b is there for each of them that is not among the candidates."""
+
+    individuals: Annotated[int, Field(ge=1, le=_LARGEST)]
+    inverse_temperature: Weight
+    other: Number
+    new: Number
+
+
+class GallerySizes(Record):
+    """How a, b and c change with the gallery: between the sizes given they lie on lines over the logarithm."""
+
+    individuals: Annotated[int, Field(ge=2, le=_LARGEST)]  # of the gallery that was calibrated with, which is the last
+    photos: Annotated[int, Field(ge=1, le=_LARGEST)]  # most of one individual there
+    smaller: Annotated[list[SmallerGallery], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> GallerySizes:
+        sizes = [*(one.individuals for one in self.smaller), self.individuals]
+        if sizes != sorted(set(sizes)):
+            message = f"galleries have {sizes} individuals, expected ascending numbers"
+            raise ValueError(message)
+        return self
+
+    def beyond(self, individuals: int) -> str | None:
+        """Say that a gallery of so many individuals is larger than what was calibrated, or return None."""
+        return _beyond(f"a gallery of {individuals:,} individuals", individuals, self.individuals)
+
+    def beyond_photos(self, photos: int) -> str | None:
+        """Say that an individual has more photos than those that were calibrated with, or return None."""
+        return _beyond(f"an individual with {photos:,} photos", photos, self.photos)
+
+
+def _beyond(what: str, number: int, calibrated: int) -> str | None:
+    return None if number <= REACH * calibrated else f"{what} is beyond the {calibrated:,} that were calibrated with"
 
 
 class OpenSetCalibration(Record):
@@ -32,6 +80,32 @@ class OpenSetCalibration(Record):
     known_queries: Count
     new_queries: Count
     log_loss: Weight  # nats, weighted
+    sizes: GallerySizes | None = None  # without, probabilities are those of one gallery
+
+    def beyond(self, individuals: int) -> str | None:
+        """Say why probabilities in a gallery of so many individuals are beyond what was calibrated, or return None."""
+        if self.sizes is None:
+            return "probabilities were calibrated with one gallery, not with several sizes"
+        return self.sizes.beyond(individuals)
+
+    def beyond_photos(self, photos: int) -> str | None:
+        """Say why the probability of an individual with so many photos is beyond that, or return None."""
+        return None if self.sizes is None else self.sizes.beyond_photos(photos)
+
+    def logits(self, individuals: int) -> Logits:
+        """Return a, b and c for a gallery of so many individuals.
+
+        Beyond the gallery that was calibrated with a and b stay, and c rises by the logarithm of how many times as many
+        individuals there are: as many more could be mistaken for a new whale's, whose declared share is the same.
+        """
+        own = Logits(self.inverse_temperature, self.other, self.new)
+        if self.sizes is None:
+            return own
+        smaller = [Logits(one.inverse_temperature, one.other, one.new) for one in self.sizes.smaller]
+        places = np.log([*(one.individuals for one in self.sizes.smaller), self.sizes.individuals])
+        place = np.log(max(individuals, 1))
+        a, b, c = (float(np.interp(place, places, values)) for values in zip(*smaller, own, strict=True))
+        return Logits(a, b, c + max(float(place - places[-1]), 0.0))
 
 
 class ScoreFusion(Record):
@@ -108,7 +182,8 @@ class Calibration(Record):
     without: dict[str, str]  # why other scorers have no calibration
     provenance: Provenance  # of the vectors: scores of others would mean something else
     best: BestScorer
-    duplicates: CopyAgreement
+    duplicates: CopyAgreement  # of all labelled photos, new_whale among the labels: of a submission
+    named_duplicates: CopyAgreement  # of the photos of individuals: of a gallery, which has no others
     verification: Verification | NoVerification
 
     def of(self, scorer: str) -> OpenSetCalibration:

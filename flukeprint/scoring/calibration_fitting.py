@@ -1,6 +1,23 @@
-"""Open-set calibration and score fusion of scorers, fitted to calibration queries."""
+"""Open-set calibration and score fusion of scorers, fitted to calibration queries.
+
+Galleries that people search are not the one that was calibrated with: a season's catalogue has tens of individuals, or
+more than there were. So the calibration of the scorer that galleries are searched with is fitted to galleries of many
+sizes in one, drawn from the whole (small_galleries.py). With n individuals of N the three parameters of the logit are
+
+    logit(candidate) = a(n) x score, a >= 0
+    logit(another known individual) = b(n) + log(individuals that are no candidate)
+    logit(new whale) = c(n)
+
+where a, b and c are given at n = 1, the square root of N, and N, and lie on lines over log n in between. The logit is
+linear in the nine numbers, so the log-loss is as convex as that of conditional_logit.py. Were scores of individuals
+independent and the logit right, Bayes' rule would give the same a and b for all n, and c + log n. It is right to the
+first order only: the more individuals, the further out in the tail the best of the wrong ones, so slopes rise with n.
+docs/evaluation.md has the figures that chose this form.
+"""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +25,15 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.calibration import OpenSetCalibration, ScoreFusion
+from flukeprint.scoring.calibration import GallerySizes, OpenSetCalibration, ScoreFusion, SmallerGallery
 from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.conditional_logit import Fit, LogLoss
 from flukeprint.scoring.fusion import fuse
-from flukeprint.scoring.registry import scorer_of
+from flukeprint.scoring.registry import GALLERY, scorer_of
+from flukeprint.scoring.small_galleries import Asked, FullGallery
+
+# Individuals of the galleries that are fitted to: half powers of ten, as long as the whole has more, and the whole.
+SIZES = tuple(round(10 ** (half / 2)) for half in range(13))
 
 
 class FittedScorers(NamedTuple):
@@ -23,8 +44,13 @@ class FittedScorers(NamedTuple):
     without: dict[str, str]
 
 
-def fit_scorers(rows: pd.DataFrame, share: float, scorers: Iterable[str]) -> FittedScorers:
-    """Fit every scorer that has queries to fit: its calibration rows of query.parquet."""
+def fit_scorers(
+    rows: pd.DataFrame, share: float, scorers: Iterable[str], full: FullGallery | None = None
+) -> FittedScorers:
+    """Fit every scorer that has queries to fit: its calibration rows of query.parquet.
+
+    With the full gallery, of the same queries, the calibration of the scorer `gallery` holds for other ones as well.
+    """
     found = FittedScorers({}, {}, {})
     for scorer in scorers:
         own = rows[rows["scorer"] == scorer]
@@ -35,6 +61,10 @@ def fit_scorers(rows: pd.DataFrame, share: float, scorers: Iterable[str]) -> Fit
         fusion, found.scorers[scorer] = fit_scorer(scored, truth, scorer, share)
         if fusion:
             found.fusions[scorer] = fusion
+        if scorer == GALLERY and fusion and full and len(full) > 1:
+            asked = [*full.asked(SIZES), Asked(len(full), scored, truth)]
+            fused = [one._replace(scored=fuse(one.scored, scorer, fusion)) for one in asked]
+            found.scorers[scorer] = fit_sizes(fused, share, found.scorers[scorer], int(full.photos.max()))
     return found
 
 
@@ -79,6 +109,50 @@ def fit_scorer(
         known_queries=len(truth) - new,
         new_queries=new,
         log_loss=_rounded(problem.log_loss(np.array([a, b, c, weight or 0.0]))),
+    )
+
+
+def fit_sizes(asked: Sequence[Asked], share: float, whole: OpenSetCalibration, photos: int) -> OpenSetCalibration:
+    """Fit one calibration to queries that searched galleries of several sizes; every size weighs the same.
+
+    Scores are fused, in as many columns everywhere; the largest gallery is the whole, `whole` what was fitted to it,
+    `photos` the most of one individual there.
+    """
+    sizes = [one.individuals for one in asked]
+    given = sorted({1, round(max(sizes) ** 0.5), max(sizes)})
+    values = np.concatenate([one.scored.scores[one.scored.filled] for one in asked])
+    mean, deviation = float(values.mean()), float(values.std()) or 1.0
+    parts = [_in_gallery(one, share, given, mean, deviation) for one in asked]
+    problem = LogLoss.joined(parts, [1 / (len(set(sizes)) * sizes.count(size)) for size in sizes])
+    fit = problem.fit()
+    # Scores were standardised: a shift of all candidates' logits is the opposite shift of the other two.
+    slopes = fit.slopes / deviation
+    others, news = (
+        first + np.append(0.0, more) + slopes * mean
+        for first, more in ((fit.other, fit.other_weights), (fit.new, fit.new_weights))
+    )
+    *smaller, own = (
+        {"inverse_temperature": _rounded(a), "other": _rounded(b), "new": _rounded(c)}
+        for a, b, c in zip(slopes, others, news, strict=True)
+    )
+    known = [SmallerGallery(individuals=size, **one) for size, one in zip(given, smaller, strict=False)]
+    found = GallerySizes(individuals=max(sizes), photos=photos, smaller=known)
+    return whole.model_copy(update={**own, "log_loss": _rounded(problem.log_loss(fit.vector)), "sizes": found})
+
+
+def _in_gallery(one: Asked, share: float, given: Sequence[int], mean: float, deviation: float) -> LogLoss:
+    """Return the loss of queries in one gallery, over the parameters at the sizes given."""
+    problem = LogLoss.of(one.scored, one.truth, share)
+    parts = np.array([np.interp(log(one.individuals), np.log(given), own) for own in np.eye(len(given))])
+    score = np.where(problem.filled[:, :, None], (problem.features - mean) / deviation, 0.0)
+    # Parts sum to 1, so the first one is the constant's.
+    rest = np.tile(parts[1:], (len(score), 1))
+    return replace(
+        problem,
+        features=score * parts,
+        new_features=rest,
+        other_features=rest,
+        offset=one.scored.log_unlisted(one.individuals),
     )
 
 

@@ -76,6 +76,11 @@ class Scored:
         """Return each photo's candidates."""
         return [self.names[row[row >= 0]].tolist() for row in self.label]
 
+    def log_unlisted(self, individuals: int) -> NDArray[np.float64]:
+        """Return the logarithm of how many of a gallery's individuals are no candidate, n; -inf where all are."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.maximum(individuals - self.filled.sum(axis=1), 0)))
+
     def places_of(self, labels: Iterable[str]) -> Places:
         """Return the place in `names` of each label, -2 where it is none of them."""
         wanted = np.array([*labels], dtype=str)

@@ -15,7 +15,7 @@ from flukeprint.scoring.calibrated_answers import Answers, calibrated
 from flukeprint.scoring.calibration import BestScorer, Calibration
 from flukeprint.scoring.calibration_fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.candidates import Scored, scored_of
-from flukeprint.scoring.copies import copied
+from flukeprint.scoring.copies import decided
 from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.registry import DUPLICATES
 
@@ -95,5 +95,4 @@ def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answ
         raise FlukeprintError(
             f"the candidates of {scorer} and {DUPLICATES} are not of the same photos. Run `dvc repro ensemble`."
         )
-    answers = calibrated(fused, fitted, 1 + fused.label.shape[1])
-    return copied(answers, scored_of(duplicates, DUPLICATES), calibration.duplicates.probability, top)
+    return decided(fused, fitted, scored_of(duplicates, DUPLICATES), calibration.duplicates, top)

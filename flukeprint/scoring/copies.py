@@ -5,16 +5,26 @@ calibration query is: near-duplicates stay on one side of every split. So the pr
 whale that the other one is labelled with is measured among the labelled photos themselves.
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.calibrated_answers import Answers
-from flukeprint.scoring.calibration import CopyAgreement
-from flukeprint.scoring.candidates import Scored
+from flukeprint.retrieval.search import DEPTH
+from flukeprint.scoring.calibrated_answers import Answers, calibrated
+from flukeprint.scoring.calibration import CopyAgreement, OpenSetCalibration
+from flukeprint.scoring.candidates import Scored, from_lists
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def agreement(gallery: pd.DataFrame) -> CopyAgreement:
-    """Measure how often a photo's label is among the labels of its near-duplicates.
+    """Measure how often a photo's label is among the labels of its near-duplicates in some labelled photos.
 
     Every photo that has any counts once, however many it has, so that large clusters do not decide alone. The
     probability is by Laplace's rule of succession: one half where there are no near-duplicates.
@@ -22,6 +32,40 @@ def agreement(gallery: pd.DataFrame) -> CopyAgreement:
     photos = int(gallery.duplicated("cluster", keep=False).sum())
     agreeing = int(gallery.duplicated(["cluster", "Id"], keep=False).sum())
     return CopyAgreement(photos=photos, agreeing=agreeing, probability=round((agreeing + 1) / (photos + 2), 6))
+
+
+def scored_copies(labels: Iterable[Counter[str]]) -> Scored:
+    """Score each photo's labels, of which only those of its near-duplicates are known, as the scorer `duplicates`.
+
+    A score is the label's share of the near-duplicates. new_whale's is 0 where none has that label: it stands behind
+    real duplicates, and first where there are none.
+    """
+    shares = [_shares(counts) for counts in labels]
+    new = np.array([[of_new] for *_, of_new in shares], np.float32).reshape(-1, 1)
+    return from_lists([names for names, *_ in shares], [scores for _, scores, _ in shares], new, 1)
+
+
+def _shares(counts: Counter[str]) -> tuple[list[str], list[float], float]:
+    """Return the labels of one photo's near-duplicates, their shares, and that of new_whale."""
+    total = max(counts.total(), 1)
+    best = sorted((-count / total, label) for label, count in counts.items() if label != NEW_WHALE)[:DEPTH]
+    return [label for _, label in best], [-share for share, _ in best], counts[NEW_WHALE] / total
+
+
+def decided(
+    scored: Scored,
+    fitted: OpenSetCalibration,
+    duplicates: Scored,
+    agreement: CopyAgreement,
+    top: int,
+    individuals: int | None = None,
+) -> Answers:
+    """Answer with the calibrated candidates and the labels of near-duplicates: for submissions and for new photos.
+
+    `duplicates` are of the same photos, by `scored_copies`; scored, fitted and individuals as for `calibrated`.
+    """
+    answers = calibrated(scored, fitted, 1 + scored.label.shape[1], individuals)
+    return copied(answers, duplicates, agreement.probability, top)
 
 
 def copied(answers: Answers, duplicates: Scored, probability: float, top: int) -> Answers:

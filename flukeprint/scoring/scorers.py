@@ -23,11 +23,11 @@ from flukeprint.scoring.candidates import (
     Scored,
     best_candidates,
     best_columns,
-    from_lists,
     gallery_candidates,
     joined,
     ranked,
 )
+from flukeprint.scoring.copies import scored_copies
 from flukeprint.scoring.registry import (
     BLEND,
     DUPLICATES,
@@ -53,22 +53,9 @@ def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
 
 
 def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
-    """Give each photo, of which only the cluster of near-duplicates is known, the labels of the gallery's in it.
-
-    A score is the label's share of the gallery's photos in the cluster. new_whale's is 0 where no photo there has
-    that label: it stands behind real duplicates, and first where there are none.
-    """
+    """Give each photo, of which only the cluster of near-duplicates is known, the labels of the gallery's in it."""
     labels_in = gallery.groupby("cluster")["Id"].agg(Counter).to_dict()
-    shares = [_shares(labels_in.get(cluster, Counter())) for cluster in clusters]
-    new = np.array([[of_new] for *_, of_new in shares], np.float32).reshape(-1, 1)
-    return from_lists([labels for labels, *_ in shares], [scores for _, scores, _ in shares], new, 1)
-
-
-def _shares(counts: Counter[str]) -> tuple[list[str], list[float], float]:
-    """Return the labels of one photo's near-duplicates, their shares, and that of new_whale."""
-    total = max(counts.total(), 1)
-    best = sorted((-count / total, label) for label, count in counts.items() if label != NEW_WHALE)[:DEPTH]
-    return [label for _, label in best], [-share for share, _ in best], counts[NEW_WHALE] / total
+    return scored_copies(labels_in.get(cluster, Counter()) for cluster in clusters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +79,14 @@ class TrainedPhotos:
         rows = table["pixel"].to_numpy()
         known, new = vectors_of(parts, rows[~is_new], views), vectors_of(parts, rows[is_new], views)
         return cls(names, Searcher(known, place), Searcher(new, np.zeros(len(new), np.int64)))
+
+    def centre_similarities(self, queries: Vectors) -> Vectors:
+        """Return the cosine of n x D queries to the centre of each of the L individuals, n x L."""
+        from threadpoolctl import threadpool_limits
+
+        # One thread: the last bits of a product depend on their number.
+        with threadpool_limits(1):
+            return queries @ self.individuals.centres.T
 
     def nearest_new(self, queries: Vectors) -> Vectors:
         """Return the largest similarity to a photo of new_whale, n; NaN where there is none."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calibrations import calibration_of
 from identify_project import IDS, NAMES, PHOTO_OF, SIZE, decision, make_project
 from PIL import Image
 from quality_folder import texture
@@ -162,6 +163,48 @@ def test_a_copy_of_a_photo_of_the_gallery_is_named_and_another_photo_is_not(proj
     assert other.duplicates == []
 
 
+def test_whom_a_near_duplicate_shows_stands_first_in_every_format(project, capsys):
+    """A small, coarse copy of the only photo of w_e; and the very same file."""
+    Image.open(RAW / "train" / NAMES[11]).resize((60, 40)).save("copy.jpg", quality=30)
+    shutil.copy(RAW / "train" / NAMES[11], "same.jpg")
+    chance = calibration_of().named_duplicates.probability
+    found = json.loads(run(capsys, "identify", "copy.jpg", "same.jpg", "--format", "json"))
+    for photo in found["photos"]:
+        assert photo["near_duplicates"][0]["id"] == "w_e"
+        first, *others = photo["candidates"]
+        assert (first["id"], first["near_duplicate"]) == ("w_e", True)
+        assert first["probability"] >= chance
+        assert photo["new_probability"] <= 1 - chance
+        assert not any(one["near_duplicate"] for one in others)
+    DECISION.unlink()
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", "copy.jpg", "--format", "csv"))))
+    assert [(row["id"], row["near_duplicate"]) for row in rows[:1]] == [("w_e", "True")]
+    assert "nearly the same picture first" in run(capsys, "identify", "copy.jpg")
+
+
+def test_a_probability_beyond_what_was_calibrated_says_so_in_every_format(project, capsys):
+    content = read_json(DECISION)
+    smaller = {"individuals": 1, "inverse_temperature": 20.0, "other": 4.0, "new": 16.0}
+    content["scorers"]["gallery"]["sizes"] = {"individuals": 2, "photos": 1, "smaller": [smaller]}
+    write_json(DECISION, content)
+    photo = RAW / "train" / NAMES[0]
+    table = run(capsys, "identify", photo, "--html", "page.html")
+    reason = "a gallery of 5 individuals is beyond the 2 that were calibrated with"
+    assert table.count(reason) == Path("page.html").read_text().count(reason) == 1
+    assert len([line for line in table.splitlines() if "% *" in line.replace("  *", " *")]) == 6
+    [answer] = json.loads(run(capsys, "identify", photo, "--format", "json"))["photos"]
+    assert answer["beyond_calibration"] == reason
+    assert {one["beyond_calibration"] for one in answer["candidates"]} == {reason}
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", photo, "--format", "csv"))))
+    assert {row["beyond_calibration"] for row in rows} == {reason}
+    content["scorers"]["gallery"]["sizes"]["individuals"] = 5
+    content["scorers"]["gallery"]["sizes"]["photos"] = 1
+    write_json(DECISION, content)
+    [answer] = json.loads(run(capsys, "identify", photo, "--format", "json"))["photos"]
+    marked = {one["id"] for one in answer["candidates"] if one["beyond_calibration"]}
+    assert (answer["beyond_calibration"], marked) == (None, {"w_a", "w_b"})  # four photos each
+
+
 def test_flags_name_what_is_odd(project):
     Image.new("L", (20, 24), 90).save("flat.png")
     exif = Image.Exif()
@@ -196,7 +239,7 @@ def test_json_and_csv_say_the_same(project, capsys):
     texture(50, (96, 64)).save("q.jpg")
     content = json.loads(run(capsys, "identify", "q.jpg", "--format", "json"))
     rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--format", "csv"))))
-    assert set(content) == {"note", "gallery", "uncalibrated", "collapsed", "photos", "failed"}
+    assert set(content) == {"note", "gallery", "uncalibrated", "new_share", "collapsed", "photos", "failed"}
     assert content["collapsed"] is None
     assert content["gallery"] == {"photos": 12, "individuals": 5}
     [photo] = content["photos"]

@@ -1,5 +1,7 @@
 """A photo has the same candidates by `identify` as by the pipeline: the same ids, similarities and probabilities."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,17 +16,16 @@ from flukeprint.retrieval.gallery import Gallery, build_gallery
 from flukeprint.retrieval.search import DEPTH, Searcher
 from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.calibrated_answers import calibrated
-from flukeprint.scoring.calibration import Calibration, ScoreFusion
+from flukeprint.scoring.calibration import Calibration, GallerySizes, ScoreFusion, SmallerGallery
 from flukeprint.scoring.candidates import candidate_rows, gallery_candidates, read_candidates, write_candidates
-from flukeprint.scoring.fusion import fused_of
+from flukeprint.scoring.copies import decided, scored_copies
+from flukeprint.scoring.fusion import fuse, fused_of
 from flukeprint.scoring.registry import GALLERY, GALLERY_NEAREST
 from flukeprint.scoring.scorers import Member, score_queries
 
 INDIVIDUALS, QUERIES, VIEWS = 320, 60, 2
-CALIBRATION = calibration_of(
-    scorers={GALLERY: open_set(20.0, 4.0, 12.0, None)},
-    fusions={GALLERY: ScoreFusion(features={"nearest": 0.25, "centre": 0.75}, new_features={})},
-)
+FUSION = ScoreFusion(features={"nearest": 0.25, "centre": 0.75}, new_features={})
+CALIBRATION = calibration_of(scorers={GALLERY: open_set(20.0, 4.0, 12.0, None)}, fusions={GALLERY: FUSION})
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,66 @@ def test_the_answers_are_equal(rows, gallery, queries):
 def test_a_photo_is_answered_alone_as_among_others(gallery, queries):
     together = match(gallery, queries, CALIBRATION, DEPTH)
     assert [match(gallery, query[None], CALIBRATION, DEPTH)[0] for query in queries] == together
+
+
+def copies_of(number: int, *labels: str) -> list[Counter[str]]:
+    return [Counter(labels), *[Counter()] * (number - 1)]
+
+
+def test_a_near_duplicate_is_answered_as_in_a_submission(gallery, queries):
+    """Whom a near-duplicate shows stands first with its probability, even where no similarity names it."""
+    plain = match(gallery, queries, CALIBRATION, INDIVIDUALS)
+    ids = [one.id for one in plain[0].candidates]
+    far = next(name for name in gallery.individuals if name not in ids)
+    chance = CALIBRATION.named_duplicates.probability
+    for label in (ids[14], far):
+        answer, *others = match(gallery, queries, CALIBRATION, 3, copies_of(QUERIES, label))
+        first, second, _ = answer.candidates
+        assert (first.id, first.copy, second.id, second.copy) == (label, True, ids[0], False)
+        model = 0.0 if label == far else plain[0].candidates[14].probability
+        assert first.probability == pytest.approx(chance + (1 - chance) * model, abs=1e-4)
+        assert second.probability == pytest.approx((1 - chance) * plain[0].candidates[0].probability, rel=1e-3)
+        assert answer.new_probability == pytest.approx((1 - chance) * plain[0].new_probability, rel=1e-3)
+        assert [one.candidates for one in others] == [one.candidates[:3] for one in plain[1:]]
+    fused = fuse(gallery_candidates(Searcher.of(gallery).search(queries), gallery.individuals), GALLERY, FUSION)
+    duplicates = scored_copies(copies_of(QUERIES, ids[14]))
+    submitted = decided(fused, CALIBRATION.of(GALLERY), duplicates, CALIBRATION.named_duplicates, 41, INDIVIDUALS)
+    answer = match(gallery, queries, CALIBRATION, 40, copies_of(QUERIES, ids[14]))[0]
+    assert [one.id for one in answer.candidates] == [label for label in submitted.labels[0] if label != NEW_WHALE]
+
+
+def test_without_a_calibration_near_duplicates_stand_first(gallery, queries):
+    plain = match(gallery, queries[:1], None, DEPTH)[0]
+    ids = [one.id for one in plain.candidates]
+    [answer] = match(gallery, queries[:1], None, DEPTH, [Counter([ids[5], ids[9], ids[9]])])
+    assert [one.id for one in answer.candidates] == [
+        ids[9],
+        ids[5],
+        *(name for name in ids if name not in (ids[5], ids[9])),
+    ]
+    assert [one.copy for one in answer.candidates] == [True, True, *[False] * (DEPTH - 2)]
+    assert answer.new_probability is None
+
+
+def test_probabilities_beyond_what_was_calibrated_are_marked(gallery, queries):
+    def reasons(individuals: int, photos: int) -> tuple[str | None, set[str | None]]:
+        sizes = GallerySizes(individuals=individuals, photos=photos, smaller=[
+            SmallerGallery(individuals=1, inverse_temperature=20.0, other=4.0, new=12.0)
+        ])  # fmt: skip
+        fitted = CALIBRATION.of(GALLERY).model_copy(update={"sizes": sizes})
+        [answer] = match(gallery, queries[:1], CALIBRATION.model_copy(update={"scorers": {GALLERY: fitted}}), 40)
+        assert answer.new_probability is not None
+        return answer.beyond, {one.beyond for one in answer.candidates}
+
+    most = int(np.bincount(gallery.individual).max())
+    assert reasons(INDIVIDUALS, most) == reasons(INDIVIDUALS // 2, most) == (None, {None})
+    alone, of_candidates = reasons(INDIVIDUALS // 2 - 1, most)
+    assert alone
+    assert of_candidates == {alone}
+    alone, of_candidates = reasons(INDIVIDUALS, (most - 1) // 2)
+    assert alone is None
+    assert len(of_candidates) == 2
+    assert match(gallery, queries[:1], CALIBRATION, 1)[0].beyond  # one gallery's calibration holds for no other
 
 
 def test_without_a_calibration_the_nearest_stand_first(rows, gallery, queries):
