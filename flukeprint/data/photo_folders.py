@@ -28,10 +28,10 @@ SUFFIXES_OF_FORMAT = {
 SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
 # Raw files of cameras. Each maker has formats of its own, whose colours only a raw converter makes. Some of them look
 # like a TIFF file with a tiny preview, so they are told by their names.
-RAW_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw "
-    ".x3f".split()
-)
+RAW_SUFFIXES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
+    ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
 # Folders that systems make within folders of photos: thumbnails, what was deleted, what an archive adds.
 _SYSTEM_FOLDERS = frozenset(
     ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx", "lost+found")
@@ -133,7 +133,7 @@ def file_key(name: str) -> str:
     """Return what the spellings of one photo's name have in common: not case, accents' encoding, blanks and suffix."""
     key = unicodedata.normalize("NFKC", "".join(unicodedata.normalize("NFKC", name).casefold().split()))
     stem, _, suffix = key.removesuffix("/").rpartition(".")
-    while stem and f".{suffix}" in SUFFIXES | RAW_SUFFIXES:
+    while stem and f".{suffix}" in SUFFIXES.union(RAW_SUFFIXES):
         key = stem
         stem, _, suffix = key.rpartition(".")
     return key
