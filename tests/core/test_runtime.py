@@ -61,9 +61,13 @@ def test_a_failed_process_fails_the_stage(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_launcher_and_its_processes_without_a_traceback(tmp_path, number, code):
     script = tmp_path / "wait.py"
-    script.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(100)")
+    work = "print(os.getpid(), flush=True) or time.sleep(100)"
+    script.write_text(
+        f"import os, time\nfrom flukeprint.core.console import exit_cleanly\nexit_cleanly(lambda: {work})"
+    )
     command = [sys.executable, "-m", "flukeprint.core.launcher", "--standalone", "--nproc-per-node", "1", str(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as launcher:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as launcher:
         worker = int(launcher.stdout.readline())
         launcher.send_signal(number)
         assert launcher.wait(60) == code
