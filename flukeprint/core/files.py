@@ -143,8 +143,9 @@ def _locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        _LOCKS.discard(descriptor)
-        os.close(descriptor)
+        if descriptor in _LOCKS:
+            _LOCKS.remove(descriptor)
+            os.close(descriptor)
 
 
 def _forget_locks() -> None:

@@ -83,9 +83,14 @@ def relaunched(runtime: RuntimeParams, module: str, *arguments: str) -> bool:
     """
     if runtime.processes == 1 or _is_worker():
         return False
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    launcher = [sys.executable, "-m", "flukeprint.core.launcher", "--standalone", "--nproc-per-node"]
     command = [*launcher, str(runtime.processes), "-m", module, *arguments]
-    status = subprocess.run(command, check=False).returncode  # noqa: S603 - our own module
+    with subprocess.Popen(command) as launched:  # noqa: S603 - our own module
+        try:
+            status = launched.wait()
+        except SystemExit:  # SIGTERM, which came to this process alone; Ctrl+C comes to all
+            launched.terminate()
+            raise
     if status != 0:
         sys.exit(status)
     return True

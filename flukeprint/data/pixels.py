@@ -21,7 +21,8 @@ _CHUNK = 64
 def write_pixels(path: Path, folder: Path, names: Sequence[str], size: tuple[int, int], workers: int) -> None:
     """Decode the photos `names` of `folder` into an .npy file: uint8, N x 3 x H x W, RGB, in the given order.
 
-    They are squashed to `size`, (height, width) in px. One that cannot be read is a FlukeprintError.
+    They are squashed to `size`, (height, width) in px. One that cannot be read is a FlukeprintError. Several `workers`
+    are spawned, so a script that asks for them needs Python's usual `if __name__ == "__main__":`.
     """
     chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
     spread = spread_map(workers) if workers > 1 and len(chunks) > 1 else nullcontext(map)

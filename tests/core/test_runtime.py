@@ -1,5 +1,12 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from imports import ROOT
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import RuntimeParams
@@ -45,7 +52,32 @@ def test_one_process_does_the_work_itself(monkeypatch):
 def test_a_failed_process_fails_the_stage(tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     with pytest.raises(SystemExit) as stop:
         relaunched(runtime(processes=2), "failing")
     assert stop.value.code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_launcher_and_its_processes_without_a_traceback(tmp_path, number, code):
+    script = tmp_path / "wait.py"
+    work = "print(os.getpid(), flush=True) or time.sleep(100)"
+    script.write_text(
+        f"import os, time\nfrom flukeprint.core.console import exit_cleanly\nexit_cleanly(lambda: {work})"
+    )
+    command = [sys.executable, "-m", "flukeprint.core.launcher", "--standalone", "--nproc-per-node", "1", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as launcher:
+        worker = int(launcher.stdout.readline())
+        launcher.send_signal(number)
+        assert launcher.wait(60) == code
+        assert b"Traceback" not in launcher.stderr.read()
+    assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.parametrize("asked", [None, "2", "4,2"])
+def test_a_search_with_less_threads_than_asked_for_ends(asked):
+    code = "import flukeprint.core, faiss, numpy as np; a = np.ones((3000, 64), 'f4'); faiss.knn(a, a, 3)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_THREAD_LIMIT": "1", "PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": asked} if asked else {})
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
