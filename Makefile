@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 J ?= 2
+MINUTES ?= 10
+SEED ?= 0
 FOLDER ?= data/raw
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -12,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export FOLDER
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint members quality lock clean
+.PHONY: help env run test fuzz lint members quality lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +37,9 @@ run: env ## the whole pipeline on the current profile, then where its results ar
 
 test: env ## the test suite
 	@python -m pytest
+
+fuzz: env ## read spoiled files of every kind for so long (make fuzz MINUTES=60 SEED=1)
+	@PYTHONPATH=. python tests/fuzz.py --minutes $(MINUTES) --seed $(SEED)
 
 lint: env ## ruff and mypy
 	@ruff check .

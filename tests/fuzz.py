@@ -27,7 +27,7 @@ import pandas as pd  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 import torch  # noqa: F401
 import yaml
-from good_files import SIZE, make_good
+from good_files import make_good
 from watched import watched, watched_each
 
 from flukeprint.bundle.album import read_album
@@ -55,14 +55,14 @@ _LARGEST = 1 << 20  # bytes
 _TOGETHER = 20  # inputs that one process reads
 _KEPT = Path(".work/fuzz")
 _NASTY: list[Any] = [
-    None, True, -1, 0, 1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e308, -1e308, 1e-320, float("nan"), float("inf"), "", "x" * 5000,
-    "\ud800", "\x1b[2J", "../../x", "=1+1", "w\u0000", [], {}, [[]], [None] * 2000, "1e400", "2001-99-99",
+    None, True, -1, 0, 1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e308, -1e308, 1e-320, float("nan"), float("inf"), "",
+    "x" * 5000, "\ud800", "\x1b[2J", "../../x", "=1+1", "w\u0000", [], {}, [[]], [None] * 2000, "1e400", "2001-99-99",
 ]  # fmt: skip
 _TOKENS = [
-    b"\xff\xfe", b"\xef\xbb\xbf", b"\0" * 8, b"\xff" * 8, b"\r", b"\r\n", b'"', b",", b"[" * 3000, b'{"a":' * 500, b"1e999",
-    b"NaN", b"&a [*a, *a]", b"!!python/object/apply:os.system [id]", b"<<: *a", b"!!timestamp 2001-99-99", b"- " * 400,
-    b"? ", b"\t", b"0x", b"9" * 5000, b"PAR1", b"PK\3\4", b"\xff\xd8\xff", b"\xff\xda", b"IDAT", b"acTL", b"zTXt", b"II*\0",
-    b"=cmd|' /C calc'!A0", "\u202e".encode(), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f",
+    b"\xff\xfe", b"\xef\xbb\xbf", b"\0" * 8, b"\xff" * 8, b"\r", b"\r\n", b'"', b",", b"[" * 3000, b'{"a":' * 500,
+    b"1e999", b"NaN", b"&a [*a, *a]", b"!!python/object/apply:os.system [id]", b"<<: *a", b"!!timestamp 2001-99-99", b"- " * 400,
+    b"? ", b"\t", b"0x", b"9" * 5000, b"PAR1", b"PK\3\4", b"\xff\xd8\xff", b"\xff\xda", b"IDAT", b"acTL", b"zTXt",
+    b"II*\0", b"=cmd|' /C calc'!A0", "\u202e".encode(), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f",
 ]  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def _read_photo(path: Path) -> None:
 
 KINDS: Mapping[str, Kind] = {
     "photo": Kind(_read_photo, weight=4),
-    "table": Kind(lambda path: require_table(path)),
+    "table": Kind(require_table),
     "submission": Kind(read_submission),
     "params": Kind(lambda path: load_params(["seed"], path), weight=2),
     "decision": Kind(read_calibration),

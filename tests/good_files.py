@@ -1,4 +1,4 @@
-"""A good file, or folder, of every kind that we read from others, made in a moment: no network is trained or exported."""
+"""A good file, or folder, of every kind that we read from others, made in a moment: nothing is trained or exported."""
 
 from __future__ import annotations
 

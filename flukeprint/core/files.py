@@ -220,10 +220,11 @@ def reading(path: Path | str, kind: str, repair: str = REPAIR) -> Iterator[None]
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # of what is written meanwhile
-        fault, said = f"is not {kind}", str(error)
+        # Of some exceptions the text is but a key, or nothing.
+        fault, said = f"is not {kind}", str(error) if " " in str(error) else f"{type(error).__name__} {error}"
         if isinstance(error, OSError) and error.errno is not None:
             fault, said = "cannot be read", os.strerror(error.errno)
-        reason = " ".join(said.split())[:_LONGEST_REASON] or type(error).__name__
+        reason = " ".join(said.split())[:_LONGEST_REASON]
         raise FlukeprintError(f"{path} {fault} ({reason}). {repair}") from None
 
 

@@ -1,25 +1,32 @@
 import errno
 import os
 import re
+import struct
 import subprocess
 import sys
+import tokenize
+import zlib
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import (
+    read_frame,
     read_json,
     read_npy,
     read_parquet,
     read_safetensors,
     read_safetensors_metadata,
+    reading,
     replacing,
     replacing_folder,
+    sha256_of,
     write_frame,
     write_json,
     write_npy,
@@ -139,6 +146,65 @@ def test_every_reader_names_the_file_and_the_repair_and_opens_regular_files_alon
     for missing in (tmp_path / "none", tmp_path / "text" / "none"):
         with pytest.raises(MissingFileError, match=r"none is missing\. .*dvc repro"):
             read(missing)
+
+
+@pytest.mark.parametrize("read", [read_json, read_npy, read_parquet, read_safetensors, sha256_of])
+def test_what_may_not_be_read_is_called_that(tmp_path, monkeypatch, read):
+    (tmp_path / "a").write_text("{}")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(FlukeprintError, match="no permission to read .*a. Change its permissions"):
+        read(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [tokenize.TokenError("EOF"), zlib.error("x"), IndexError(3), struct.error("y"), MemoryError(), OverflowError()],
+)
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, error):
+    (tmp_path / "a").write_text("x")
+    named = rf"a is not a photo \({type(error).__name__}.*\)\. Repair it\."
+    with pytest.raises(FlukeprintError, match=named), reading(tmp_path / "a", "a photo", "Repair it."):
+        raise error
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path / "a", "a photo"):
+        raise KeyboardInterrupt
+    with pytest.raises(OSError, match="full"), reading(tmp_path / "a", "a photo"):
+        raise OSError(errno.ENOSPC, "full")
+
+
+def test_checksums_are_of_regular_files_alone(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(FlukeprintError, match="no regular file"):
+            sha256_of(path)
+
+
+def test_an_array_is_as_long_as_its_header_says(tmp_path):
+    write_npy(tmp_path / "a.npy", np.zeros(3))
+    content = (tmp_path / "a.npy").read_bytes()
+    for changed in (content[:-1], content + b"x", content[:40]):
+        (tmp_path / "a.npy").write_bytes(changed)
+        with pytest.raises(FlukeprintError, match="not a plain .npy file"):
+            read_npy(tmp_path / "a.npy")
+
+
+def test_tables_come_back_as_pandas_reads_them(tmp_path):
+    frame = pd.DataFrame({"a": ["x", None] * 50, "b": range(100), "c": [[1.5, 2.5], None] * 50, "d": [b"x", b"y"] * 50})
+    frame = frame.assign(e=frame["a"].astype("category"), f=[["x"], []] * 50)
+    for options in (
+        {},
+        {"data_page_version": "2.0"},
+        {"compression": "none", "row_group_size": 7},
+        {"use_dictionary": False},
+    ):
+        pq.write_table(pa.Table.from_pandas(frame), tmp_path / "a.parquet", **options)
+        pd.testing.assert_frame_equal(read_frame(tmp_path / "a.parquet"), pd.read_parquet(tmp_path / "a.parquet"))
+        assert list(read_frame(tmp_path / "a.parquet", ["b"])) == ["b"]
+    with pytest.raises(FlukeprintError, match="100 rows, expected 99"):
+        read_parquet(tmp_path / "a.parquet", rows=99)
 
 
 def test_json_longer_than_it_may_be_is_refused(tmp_path):

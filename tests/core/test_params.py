@@ -1,3 +1,5 @@
+import os
+import re
 import subprocess
 from copy import deepcopy
 from pathlib import Path
@@ -80,6 +82,79 @@ def test_bad_values_are_refused_with_key_value_and_expectation(key, value, expec
     with pytest.raises(FlukeprintError) as error:
         check_params(changed(key, value))
     assert expected in str(error.value)
+
+
+def numbers(content: object, path: tuple[str, ...] = ()):
+    """Yield (path, value) of every number of params.yaml."""
+    parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in parts:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*path, key), value
+        yield from numbers(value, (*path, key))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in numbers(PARAMS)], ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("huge", [10**30, 1e30, 1e308])
+def test_every_number_has_an_upper_bound(path, huge):
+    content = deepcopy(PARAMS)
+    section = content
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = type(section[path[-1]])(huge)
+    with pytest.raises(FlukeprintError, match=re.escape(".".join(key for key in path if isinstance(key, str)))):
+        check_params(content)
+
+
+def test_a_million_photos_on_a_large_machine_are_within_bounds():
+    content = deepcopy(PARAMS)
+    content["validate"] |= {"rows": [2, 5_000_000], "labels": [2, 1_000_000], "max_pixels": 150_000_000}
+    content["runtime"] |= {"processes": 64, "threads": 256, "workers": 256, "batch_size": 8192}
+    content["gallery"]["exact_up_to"] = 5_000_000
+    content["profiles"]["sample"]["backbone"] |= {"mean": [0.0] * 3, "std": [1 / 255] * 3}
+    assert check_params(content).gallery.exact_up_to == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [1]\nb: *a\n", "line 2 has the alias \\*a"),
+        ("a: &a {b: *a}\n", "line 1 has the alias \\*a"),
+        ("seed: 2001-99-99\n", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+        ("a: " + "[" * 70 + "]" * 70, "more than 64 levels"),
+        ("# " + "x" * (1 << 17), "more than 131072 bytes"),
+        ("recipe: []\nprofile: {}\n", "values that cannot be used"),
+        ("recipes: [[]]\nrecipe: {}\n", "values that cannot be used"),
+        ("- 1\n", "values that cannot be used"),
+    ],
+)
+def test_yaml_of_any_kind_ends_with_a_message(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(FlukeprintError, match=message):
+        load_params(["seed"], tmp_path / "params.yaml")
+
+
+def test_params_in_another_encoding_or_in_a_pipe_are_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("seed: 1".encode("utf-16"))
+    with pytest.raises(FlukeprintError, match="not valid YAML"):
+        load_params(["seed"], path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FlukeprintError, match="no regular file"):
+        load_params(["seed"], path)
+
+
+def test_a_faulty_file_of_the_last_commit_is_in_nobodys_way(tmp_path):
+    path = tmp_path / "params.yaml"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    for faulty in (b"a: [", "seed: 1".encode("utf-16"), b"recipe: []"):
+        path.write_bytes(faulty)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", "x"], check=True)
+        path.write_text(Path("params.yaml").read_text())
+        assert load_params(["seed"], path).seed == PARAMS["seed"]
 
 
 def test_every_fault_is_named_at_once():

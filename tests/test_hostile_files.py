@@ -1,0 +1,64 @@
+"""No file of under 1 MB takes more than 1 GiB or 20 s, or ends in a traceback: known ones, and thousands of unknown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bombs import ACCEPTED, BOMBS
+from watched import MEGABYTES, SECONDS, watched
+
+TESTS = Path(__file__).parent
+# Two processes, so under a minute with their start.
+FUZZ_MINUTES = 0.5
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    """How reading each bomb ended: in a process without threads, of which others can be forked."""
+    return json.loads(_run("bombs.py").stdout)
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(TESTS / arguments[0]), *arguments[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS.parent)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_takes_neither_much_memory_nor_long(found, name):
+    outcome, says, megabytes, seconds, size = found[name]
+    assert size < 1_000_000
+    assert outcome == ("accepted" if BOMBS[name][2] == ACCEPTED else "refused"), says
+    assert BOMBS[name][2] in says
+    assert megabytes < MEGABYTES
+    assert seconds < SECONDS
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_mutated_files_are_accepted_or_refused(seed):
+    done = _run("fuzz.py", "--minutes", str(FUZZ_MINUTES), "--seed", str(seed))
+    assert done.returncode == 0, done.stderr[-5000:]
+    counts = json.loads(done.stdout)
+    assert counts["tried"] >= 100
+    assert sum(counts[kind].get("refused", 0) for kind in ("photo", "gallery", "bundle", "params", "parquet")) > 0
+
+
+def test_the_watchdog_tells_what_it_is_for():
+    def hang():
+        while True:
+            pass
+
+    def grow():
+        return len(bytes(300 << 20).replace(b"\0", b"1"))
+
+    def crash():
+        import os
+
+        os.abort()
+
+    assert watched(hang, seconds=0.5).outcome == "hang"
+    assert watched(grow, megabytes=200).outcome == "over"
+    assert watched(crash).outcome == "crash"
+    assert watched(lambda: 1 / 0).outcome == "traceback"
+    assert watched(lambda: 1).outcome == "accepted"
