@@ -227,6 +227,16 @@ ALONE = {
     "no sample_submission.csv": Fault(
         lambda f: (f.path / "sample_submission.csv").unlink(), "layout", "error", "sample_submission.csv", "is missing"
     ),
+    "train.csv in capitals": Fault(
+        lambda f: (f.path / "train.csv").rename(f.path / "TRAIN.CSV"),
+        "layout",
+        "error",
+        "train.csv",
+        "is missing (there is 'TRAIN.CSV')",
+    ),
+    "test/ in capitals": Fault(
+        lambda f: (f.path / "test").rename(f.path / "Test"), "layout", "error", "test/", "(there is 'Test/')"
+    ),
     "no test/": Fault(lambda f: _remove(f.path / "test"), "layout", "error", "test/", "is missing"),
     "train.csv is a folder": Fault(
         lambda f: _replace_by_folder(f.path / "train.csv"), "layout", "error", "train.csv", "is not a regular file"

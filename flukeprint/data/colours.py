@@ -35,12 +35,17 @@ def in_srgb(image: Image.Image, plain: Callable[[Image.Image], Image.Image]) -> 
 
     A profile that cannot be used is left alone: `profile_fault` says why.
     """
-    if image.mode == "CMYK":
-        convert = _conversion(image, "CMYK")
-        return convert(image) if convert else plain(image)
-    seen = plain(image)
-    convert = _conversion(image, seen.mode)
-    return convert(seen).convert(seen.mode) if convert else seen
+    seen = image if image.mode == "CMYK" else plain(image)
+    transform = _conversion(image, seen.mode)
+    if transform is None:
+        return plain(seen)
+    if seen.mode == "CMYK":
+        return transform.apply(seen)
+    if seen.mode == "L":
+        levels = Image.frombytes("L", (256, 1), bytes(range(256))).convert(transform.input_mode)
+        return seen.point(list(transform.apply(levels).convert("L").tobytes()))
+    transform.apply_in_place(seen)  # a copy would take as much memory again
+    return seen
 
 
 def profile_fault(image: Image.Image, mode: str) -> str:
@@ -59,14 +64,13 @@ def profile_fault(image: Image.Image, mode: str) -> str:
     return ""
 
 
-def _conversion(image: Image.Image, mode: str) -> Callable[[Image.Image], Image.Image] | None:
+def _conversion(image: Image.Image, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return what brings pixels of a mode to sRGB, in mode RGB; None where nothing is to be done, or can be."""
     profile = image.info.get("icc_profile")
     try:
-        transform = _transform(profile, mode) if profile else None
+        return _transform(profile, mode) if profile else None
     except _ProfileError:
         return None
-    return None if transform is None else lambda pixels: transform.apply(pixels.convert(transform.input_mode))
 
 
 @lru_cache(maxsize=8)

@@ -51,8 +51,9 @@ class FolderContents:
 
     @property
     def raw(self) -> list[str]:
-        """The raw files of cameras among the others."""
-        return [name for name in self.others if is_raw(name)]
+        """The raw files of cameras that have no photo of their name beside them."""
+        photos = {file_key(name) for name in self.photos}
+        return [name for name in self.others if is_raw(name) and file_key(name) not in photos]
 
 
 def has_photo_suffix(name: str) -> bool:
@@ -117,7 +118,8 @@ def said_of_others(folder: Path | str, content: FolderContents) -> str | None:
         return None
     text = f"{printable(folder)}: {len(content.others)} other file(s) or folder(s) left alone ({_some(content.others)})"
     if content.raw:
-        text += f". {len(content.raw)} of them are raw files of cameras ({_some(content.raw)}): export them as JPEG"
+        text += f". {len(content.raw)} raw file(s) of cameras without a photo beside it ({_some(content.raw)}): "
+        text += "export them as JPEG"
     return text
 
 
@@ -132,7 +134,8 @@ def _some(names: Iterable[str]) -> str:
 def file_key(name: str) -> str:
     """Return what the spellings of one photo's name have in common: not case, accents' encoding, blanks and suffix."""
     key = unicodedata.normalize("NFKC", "".join(unicodedata.normalize("NFKC", name).casefold().split()))
-    stem, _, suffix = key.removesuffix("/").rpartition(".")
+    key = key.removesuffix("/")
+    stem, _, suffix = key.rpartition(".")
     while stem and f".{suffix}" in SUFFIXES.union(RAW_SUFFIXES):
         key = stem
         stem, _, suffix = key.rpartition(".")
@@ -154,9 +157,9 @@ class NearlyNamed:
 
 
 def hint_beside(path: Path) -> str:
-    """Return the hint to a file that is nearly called like a missing one, from its folder; `` if there is none."""
+    """Return the hint to a file in a missing one's folder that is nearly called like it, or nothing."""
     try:
-        content = list_folder(path.parent, ())
+        content = list_folder(path.parent)
     except OSError:
         return ""
     return NearlyNamed((*content.photos, *content.others)).hint(path.name)

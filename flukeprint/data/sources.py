@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import reading, replacing_folder
-from flukeprint.data.photo_folders import list_folder, said_of_others
+from flukeprint.data.photo_folders import hint_beside, list_folder, said_of_others
 from flukeprint.data.tables import read_table
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def _check_layout(folder: Path) -> None:
             f"profiles.<profile>.path is {str(folder)!r}, but there is no such folder. {_LAYOUT}: "
             "set the path in params.yaml to a folder like that."
         )
-    missing = [name for name in TABLES if not (folder / name).is_file()]
-    missing += [f"{name}/" for name in FOLDERS if not (folder / name).is_dir()]
+    missing = [f"{name}{hint_beside(folder / name)}" for name in TABLES if not (folder / name).is_file()]
+    missing += [f"{name}/{hint_beside(folder / name)}" for name in FOLDERS if not (folder / name).is_dir()]
     if missing:
         raise FlukeprintError(f"{folder} has no {', '.join(missing)}. {_LAYOUT}.")
 

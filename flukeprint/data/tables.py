@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
+from flukeprint.data.photo_folders import hint_beside
 
 Row = tuple[int, list[str]]  # number and cells
 
@@ -113,7 +114,11 @@ def _not_a_file(path: Path) -> str | None:
             return "is not a regular file"
         path.open("rb").close()
     except OSError as error:
-        return f"cannot be read ({os.strerror(error.errno or 0)})" if os.path.lexists(path) else "is missing"
+        return (
+            f"cannot be read ({os.strerror(error.errno or 0)})"
+            if os.path.lexists(path)
+            else f"is missing{hint_beside(path)}"
+        )
     return None
 
 

@@ -18,7 +18,7 @@ from flukeprint.core.safe_text import told_apart
 from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
-from flukeprint.data.photo_folders import FolderContents, NearlyNamed, file_key, list_folder
+from flukeprint.data.photo_folders import FolderContents, NearlyNamed, hint_beside, list_folder
 from flukeprint.data.photos import plain_file_name
 from flukeprint.data.spellings import unknown_among, usual_spellings
 from flukeprint.data.tables import Table, escaped, read_table
@@ -91,7 +91,8 @@ def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     """Return the frames that need no photo: files, malformed."""
     files = [_file_row(table, params.rows) for table in inputs.tables.values()]
     for name, names in inputs.listing.items():
-        missing = "is missing, or is not a folder that can be read" if names is None else None
+        hint = hint_beside(inputs.folder / name) if names is None else ""
+        missing = f"is missing, or is not a folder that can be read{hint}" if names is None else None
         files.append({"file": f"{name}/", "present": names is not None, "missing": missing})
     malformed = [(table.file, row, fault) for table in inputs.tables.values() for row, fault in table.faults]
     return {
@@ -158,12 +159,9 @@ def _train_files(photos: Sequence[str], named: Collection[str]) -> pd.DataFrame:
 
 
 def _raw_files(contents: Mapping[str, FolderContents]) -> pd.DataFrame:
-    """Return one row per raw file of a camera, and whether a photo of its name lies beside it."""
-    rows = []
-    for part, content in contents.items():
-        photos = {file_key(name) for name in content.photos}
-        rows += [(f"{part}/", f"{part}/{name}", file_key(name) in photos) for name in content.raw]
-    return pd.DataFrame(rows, columns=["file", "path", "exported"]).astype(object)
+    """Return one row per raw file of a camera that has no photo of its name beside it."""
+    rows = [(f"{part}/", f"{part}/{name}") for part, content in contents.items() for name in content.raw]
+    return pd.DataFrame(rows, columns=["file", "path"]).astype(object)
 
 
 def _hints(names: pd.Series[Any], there: Iterable[str]) -> pd.Series[Any]:

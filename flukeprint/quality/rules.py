@@ -8,7 +8,7 @@ A rule is a Great Expectations expectation on columns of frames (see flukeprint/
     submission   one row per row of sample_submission.csv
     test         one row per photo in test/ or in sample_submission.csv, with what was found in it
     train_files  one row per photo in train/
-    raw_files    one row per raw file of a camera in train/ or test/
+    raw_files    one row per raw file of a camera, in train/ or test/, without a photo of its name beside it
     clusters     one row per cluster of near-duplicate training photos
     label_pairs  one row per two labels that share such a cluster
     exclusions   one row per row of the exclusions file
@@ -310,7 +310,7 @@ RULES: tuple[Rule, ...] = (
         expects="a camera's raw file in train/ or test/ has a photo of its name beside it",
         reason="Raw files are not read.",
         repair="Export it as JPEG in full size.",
-        check=_true(("raw_files.exported",)),
+        check=_null(("raw_files.path",)),
         says="{path} is a raw file of a camera, and left alone",
     ),
     # --- near-duplicates --------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from icc_profiles import PROPHOTO, grey_profile, rgb_profile
+from icc_profiles import PROPHOTO, grey_profile, ink_profile, rgb_profile
 from PIL import Image, ImageCms
 from quality_folder import texture
 
@@ -75,6 +75,18 @@ def test_grey_with_a_gamma_of_its_own_stays_grey(tmp_path):
     assert np.array_equal(red, blue)
     assert red.mean() > pixels(tmp_path, "plain.png").mean() + 20  # linear light, brighter in sRGB
     assert inspect_photo(tmp_path, "dark.png").mode == "L"
+
+
+@pytest.mark.parametrize("name", ["ink.tif", "ink.jpg"])
+def test_inks_are_what_their_profile_says(tmp_path, name):
+    """Lightness 50 in Lab is 119 in sRGB."""
+    Image.new("CMYK", (64, 48), (255, 0, 0, 0)).save(tmp_path / name, icc_profile=ink_profile(128))
+    assert np.abs(pixels(tmp_path, name) - 119).max() <= 3
+    record = inspect_photo(tmp_path, name)
+    assert (record.profile, record.mode) == ("", "CMYK")
+    Image.new("CMYK", (64, 48), (255, 0, 0, 0)).save(tmp_path / name, icc_profile=WIDE)
+    assert np.abs(pixels(tmp_path, name) - np.array([0, 255, 255])[:, None, None]).max() <= 3
+    assert inspect_photo(tmp_path, name).profile == "its colour profile is one of RGB colours, but the photo is CMYK"
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from icc_profiles import PROPHOTO, rgb_profile
 from PIL import Image, ImageDraw, ImageOps
+from pillow_heif import from_pillow
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data import inspection
@@ -314,6 +316,12 @@ def test_corrupted_bytes_never_raise(tmp_path_factory, data):
         assert record.fault is None
 
 
+def heif():
+    stream = io.BytesIO()
+    from_pillow(picture()).save(stream)
+    return stream.getvalue()
+
+
 ENCODED = [
     JPEG,
     encoded(picture(), "PNG"),
@@ -322,6 +330,8 @@ ENCODED = [
     encoded(picture(), "TIFF"),
     encoded(picture(), "TIFF", compression="tiff_lzw"),
     encoded(picture(), "BMP"),
+    encoded(picture(), "PNG", icc_profile=rgb_profile(*PROPHOTO)),
+    heif(),
 ]
 
 

@@ -42,6 +42,16 @@ def test_an_incomplete_folder_is_refused_and_what_was_there_stays(source, tmp_pa
     assert (target / "train/train.jpg").exists()
 
 
+@pytest.mark.parametrize(
+    ("missing", "there"),
+    [("train.csv", "Train.CSV"), ("train/", "Train"), ("sample_submission.csv", "Sample_Submission.csv")],
+)
+def test_what_is_there_under_nearly_that_name_is_said(source, tmp_path, missing, there):
+    (source / missing).rename(source / there)
+    with pytest.raises(FlukeprintError, match=rf"has no {missing} \(there is '{there}/?'\)"):
+        fetch("folder", tmp_path / "raw", str(source), 0)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FlukeprintError, match=r"'nowhere', but there is no such folder"):
         fetch("folder", tmp_path / "raw", "nowhere", 0)
