@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import RuntimeParams
-from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
+from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched, runtime_record
 
 
 def runtime(**changes) -> RuntimeParams:
@@ -42,10 +44,62 @@ def test_one_process_does_the_work_itself(monkeypatch):
     assert not relaunched(runtime(processes=2), "stages.embed", "m1")
 
 
+def failing(folder: Path, monkeypatch, content: str) -> None:
+    (folder / "failing.py").write_text(content)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
 def test_a_failed_process_fails_the_stage(tmp_path, monkeypatch):
-    (tmp_path / "failing.py").write_text("raise SystemExit(3)")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    failing(tmp_path, monkeypatch, "raise SystemExit(3)")
     with pytest.raises(SystemExit) as stop:
         relaunched(runtime(processes=2), "failing")
-    assert stop.value.code
+    assert stop.value.code == 3
+
+
+def test_a_killed_process_ends_the_others_and_is_named(tmp_path, monkeypatch, capfd):
+    """The other one would wait for an hour."""
+    failing(
+        tmp_path,
+        monkeypatch,
+        "import os, signal, time\n"
+        "time.sleep(3600) if os.environ['RANK'] == '0' else os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    with pytest.raises(FlukeprintError, match=r"process 1 of 2 was killed \(SIGKILL\), so the others were stopped"):
+        relaunched(runtime(processes=2), "failing")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "processes", "message"),
+    [
+        # As accelerate launch leaves it without GPUs, whatever --num_processes says.
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, 1, "several processes were asked for"),
+        ({"WORLD_SIZE": "4"}, 1, "4 processes were asked for, but 1 would work"),
+        ({"WORLD_SIZE": "2"}, 2, "this runs in one process, but 2 were launched"),
+    ],
+)
+def test_another_number_of_processes_than_asked_for_is_refused(monkeypatch, environment, processes, message):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", processes)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(FlukeprintError, match=message):
+        open_accelerator(runtime())
+
+
+def test_processes_launched_by_hand_against_the_params(monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert open_accelerator(runtime(processes=2), several=True).num_processes == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(FlukeprintError, match=r"runtime\.processes in params\.yaml is 3, but 2 were launched"):
+        open_accelerator(runtime(processes=3), several=True)
+
+
+def test_the_record_holds_what_bits_depend_on():
+    record = runtime_record(open_accelerator(runtime()))
+    version = record.pop("torch")
+    assert record == {"device": "cpu", "precision": "fp32", "processes": 1, "threads": 2}
+    assert torch.__version__.startswith(version)
+    assert "+" not in version
+    assert runtime_record(open_accelerator(runtime(threads=1)))["threads"] == 1
