@@ -16,7 +16,8 @@ def main() -> None:
     params = load_params(KEYS)
     if relaunched(params.runtime, "stages.baseline"):
         return
-    job = embedding_job(*load_backbone(BACKBONE), params.runtime, open_accelerator(params.runtime))
+    accelerator = open_accelerator(params.runtime, several=True)
+    job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
     embed_to_file(EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy"), 1, job)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame, read_npy, write_npy
+from flukeprint.core.files import read_frame, write_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import (
     CENTRES,
@@ -17,6 +17,7 @@ from flukeprint.core.paths import (
     VALIDATED,
 )
 from flukeprint.core.receipts import require_members
+from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.selected_tables import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.network_files import load_head
 from flukeprint.retrieval.vectors import similarities, vectors_of
@@ -34,7 +35,7 @@ def main() -> None:
     require_members(params.ensemble.members, EMBEDDINGS)
     members = load_members(params.ensemble.members, "train")
     table = read_selected(SELECTED / "full.parquet")
-    pretrained = read_npy(EMBEDDINGS / PRETRAINED / "train.npy")
+    pretrained = read_embeddings(PRETRAINED, "train")
     write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
     queries = ~is_trained(table)
     together = [member.embeddings for member in members]
@@ -69,7 +70,7 @@ def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> p
 def load_members(names: list[str], part: str) -> list[Member]:
     """Read every member's full head and its embeddings of the train or test photos."""
     heads = {name: load_head(FULL_HEADS / f"{name}.safetensors") for name in names}
-    return [Member(name, *heads[name], read_npy(EMBEDDINGS / name / f"{part}.npy")) for name in names]
+    return [Member(name, *heads[name], read_embeddings(name, part)) for name in names]
 
 
 if __name__ == "__main__":

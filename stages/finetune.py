@@ -1,7 +1,7 @@
 """finetune MEMBER: all layers of one member, from the pretrained backbone: a classifier, or an embedding."""
 
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.files import read_npy
+from flukeprint.core.files import read_npy, replacing
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
 from flukeprint.core.runtime import open_accelerator, relaunched
@@ -25,7 +25,7 @@ def main() -> None:
     if relaunched(params.runtime, "stages.finetune", member):
         return
     settings = params.finetune
-    accelerator = open_accelerator(params.runtime)
+    accelerator = open_accelerator(params.runtime, several=True)
     backbone, record = load_backbone(BACKBONE)
     table = read_selected(SELECTED / f"{settings.on}.parquet")
     trained = STARTS / f"{member}.safetensors"
@@ -35,10 +35,10 @@ def main() -> None:
     result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
     if accelerator.is_main_process:
         spec = EmbedderSpec.of(settings.embedding, record) if settings.metric else None
-        weights = FINETUNED / f"{member}.safetensors"
-        save_finetuned(weights, result, record, labels, spec)
-        # As later stages load it: what is measured is what is kept.
-        spread = trained_spread(embedding_job(*load_finetuned(weights), params.runtime, accelerator), data)
+        with replacing(FINETUNED / f"{member}.safetensors") as weights:
+            save_finetuned(weights, result, record, labels, spec)
+            # As later stages load it: what is measured is what is kept, and what cannot be measured is not.
+            spread = trained_spread(embedding_job(*load_finetuned(weights), params.runtime, accelerator), data)
         warn_of_collapse(f"finetune {member}", spread)
         save_record(METRICS / "finetune" / f"{member}.json", result, spread)
         clear_checkpoints("finetune", member)

@@ -1,11 +1,12 @@
 """full_head: each member's head of every class, on the member's cached embeddings."""
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_json, read_npy
+from flukeprint.core.files import read_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, METRICS, SELECTED
 from flukeprint.core.receipts import require_members
 from flukeprint.core.runtime import open_accelerator
+from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.heads import HeadTraining, train_heads
 from flukeprint.learning.training_data import training_data
@@ -24,7 +25,7 @@ def main() -> None:
     train_heads(
         FULL_HEADS,
         METRICS / "full_head",
-        lambda member: training_data(read_npy(EMBEDDINGS / member / "train.npy"), table, labels),
+        lambda member: training_data(read_embeddings(member, "train"), table, labels),
         params.ensemble.members,
         training,
     )

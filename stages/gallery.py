@@ -3,10 +3,11 @@
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame, read_npy
+from flukeprint.core.files import read_frame
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
 from flukeprint.core.receipts import require_members
+from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import is_trained, read_selected
 from flukeprint.retrieval.gallery import build_gallery
@@ -26,7 +27,7 @@ def main() -> None:
     table = labelled_photos(trained_only=params.gallery.photos == "trained")
     rows = table["pixel"].to_numpy()
     gallery = build_gallery(
-        photo_vectors([read_npy(EMBEDDINGS / member / "train.npy")[rows] for member in members], views),
+        photo_vectors([read_embeddings(member, "train")[rows] for member in members], views),
         table["Image"].tolist(),
         table["Id"].tolist(),
         provenance_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views),

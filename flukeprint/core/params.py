@@ -195,7 +195,7 @@ class SubmitParams(Section):
 
 
 class RuntimeParams(Section):
-    """`runtime`: the machine. No stage depends on it, because no result is meant to."""
+    """`runtime`: the machine. No stage depends on it: it changes rounding, and the results' files say which it was."""
 
     device: str
     precision: Literal["auto", "fp32", "bf16"]

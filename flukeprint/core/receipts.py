@@ -2,24 +2,29 @@
 
 DVC cannot list a changing number of members among a stage's deps. Their common folder would not do instead: it keeps
 the files of members that are gone, and holds only some in a clone that has not pulled the others. A receipt changes
-exactly when a file that it names does, and git has all of them.
+when a file that it names does, or when another runtime made it, and git has all of them.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, sha256_of, write_json
 from flukeprint.core.paths import RECEIPTS
 
 
-def write_receipt(member: str, outputs: Iterable[Path]) -> None:
-    """Write the SHA-256 of a member's outputs (files, or folders of files) to `metrics/embed/<member>.json`."""
-    write_json(_receipt(member), {"sha256": {path.as_posix(): _digest(path) for path in outputs}})
+def write_receipt(member: str, outputs: Iterable[Path], runtime: Mapping[str, Any] | None = None) -> None:
+    """Write the SHA-256 of a member's outputs (files, or folders of files) to `metrics/embed/<member>.json`.
+
+    With it goes `runtime`, what embedded the photos (core/runtime.py), where that is known.
+    """
+    sums = {path.as_posix(): _digest(path) for path in outputs}
+    write_json(_receipt(member), {"sha256": sums} if runtime is None else {"sha256": sums, "runtime": dict(runtime)})
 
 
 def require_members(members: Iterable[str], folder: Path) -> None:

@@ -1,11 +1,17 @@
-"""The machine: device, precision, processes, threads. Nothing here may change what is computed."""
+"""The machine: device, precision, processes, threads.
+
+They change no algorithm, no order of photos and no random draw (but those within a network, as of dropout, which each
+process makes for its own photos), but they change rounding, which training amplifies. So `runtime_record` is written
+beside a result.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import random
-import subprocess
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,8 +27,12 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def open_accelerator(runtime: RuntimeParams) -> Accelerator:
-    """Return Accelerate's handle on device, precision and processes, with deterministic kernels."""
+def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accelerator:
+    """Return Accelerate's handle on device, precision and processes, with deterministic kernels.
+
+    What can be spread over `several` processes has as many as were asked for; all else refuses to be launched in more
+    than one.
+    """
     import torch
     from accelerate import Accelerator
 
@@ -36,7 +46,51 @@ def open_accelerator(runtime: RuntimeParams) -> Accelerator:
     if device.type == "cuda" and device.index is not None and not _is_worker():
         torch.cuda.set_device(device)
     bf16 = runtime.precision == "bf16" or (runtime.precision == "auto" and device.type == "cuda")
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    alone = _several_asked_but_one_started()
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    _refuse_other_number(runtime, accelerator.num_processes, several=several, alone=alone)
+    return accelerator
+
+
+def _several_asked_but_one_started() -> bool:
+    """Tell whether `accelerate launch --num_processes N` ran a single process, as it does without GPUs.
+
+    It then names a meeting point of processes, but does not say how many there are.
+    """
+    return {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys() and "WORLD_SIZE" not in os.environ
+
+
+def _refuse_other_number(runtime: RuntimeParams, found: int, *, several: bool, alone: bool) -> None:
+    """Make sure that as many processes work together as the launcher and params.yaml ask for."""
+    command = "torchrun --nproc-per-node N -m stages.<stage> ..."
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if alone or launched != found:
+        asked = "several processes were" if alone else f"{launched} processes were"
+        raise FlukeprintError(f"{asked} asked for, but {found} would work, alone. Launch them with `{command}`.")
+    if found > 1 and not several:
+        raise FlukeprintError(f"this runs in one process, but {found} were launched. Run it without a launcher.")
+    if _is_worker() and runtime.processes not in (1, found):
+        raise FlukeprintError(
+            f"runtime.processes in params.yaml is {runtime.processes}, but {found} were launched. Set it to 1 where "
+            f"processes are launched by hand (`{command}`), or run the stage without a launcher."
+        )
+
+
+def runtime_record(accelerator: Accelerator) -> dict[str, str | int]:
+    """Return what of the machine the bits of a result depend on, as JSON-able values.
+
+    A processor's or a GPU's model is left out: it changes the last digits too, but also the files in git of everybody
+    who runs the same elsewhere.
+    """
+    import torch
+
+    return {
+        "device": accelerator.device.type,
+        "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+    }
 
 
 def _keep_freed_memory() -> None:
@@ -78,21 +132,31 @@ def _is_worker() -> bool:
 def relaunched(runtime: RuntimeParams, module: str, *arguments: str) -> bool:
     """Run `python -m module arguments` in `runtime.processes` processes; False if this process is to do the work.
 
-    `accelerate launch -m module arguments`, also over several machines, does the same by hand. If a process fails, so
-    does this one: the message is already on the terminal.
+    `torchrun -m module arguments`, also over several machines, does the same by hand. If a process fails, the others
+    are stopped and so is this one: the message is already on the terminal. One that was killed left none.
     """
     if runtime.processes == 1 or _is_worker():
         return False
-    launcher = [sys.executable, "-m", "flukeprint.core.launcher", "--standalone", "--nproc-per-node"]
-    command = [*launcher, str(runtime.processes), "-m", module, *arguments]
-    with subprocess.Popen(command) as launched:  # noqa: S603 - our own module
-        try:
-            status = launched.wait()
-        except SystemExit:  # SIGTERM, which came to this process alone; Ctrl+C comes to all
-            launched.terminate()
-            raise
-    if status != 0:
-        sys.exit(status)
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    for name in ("torch.distributed.elastic", "torch.distributed.run"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    number = str(runtime.processes)
+    try:
+        # Its entry for the command line reports failures by a traceback.
+        torchrun.run(torchrun.parse_args(["--standalone", "--nproc-per-node", number, "-m", module, *arguments]))  # type: ignore[no-untyped-call]
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            sys.exit(failure.exitcode)
+        raise FlukeprintError(
+            f"process {rank} of {number} was killed ({signal.Signals(-failure.exitcode).name}), so the others were "
+            "stopped. Where memory is short, lower runtime.processes. Finished epochs are kept: run again to go on."
+        ) from None
     return True
 
 

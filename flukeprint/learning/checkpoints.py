@@ -7,11 +7,15 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_safetensors, write_safetensors
 from flukeprint.core.paths import WORK
 from flukeprint.learning.networks import State, parts_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _FILE = "last.safetensors"
 
@@ -43,6 +47,44 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, State], Any] | None:
         return None
     tensors, metadata = read_safetensors(folder / _FILE)
     return parts_of(tensors), metadata
+
+
+def shared_checkpoint(
+    folder: Path, runtime: Mapping[str, Any], accelerator: Accelerator
+) -> tuple[dict[str, State], Any] | None:
+    """Return what `load_checkpoint` gives in the first process, in every process; refuse processes of unlike trainings.
+
+    The folder's name tells params and photos, `runtime` the machine. Processes may be on several machines, whose
+    folders need not be the same.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    own = {"training": folder.name, **runtime}
+    found = load_checkpoint(folder) if accelerator.is_main_process else None
+    [first, found] = broadcast_object_list([own, found])
+    if differences := _differences(own, first):
+        raise FlukeprintError(
+            f"process {accelerator.process_index} trains something else than process 0: {differences}. Code, data/, "
+            "models/ and params.yaml have to be the same on every machine."
+        )
+    checkpoint: tuple[dict[str, State], Any] | None = found
+    return checkpoint
+
+
+def refuse_other_runtime(folder: Path, made: Mapping[str, Any] | None, runtime: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that another runtime made: the result would be neither's."""
+    if differences := _differences(runtime, made or {}):
+        raise FlukeprintError(
+            f"{folder} holds an unfinished training that was made with another runtime: {differences}. Results depend "
+            "on it. Set `runtime` in params.yaml back to go on there, or remove the folder to start anew."
+        )
+
+
+def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Name what differs between two records."""
+    return ", ".join(
+        f"{key} {value} here, {other.get(key)} there" for key, value in own.items() if value != other.get(key)
+    )
 
 
 def clear_checkpoints(stage: str, member: str | None = None) -> None:

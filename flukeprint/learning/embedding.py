@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import create_npy, replacing
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.networks import for_inference, freeze
@@ -46,12 +47,28 @@ def embedding_job(
 
 
 def embed_batch(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
-    """Return float32 embeddings, n x views x D, of uint8 photos, n x 3 x H x W; TTA view 1 is the mirror image."""
+    """Return float32 embeddings, n x views x D, of uint8 photos, n x 3 x H x W; TTA view 1 is the mirror image.
+
+    One that is not finite, or so long that its length is not, is a FlukeprintError.
+    """
     inputs = job.scaler(np.array(photos))
     with torch.inference_mode():
         embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-    array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
+        array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
+    _refuse_endless(array)
     return array
+
+
+def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
+    """Refuse embeddings whose squares do not add up in single precision: every later stage divides by the length."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.einsum("nvd,nvd->nv", embeddings, embeddings)
+    if endless := int((~np.isfinite(lengths)).any(axis=1).sum()):
+        raise FlukeprintError(
+            f"the network gives {endless} of {len(embeddings)} photos an embedding that is not finite, or too long for "
+            "single precision: its weights, or the scaling of its inputs (backbone.mean and backbone.std), are "
+            "unusable. Lower finetune.lr and train again, or give other pretrained weights (backbone.weights)."
+        )
 
 
 def embed(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import class_labels, often_seen
 from flukeprint.learning.batches import Batch, Batches, PhotoScaler
 from flukeprint.learning.checkpoints import checkpoint_folder
+from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.embedding import EmbeddingJob, embed
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.network_files import load_head
@@ -99,7 +100,7 @@ def finetune(
         epochs=epochs,
         seed=seed,
         checkpoints=checkpoint_folder(STAGE, member, *ingredients),
-        label=f"{STAGE} {member}",
+        bounds=LossBounds(STAGE, member, len(data.labels), params),
         params=params,
         schedule=params.schedule,
         step=step,

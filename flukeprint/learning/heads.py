@@ -11,6 +11,7 @@ from flukeprint.core.files import replacing_folder, write_json
 from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
+from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.network_files import save_head
 from flukeprint.learning.networks import new_head
 from flukeprint.learning.training import Job, Result, fit
@@ -49,7 +50,7 @@ def train_head(data: TrainingData, member: str, training: HeadTraining) -> Resul
         epochs=training.epochs,
         seed=seed,
         checkpoints=checkpoint_folder(training.stage, member, *ingredients),
-        label=f"{training.stage} {member}",
+        bounds=LossBounds(training.stage, member, len(data.labels), params),
         params=params,
     )
     return fit(job, accelerator)
@@ -72,9 +73,10 @@ def train_heads(
 
 
 def save_record(path: Path, result: Result, spread: Spread | None = None) -> None:
-    """Write a training's metrics: the best epoch's figures, those of the spread, the whole curve for `dvc plots`."""
+    """Write a training's metrics: the best epoch's figures, the spread's, the curve for `dvc plots`, the runtime."""
     best = asdict(result.history[result.best_epoch - 1])
     figures = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
     more = {} if spread is None else {"spread": asdict(spread)}
     history = [asdict(epoch) for epoch in result.history]
-    write_json(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})
+    kept = {"best_epoch": result.best_epoch, **figures, **more}
+    write_json(path, {**kept, "history": history, "runtime": result.runtime})

@@ -19,7 +19,7 @@ from flukeprint.core.files import (
 )
 from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
-from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of
+from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of, refuse_constant
 from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord
 
@@ -33,12 +33,14 @@ WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
     """Build the profile's backbone, fill its weights and write them with their record into `folder`.
 
-    A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take.
+    A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take, and
+    a scaling of inputs or weights by which photos cannot be told apart.
     """
     wanted = profile.backbone
     network, last_layer = build_backbone(wanted.name, profile.size, seed)
     load_weights(network, wanted.weights, wanted.name, last_layer)
     features = embedding_size(network, profile.size, wanted.name)
+    refuse_constant(network, profile.size, wanted.mean, wanted.std)
     with replacing_folder(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, network.state_dict())
         source = Path(wanted.weights)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,6 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from flukeprint.core.errors import FlukeprintError
 
 State = dict[str, torch.Tensor]
+
+# Of single precision, times a few layers: embeddings closer than this share of their values are the same.
+ROUNDING = 1e-5
 
 
 class OnBackbone(nn.Module):
@@ -79,6 +84,27 @@ def embedding_size(backbone: nn.Module, size: tuple[int, int], name: str) -> int
         ) from None
     finally:
         backbone.train(was_training)
+
+
+def refuse_constant(backbone: nn.Module, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse a backbone and the scaling of its inputs that tell a black, a white and a random photo not apart.
+
+    Their embeddings have to differ by more than rounding, and to have a length: squares of small numbers vanish.
+    """
+    generator = np.random.default_rng(0)
+    photos = np.stack([np.zeros((3, *size)), np.ones((3, *size)), generator.random((3, *size))])
+    shape = (1, 3, 1, 1)
+    with np.errstate(over="ignore", invalid="ignore"), torch.inference_mode():
+        inputs = ((photos - np.reshape(mean, shape)) / np.reshape(std, shape)).astype(np.float32)
+        embeddings = backbone.eval()(torch.from_numpy(inputs))
+    length, apart = ((each**2).sum(1).amax() for each in (embeddings, embeddings - embeddings[0]))
+    if not length.isfinite() or apart <= ROUNDING**2 * length:
+        found = "the same embedding" if length.isfinite() else "embeddings that are not finite"
+        raise FlukeprintError(
+            f"the backbone gives a black, a white and a random photo {found}. Its inputs are scaled by "
+            f"profiles.<profile>.backbone.mean {list(mean)} and std {list(std)}, of values from 0 to 1: set them to "
+            "those of its weights. If they are, the weights (profiles.<profile>.backbone.weights) are unusable."
+        )
 
 
 def new_head(features: int, classes: int, seed: int) -> nn.Linear:

@@ -16,17 +16,29 @@ from pytorch_metric_learning.utils.common_functions import TorchInitWrapper
 from torch import nn
 from torch.nn import functional
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.training_params import PROXY_OBJECTIVES, ArcFaceParams, FinetuneParams, PairParams
 from flukeprint.learning.batches import Batch
+from flukeprint.learning.synchronization import whole_batch
 
 # Beyond this the gradient of the angle is infinite.
 _LARGEST_COSINE = 1 - 1e-6
 
 
 def class_margins(targets: NDArray[np.int64], classes: int, params: ArcFaceParams) -> NDArray[np.float32]:
-    """Return each class's margin in radians, base + factor * n ** power for n training photos: float32, classes."""
+    """Return each class's margin in radians, base + factor * n ** power for n training photos: float32, classes.
+
+    A margin of pi or more, which no angle can keep, is a FlukeprintError.
+    """
     counts = np.maximum(np.bincount(targets, minlength=classes), 1)
-    margins = params.margin_base + params.margin_factor * counts**params.margin_power
+    with np.errstate(over="ignore", invalid="ignore"):
+        margins = params.margin_base + params.margin_factor * counts**params.margin_power
+    if not (margins < np.pi).all():
+        photos = counts[~(margins < np.pi)].max()
+        raise FlukeprintError(
+            f"finetune.arcface gives an individual of {photos} photos a margin of {margins[counts == photos][0]:g}, "
+            f"expected radians below pi. finetune.arcface.margin_power is {params.margin_power:g}: lower it."
+        )
     return np.asarray(margins, np.float32)
 
 
@@ -126,26 +138,31 @@ class MetricModel(nn.Module):
         """Return the mean loss of a batch and how many of its photos are recognised.
 
         With proxies a photo is recognised if its class's proxy is the nearest; without, if the nearest other photo
-        (cosine) in the batch shows the same class. In eval mode every pair counts and proxies have no margin.
+        (cosine) in the batch shows the same class. In eval mode every pair counts and proxies have no margin. Photos
+        are compared with those of all processes; the loss of pairs is their mean over the whole batch, in each process.
         """
         counted = targets >= 0
-        embeddings = self.embedder(photos).float()
-        if not counted.any():
+        embeddings, targets = self.embedder(photos).float()[counted], targets[counted]
+        own, proxies = slice(None), hasattr(self.loss, "get_logits")
+        if not proxies:
+            embeddings, own = whole_batch(embeddings)
+            targets, _ = whole_batch(targets)
+        if not len(targets):
             return 0 * embeddings.sum(), counted.sum()
         # The losses' cosines and logits are too coarse in half precision.
         with torch.autocast(photos.device.type, enabled=False):
-            compare = self._with_proxies if hasattr(self.loss, "get_logits") else self._in_pairs
-            return compare(embeddings[counted], targets[counted])
+            loss, right = (self._with_proxies if proxies else self._in_pairs)(embeddings, targets)
+        return loss, right[own].sum()
 
     def _with_proxies(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.loss.get_logits(embeddings)
         loss = self.loss(embeddings, targets) if self.training else functional.cross_entropy(logits, targets)
-        return loss, (logits.argmax(1) == targets).sum()
+        return loss, logits.argmax(1) == targets
 
     def _in_pairs(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         directions = functional.normalize(embeddings.detach())
         similarity = (directions @ directions.T).fill_diagonal_(-torch.inf)
-        right = (targets[similarity.argmax(1)] == targets).sum()
+        right = targets[similarity.argmax(1)] == targets
         if not self.training:
             return (self.validation_loss or self.loss)(embeddings, targets), right
         mined = self.miner(embeddings, targets) if self.miner is not None else None

@@ -26,7 +26,8 @@ SIZE_STEP = 8
 class TrainingBatches:
     """The training photos of one member as batches; everything random follows from (seed, epoch).
 
-    Too few individuals for one batch of `pairs.per_class` photos of each are a FlukeprintError.
+    Too few individuals for one batch of `pairs.per_class` photos of each are a FlukeprintError, and so are too few
+    photos for every process to have one.
     """
 
     photos: Batches
@@ -36,7 +37,8 @@ class TrainingBatches:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse to sample by class from too few classes."""
+        """Refuse to sample by class from too few classes, and processes without photos."""
+        self._refuse_idle_processes()
         size, per_class = self.params.batch_size, self.params.pairs.per_class
         available = len(np.unique(self.photos.targets)) * (2 if self.params.mirrored_ids else 1)
         if self._by_class and available < size // per_class:
@@ -62,14 +64,23 @@ class TrainingBatches:
             inputs = augment(self._resized(batch.inputs, number), self.params.augmentation, draws)
             yield replace(batch, inputs=inputs)
 
+    def _refuse_idle_processes(self) -> None:
+        """Refuse batches without a photo for every process: what it took in its place would count for BatchNorm."""
+        processes, n = int(self.photos.accelerator.num_processes), len(self.photos.targets)
+        if processes > min(self.params.batch_size, n):
+            raise FlukeprintError(
+                f"{processes} processes train on {n} photos in batches of {self.params.batch_size} "
+                "(finetune.batch_size), which leaves processes without any. Lower runtime.processes."
+            )
+
     @property
     def _by_class(self) -> bool:
         return self.params.pairs.sampler == "per_class"
 
     @property
     def _least(self) -> int:
-        # Photos of the smallest batch: two for every process, as BatchNorm needs.
-        return 2 * int(self.photos.accelerator.num_processes)
+        # Photos of the smallest batch: two, as BatchNorm needs, and one for every process.
+        return max(2, int(self.photos.accelerator.num_processes))
 
     def _resized(self, inputs: torch.Tensor, number: int) -> torch.Tensor:
         full = (inputs.shape[2], inputs.shape[3])

@@ -14,11 +14,12 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.runtime import derived_seed
+from flukeprint.core.runtime import derived_seed, runtime_record
 from flukeprint.learning.batches import IGNORED, Batch
-from flukeprint.learning.checkpoints import load_checkpoint, save_checkpoint
+from flukeprint.learning.checkpoints import clear_checkpoints, refuse_other_runtime, save_checkpoint, shared_checkpoint
+from flukeprint.learning.divergence import DivergenceError, LossBounds
 from flukeprint.learning.optimization import STEP_LR, averaged, build_optimizer, build_schedule, clip_gradient
+from flukeprint.learning.synchronization import synchronize_batchnorm
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -66,19 +67,25 @@ class Job:
     epochs: int
     seed: int
     checkpoints: Path
-    label: str
+    bounds: LossBounds
     params: TrainingParams
     schedule: ScheduleParams = STEP_LR
     step: Step = classification_step
 
+    @property
+    def label(self) -> str:
+        """What the training is called in messages."""
+        return f"{self.bounds.stage} {self.bounds.member}"
+
 
 @dataclass(frozen=True)
 class Result:
-    """The kept state of the model, its epoch, and the whole curve."""
+    """The kept state of the model, its epoch, the whole curve, and the machine that its bits depend on."""
 
     state: State
     best_epoch: int
     history: list[Epoch]
+    runtime: dict[str, str | int]
 
 
 def fit(job: Job, accelerator: Accelerator) -> Result:
@@ -87,37 +94,43 @@ def fit(job: Job, accelerator: Accelerator) -> Result:
     Kept is the first epoch with the lowest validation loss, or the last one (`schedule.keep`). After every epoch the
     state is saved under `job.checkpoints`; a later call with the same job goes on there, or returns at once if all
     epochs are done, and ends with the same bytes. The caller removes the folder when the result is safely written.
-    A loss that becomes infinite or not a number is a FlukeprintError.
+    A training that comes apart is a DivergenceError (learning/divergence.py), and its checkpoints are removed.
     """
     run = _Run(job, accelerator)
-    run.resume()
-    start = len(run.history)
-    # None shows the bar on a terminal only.
-    quiet = None if accelerator.is_main_process else True
-    for number in tqdm(range(start + 1, job.epochs + 1), job.label, job.epochs, initial=start, disable=quiet):
-        epoch = run.epoch(number)
-        _refuse_divergence(epoch, job)
-        run.record(epoch)
-        run.save()
+    try:
+        _train(run)
+    except DivergenceError:
+        if accelerator.is_main_process:
+            clear_checkpoints(job.bounds.stage, job.bounds.member)
+        raise
     accelerator.free_memory()
     if accelerator.is_main_process:
-        _log_kept(job, run.history[run.best_epoch - 1])
-    return Result(run.best_state, run.best_epoch, run.history)
+        _log_kept(job, run.kept)
+    return Result(run.best_state, run.best_epoch, run.history, run.runtime)
 
 
-def _refuse_divergence(epoch: Epoch, job: Job) -> None:
-    for part, loss in (("training", epoch.train_loss), ("validation", epoch.valid_loss)):
-        if loss is not None and not math.isfinite(loss):
-            raise FlukeprintError(
-                f"{job.label}: the {part} loss in epoch {epoch.epoch} is {loss}. "
-                f"The learning rate {job.params.lr} is too high for this data: lower it in params.yaml."
-            )
+def _train(run: _Run) -> None:
+    """Train the epochs that are still to be trained, and refuse a result that is none."""
+    run.resume()
+    start, job = len(run.history), run.job
+    # None shows the bar on a terminal only.
+    quiet = None if run.accelerator.is_main_process else True
+    for number in tqdm(range(start + 1, job.epochs + 1), job.label, job.epochs, initial=start, disable=quiet):
+        run.record(run.epoch(number))
+        run.save()
+    part, loss, _ = _figures(run.kept)
+    job.bounds.check_kept(run.best_epoch, part, loss)
+
+
+def _figures(epoch: Epoch) -> tuple[str, float, float]:
+    """Return what an epoch is judged by: the part of the photos, the loss and the accuracy on it."""
+    if epoch.valid_loss is None or epoch.valid_accuracy is None:
+        return "training", epoch.train_loss, epoch.train_accuracy
+    return "validation", epoch.valid_loss, epoch.valid_accuracy
 
 
 def _log_kept(job: Job, kept: Epoch) -> None:
-    part, loss, accuracy = "valid", kept.valid_loss, kept.valid_accuracy
-    if loss is None:
-        part, loss, accuracy = "train", kept.train_loss, kept.train_accuracy
+    part, loss, accuracy = _figures(kept)
     figures = f"{part} loss {loss:.4f}, {part} accuracy {accuracy:.3f}"
     logger.info("%s: kept epoch %d of %d, %s", job.label, kept.epoch, job.epochs, figures)
 
@@ -127,6 +140,8 @@ class _Run:
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
         self.job, self.accelerator = job, accelerator
+        self.runtime = runtime_record(accelerator)
+        synchronize_batchnorm(job.model, accelerator)
         # Accelerate's wrappers of both.
         self.model, self.optimizer = accelerator.prepare(
             job.model, build_optimizer(job.model, job.params, job.schedule)
@@ -135,11 +150,16 @@ class _Run:
         self.history: list[Epoch] = []
         self.best_epoch, self.best_state = 0, {}  # type: int, State
 
+    @property
+    def kept(self) -> Epoch:
+        """The epoch whose state is kept."""
+        return self.history[self.best_epoch - 1]
+
     def resume(self) -> None:
         """Put model, optimizer and schedule where the last checkpoint left them; without one, at the start."""
-        self.accelerator.wait_for_everyone()
-        if found := load_checkpoint(self.job.checkpoints):
+        if found := shared_checkpoint(self.job.checkpoints, self.runtime, self.accelerator):
             states, metadata = found
+            refuse_other_runtime(self.job.checkpoints, metadata.get("runtime"), self.runtime)
             self.history = [Epoch(**row) for row in metadata["history"]]
             self.best_epoch, self.best_state = metadata["best_epoch"], states["best"]
             self.job.model.load_state_dict(states["model"])
@@ -155,8 +175,11 @@ class _Run:
         torch.manual_seed(derived_seed(self.job.seed, "epoch", number, self.accelerator.process_index))
         lr = float(self.scheduler.get_last_lr()[0])
         train = self.train_epoch(number)
-        self.share_buffers()
-        return Epoch(number, lr, *train, *self.validate())
+        valid = self.validate()
+        for part, means in (("training", train), ("validation", valid)):
+            if means[0] is not None:
+                self.job.bounds.check_under_way(number, part, means[0])
+        return Epoch(number, lr, *train, *valid)
 
     def train_epoch(self, number: int) -> tuple[float, float]:
         """Run one epoch of steps and return (mean loss, accuracy) over its photos, as seen during the steps."""
@@ -174,16 +197,10 @@ class _Run:
             if self.average is not None:
                 self.average.update_parameters(self.job.model)
             totals.add(loss, right, batch)
+            if number == 1:
+                # What comes apart does so in its first steps. Later ones are not waited for: that costs a GPU time.
+                self.job.bounds.check_under_way(number, "training", totals.means()[0])
         return totals.means()
-
-    def share_buffers(self) -> None:
-        """Give every process the main process's BatchNorm statistics, which are the ones that are saved."""
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import broadcast
-
-            for model in (self.job.model, self.average):
-                for buffer in () if model is None else model.buffers():
-                    buffer.copy_(broadcast(buffer.clone()))
 
     def validate(self) -> tuple[float, float] | tuple[None, None]:
         """Return (mean loss, accuracy) on the validation batches in eval mode, over the parts of all processes."""
@@ -206,6 +223,7 @@ class _Run:
             kept = self.job.model if self.average is None else self.average.module
             self.best_epoch = epoch.epoch
             self.best_state = {key: value.detach().cpu().clone() for key, value in kept.state_dict().items()}
+            self.job.bounds.check_weights(epoch.epoch, self.best_state)
         self.history.append(epoch)
 
     def save(self) -> None:
@@ -219,7 +237,8 @@ class _Run:
             "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": {f"{i}.{key}": torch.as_tensor(value) for i, slot in slots for key, value in slot.items()},
         }
-        metadata = {"history": [asdict(epoch) for epoch in self.history], "best_epoch": self.best_epoch}
+        history = [asdict(epoch) for epoch in self.history]
+        metadata = {"history": history, "best_epoch": self.best_epoch, "runtime": self.runtime}
         save_checkpoint(self.job.checkpoints, states, metadata)
 
 

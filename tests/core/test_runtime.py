@@ -10,7 +10,7 @@ from imports import ROOT
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import RuntimeParams
-from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched
+from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched, runtime_record
 
 
 def runtime(**changes) -> RuntimeParams:
@@ -49,24 +49,22 @@ def test_one_process_does_the_work_itself(monkeypatch):
     assert not relaunched(runtime(processes=2), "stages.embed", "m1")
 
 
-def test_a_failed_process_fails_the_stage(tmp_path, monkeypatch):
-    (tmp_path / "failing.py").write_text("raise SystemExit(3)")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
-    with pytest.raises(SystemExit) as stop:
-        relaunched(runtime(processes=2), "failing")
-    assert stop.value.code
+def failing(folder: Path, monkeypatch, content: str) -> None:
+    (folder / "failing.py").write_text(content)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_launcher_and_its_processes_without_a_traceback(tmp_path, number, code):
-    script = tmp_path / "wait.py"
-    work = "print(os.getpid(), flush=True) or time.sleep(100)"
-    script.write_text(
-        f"import os, time\nfrom flukeprint.core.console import exit_cleanly\nexit_cleanly(lambda: {work})"
+    work = "relaunched(RuntimeParams(**values), 'wait') or print(os.getpid(), flush=True) or time.sleep(100)"
+    (tmp_path / "wait.py").write_text(
+        "import os, time\nfrom flukeprint.core.console import exit_cleanly\n"
+        "from flukeprint.core.params import RuntimeParams\nfrom flukeprint.core.runtime import relaunched\n"
+        f"values = {runtime(processes=2).model_dump()}\nexit_cleanly(lambda: {work})"
     )
-    command = [sys.executable, "-m", "flukeprint.core.launcher", "--standalone", "--nproc-per-node", "1", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "wait"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as launcher:
         worker = int(launcher.stdout.readline())
         launcher.send_signal(number)
@@ -81,3 +79,58 @@ def test_a_search_with_less_threads_than_asked_for_ends(asked):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"OMP_THREAD_LIMIT": "1", "PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": asked} if asked else {})
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
+def test_a_failed_process_fails_the_stage(tmp_path, monkeypatch):
+    failing(tmp_path, monkeypatch, "raise SystemExit(3)")
+    with pytest.raises(SystemExit) as stop:
+        relaunched(runtime(processes=2), "failing")
+    assert stop.value.code == 3
+
+
+def test_a_killed_process_ends_the_others_and_is_named(tmp_path, monkeypatch, capfd):
+    """The other one would wait for an hour."""
+    failing(
+        tmp_path,
+        monkeypatch,
+        "import os, signal, time\n"
+        "time.sleep(3600) if os.environ['RANK'] == '0' else os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    with pytest.raises(FlukeprintError, match=r"process 1 of 2 was killed \(SIGKILL\), so the others were stopped"):
+        relaunched(runtime(processes=2), "failing")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "processes", "message"),
+    [
+        # As accelerate launch leaves it without GPUs, whatever --num_processes says.
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, 1, "several processes were asked for"),
+        ({"WORLD_SIZE": "4"}, 1, "4 processes were asked for, but 1 would work"),
+        ({"WORLD_SIZE": "2"}, 2, "this runs in one process, but 2 were launched"),
+    ],
+)
+def test_another_number_of_processes_than_asked_for_is_refused(monkeypatch, environment, processes, message):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", processes)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(FlukeprintError, match=message):
+        open_accelerator(runtime())
+
+
+def test_processes_launched_by_hand_against_the_params(monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert open_accelerator(runtime(processes=2), several=True).num_processes == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(FlukeprintError, match=r"runtime\.processes in params\.yaml is 3, but 2 were launched"):
+        open_accelerator(runtime(processes=3), several=True)
+
+
+def test_the_record_holds_what_bits_depend_on():
+    record = runtime_record(open_accelerator(runtime()))
+    version = record.pop("torch")
+    assert record == {"device": "cpu", "precision": "fp32", "processes": 1, "threads": 2}
+    assert torch.__version__.startswith(version)
+    assert "+" not in version
+    assert runtime_record(open_accelerator(runtime(threads=1)))["threads"] == 1

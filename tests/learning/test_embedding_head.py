@@ -85,7 +85,7 @@ def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     embedder = Embedder(network, own, record).eval()
     state = {f"embedder.{key}": value for key, value in embedder.state_dict().items()} | {"loss.W": torch.zeros(2)}
     path = Path(tmp_path / "m1.safetensors")
-    save_finetuned(path, Result(state, 1, []), record, ["a"], own)
+    save_finetuned(path, Result(state, 1, [], {}), record, ["a"], own)
     loaded, back = load_finetuned(path)
     photos = torch.rand(2, 3, *SIZE)
     torch.testing.assert_close(loaded.eval()(photos), embedder(photos), rtol=0, atol=0)

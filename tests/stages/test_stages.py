@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from flukeprint.core.console import MAKERS, exit_cleanly
-from flukeprint.core.files import write_npy, write_safetensors
+from flukeprint.core.files import write_json, write_npy, write_safetensors
 from flukeprint.core.receipts import write_receipt
 from flukeprint.scoring.calibrated_answers import calibrated
 from flukeprint.scoring.calibration import read_calibration
@@ -68,6 +68,12 @@ def test_weights_of_another_network(project, monkeypatch):
     torch.save(torchvision.models.squeezenet1_1().state_dict(), project / "weights.pth")
     change(project, profiles__sample__backbone__weights="weights.pth", profiles__sample__backbone__name="resnet18")
     assert "are not those of 'resnet18'" in message_of("backbone", monkeypatch)
+    assert not (project / "models").exists()
+
+
+def test_a_scaling_of_inputs_that_leaves_nothing_of_photos(project, monkeypatch):
+    change(project, profiles__sample__backbone__mean=[1e30] * 3, profiles__sample__backbone__weights="random")
+    assert "profiles.<profile>.backbone.mean [1e+30," in message_of("backbone", monkeypatch)
     assert not (project / "models").exists()
 
 
@@ -174,6 +180,24 @@ def write_scored_inputs(folder: Path) -> None:
 def run_stages(*names: str) -> None:
     for name in names:
         importlib.import_module(f"stages.{name}").main()
+
+
+@pytest.mark.parametrize("stage", ["full_head", "ensemble", "gallery"])
+def test_embeddings_that_are_not_finite(scored, monkeypatch, stage):
+    path = scored / "data/embeddings/m1/train.npy"
+    embeddings = np.load(path)
+    embeddings[5, 0, 3] = np.inf
+    write_npy(path, embeddings)
+    write_json(scored / "data/selected/labels.json", {"full": sorted({"new_whale", *(f"w_{n:02}" for n in range(10))})})
+    hashed = pd.read_parquet(scored / "data/selected/full.parquet")[["Image"]].assign(sha256="0" * 64)
+    hashed.to_parquet(scored / "data/validated/train.parquet")
+    for member in ("m1", "m2"):
+        write_receipt(member, [Path(f"models/finetuned/{member}.safetensors"), Path(f"data/embeddings/{member}")])
+    before = sorted(scored.rglob("*"))
+    assert "m1/train.npy holds values that are not finite for 1 of 72 photos, first in row 5" in message_of(
+        stage, monkeypatch
+    )
+    assert [path for path in sorted(scored.rglob("*")) if ".work" not in path.parts and path not in before] == []
 
 
 def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scored):
