@@ -59,7 +59,8 @@ def failing(folder: Path, monkeypatch, content: str) -> None:
 def test_a_signal_ends_the_launcher_and_its_processes_without_a_traceback(tmp_path, number, code):
     work = "relaunched(RuntimeParams(**values), 'wait') or print(os.getpid(), flush=True) or time.sleep(100)"
     (tmp_path / "wait.py").write_text(
-        "import os, time\nfrom flukeprint.core.console import exit_cleanly\n"
+        "import os, time\nfrom flukeprint.core import end_at_once_on_interrupt\nend_at_once_on_interrupt()\n"
+        "from flukeprint.core.console import exit_cleanly\n"
         "from flukeprint.core.params import RuntimeParams\nfrom flukeprint.core.runtime import relaunched\n"
         f"values = {runtime(processes=2).model_dump()}\nexit_cleanly(lambda: {work})"
     )
