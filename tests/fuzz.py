@@ -60,8 +60,8 @@ _NASTY: list[Any] = [
 ]  # fmt: skip
 _TOKENS = [
     b"\xff\xfe", b"\xef\xbb\xbf", b"\0" * 8, b"\xff" * 8, b"\r", b"\r\n", b'"', b",", b"[" * 3000, b'{"a":' * 500,
-    b"1e999", b"NaN", b"&a [*a, *a]", b"!!python/object/apply:os.system [id]", b"<<: *a", b"!!timestamp 2001-99-99", b"- " * 400,
-    b"? ", b"\t", b"0x", b"9" * 5000, b"PAR1", b"PK\3\4", b"\xff\xd8\xff", b"\xff\xda", b"IDAT", b"acTL", b"zTXt",
+    b"1e999", b"NaN", b"&a [*a, *a]", b"!!python/object/apply:os.system [id]", b"<<: *a", b"!!timestamp 2001-99-99",
+    b"- " * 400, b"? ", b"\t", b"9" * 5000, b"PAR1", b"PK\3\4", b"\xff\xd8\xff", b"\xff\xda", b"IDAT", b"acTL", b"zTXt",
     b"II*\0", b"=cmd|' /C calc'!A0", "\u202e".encode(), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f",
 ]  # fmt: skip
 
