@@ -333,7 +333,9 @@ def main() -> None:
     names = [name for name in BOMBS if not sys.argv[1:] or name in sys.argv[1:]]
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        watched(lambda: make_good(Path(folder) / "good"), 300, 1 << 20)
+        good = watched(lambda: make_good(Path(folder) / "good"), 300, 1 << 20)
+        if good.outcome != "accepted":
+            sys.exit(str(good))
         for number, name in enumerate(names):
             work = Path(folder) / str(number)
             made = watched(partial(_make, Path(folder) / "good", name, work), 300, 1 << 20)

@@ -60,8 +60,8 @@ _NASTY: list[Any] = [
 ]  # fmt: skip
 _TOKENS = [
     b"\xff\xfe", b"\xef\xbb\xbf", b"\0" * 8, b"\xff" * 8, b"\r", b"\r\n", b'"', b",", b"[" * 3000, b'{"a":' * 500,
-    b"1e999", b"NaN", b"&a [*a, *a]", b"!!python/object/apply:os.system [id]", b"<<: *a", b"!!timestamp 2001-99-99", b"- " * 400,
-    b"? ", b"\t", b"0x", b"9" * 5000, b"PAR1", b"PK\3\4", b"\xff\xd8\xff", b"\xff\xda", b"IDAT", b"acTL", b"zTXt",
+    b"1e999", b"NaN", b"&a [*a, *a]", b"!!python/object/apply:os.system [id]", b"<<: *a", b"!!timestamp 2001-99-99",
+    b"- " * 400, b"? ", b"\t", b"9" * 5000, b"PAR1", b"PK\3\4", b"\xff\xd8\xff", b"\xff\xda", b"IDAT", b"acTL", b"zTXt",
     b"II*\0", b"=cmd|' /C calc'!A0", "\u202e".encode(), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f",
 ]  # fmt: skip
 
@@ -224,7 +224,7 @@ KINDS: Mapping[str, Kind] = {
     "weights": Kind(read_state),
     "gallery": Kind(lambda path: as_text(describe(load_gallery(path))), _mutate_gallery, "bundle/bundle/gallery", 2),
     "album": Kind(lambda path: read_album(path).entries(), _mutate_album, "bundle/bundle/gallery.album"),
-    "bundle": Kind(_answers, _mutate_bundle, "bundle/bundle", 2),
+    "bundle": Kind(_answers, _mutate_bundle, "bundle/bundle"),
 }
 
 
@@ -258,6 +258,7 @@ def main() -> None:
     """Try inputs of all kinds, or one, until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1)
+    parser.add_argument("--tries", type=int, default=10**9, help="most inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=sorted(KINDS))
     parser.add_argument("--number", type=int, help="make this one input, keep it and say how it ends")
@@ -272,18 +273,18 @@ def main() -> None:
             _KEPT.mkdir(parents=True)
             sys.stdout.write(f"{hostile(good, asked.kind, asked.seed, asked.number, _KEPT)}\n")
             sys.exit("\n".join(map(str, watched(partial(try_one, good, asked.kind, asked.seed, asked.number)))))
-        faults = _loop(good, [asked.kind] if asked.kind else [*KINDS], asked.seed, asked.minutes)
+        faults = _loop(good, [asked.kind] if asked.kind else [*KINDS], asked.seed, asked.minutes, asked.tries)
     sys.exit(bool(faults))
 
 
-def _loop(good: Path, names: list[str], seed: int, minutes: float) -> int:
-    """Try inputs, print the counts, and what went wrong; return how many did."""
+def _loop(good: Path, names: list[str], seed: int, minutes: float, tries: int) -> int:
+    """Try inputs for so long, or so many; print the counts, and what went wrong; return how many did."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     most: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     faults, end = 0, time.monotonic() + 60 * minutes
     weights = np.array([KINDS[name].weight for name in names])
     rng = np.random.default_rng(seed)
-    while time.monotonic() < end:
+    while time.monotonic() < end and sum(count.total() for count in counts.values()) < tries:
         name = str(rng.choice(names, p=weights / weights.sum()))
         numbers = range(counts[name].total(), counts[name].total() + _TOGETHER)
         reads = [partial(try_one, good, name, seed, number) for number in numbers]
@@ -294,7 +295,9 @@ def _loop(good: Path, names: list[str], seed: int, minutes: float) -> int:
                 faults += 1
                 sys.stderr.write(f"--kind {name} --seed {seed} --number {number}: {found.outcome}\n{found.says}\n")
     lines = {name: {**counts[name], "MB": round(most[name][0]), "s": round(most[name][1], 1)} for name in names}
-    sys.stdout.write(json.dumps({"seed": seed, "tried": sum(c.total() for c in counts.values()), **lines}) + "\n")
+    sys.stdout.write(
+        json.dumps({"seed": seed, "tried": sum(count.total() for count in counts.values()), **lines}) + "\n"
+    )
     return faults
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 import tempfile
 import zlib
@@ -18,17 +19,37 @@ from quality_folder import HEADER, Folder, texture
 # --- several in one folder --------------------------------------------------------------------------------
 
 
-def _bomb():
+def _bomb(width=50_000, height=50_000):
     def chunk(kind, data):
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
-    header = (50_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
         + chunk(b"IDAT", zlib.compress(bytes(10_000)))
         + chunk(b"IEND", b"")
     )
+
+
+# 10,000 x 10,000 px with alpha.
+_HEAVY_WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f0fe7c319071011118888fe0700")
+
+
+def _scans(scans):
+    """A progressive JPEG whose last scan is repeated."""
+    stream = io.BytesIO()
+    texture(30).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * scans + content[-2:]
+
+
+def _socket(path):
+    # The name of a socket may not be long.
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as one:
+        one.bind(f"{folder}/s")
+        Path(folder, "s").rename(path)
 
 
 def _exif(orientation):
@@ -77,6 +98,16 @@ PHOTOS = {
         "holds 2 pictures",
     ),
     "blank.jpg": (Image.new("RGB", (64, 48), "white"), "photo_contrast", "warning", "has 0.00"),
+    "large.png": (_bomb(10_080, 10_000), "photo_decodes", "error", "of validate.max_pixels"),
+    "thin.png": (_bomb(1, 100_000_000), "photo_decodes", "error", "a side longer than 65535"),
+    "heavy.webp": (_HEAVY_WEBP, "photo_decodes", "error", "would take 1900 MB of memory"),
+    "scans.jpg": (
+        lambda path: path.write_bytes(_scans(200)),
+        "photo_decodes",
+        "error",
+        "a JPEG of more than 100 scans",
+    ),
+    "socket.jpg": (_socket, "photo_decodes", "error", "not a regular file"),
 }
 # line of train.csv: (rule, level, what the message says)
 ROWS = {
@@ -208,6 +239,11 @@ def _replace_by_folder(path):
     path.mkdir()
 
 
+def _replace_by_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _labels(folder, labels):
     folder.write("train.csv", [HEADER, *(f"t{number:02}.jpg,{label}" for number, label in enumerate(labels))])
 
@@ -240,6 +276,9 @@ ALONE = {
     "no test/": Fault(lambda f: _remove(f.path / "test"), "layout", "error", "test/", "is missing"),
     "train.csv is a folder": Fault(
         lambda f: _replace_by_folder(f.path / "train.csv"), "layout", "error", "train.csv", "is not a regular file"
+    ),
+    "train.csv is a pipe": Fault(
+        lambda f: _replace_by_pipe(f.path / "train.csv"), "layout", "error", "train.csv", "is not a regular file"
     ),
     "other columns": Fault(
         lambda f: f.set_row(1, "file,whale"),

@@ -6,6 +6,7 @@ bytes, is valid ONNX. This module imports neither the library nor torch, so that
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 INPUT, OUTPUT = "photos", "embedding"
 # What a network may take for two photos, and for each byte of its file more: weights are copied and rearranged.
 _BYTES, _BYTES_PER_BYTE = 1 << 29, 4
-_SECONDS, _SECONDS_PER_BYTE = 12.0, 2e-7
+_SECONDS, _SECONDS_PER_BYTE = 12.0, 2e-7  # of a processor
+_PATIENCE = 10  # times as long by the clock: a busy machine is no fault of the network
 _QUIET = 4  # onnxruntime's log level: fatal errors only; the others are raised
 
 
@@ -39,13 +41,16 @@ def fault_of(path: Path, size: tuple[int, int]) -> str | None:
     """Say why a network gives no vectors for photos of `size` (height, width) in px, or return None."""
     length = path.stat().st_size
     command = [sys.executable, "-P", __file__, *map(str, size), str(path)]
-    seconds = _SECONDS + _SECONDS_PER_BYTE * length
+    too_long = f"it takes more than {_most_seconds(length)} s for two photos"
     try:
-        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)  # noqa: S603 - our own
+        patience = _PATIENCE * _most_seconds(length)
+        done = subprocess.run(command, capture_output=True, timeout=patience, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
-        return f"it takes more than {seconds:.0f} s for two photos"
+        return too_long
     if done.returncode == 0:
         return None
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        return too_long
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return said[-1] if said and done.returncode == 1 else f"it takes more than {_most_bytes(length):,} bytes of memory"
 
@@ -54,15 +59,19 @@ def _most_bytes(length: int) -> int:
     return _BYTES + _BYTES_PER_BYTE * length
 
 
-def _bound_memory(length: int) -> None:
-    """Let the system refuse this process more memory, where it can."""
+def _most_seconds(length: int) -> int:
+    return round(_SECONDS + _SECONDS_PER_BYTE * length)
+
+
+def _bound(length: int) -> None:
+    """Let the system refuse this process more memory, and end it after its time, where it can."""
     try:
         import resource
-    except ImportError:  # Windows: the time is bounded all the same
+    except ImportError:  # Windows: the clock ends it all the same
         return
-    before = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = _most_bytes(length)
-    resource.setrlimit(resource.RLIMIT_DATA, (most if before < 0 else min(most, before), before))
+    for limit, most in ((resource.RLIMIT_DATA, _most_bytes(length)), (resource.RLIMIT_CPU, _most_seconds(length))):
+        before = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (most if before < 0 else min(most, before), before))
 
 
 def _try(path: Path, size: tuple[int, int]) -> None:
@@ -82,7 +91,7 @@ def _try(path: Path, size: tuple[int, int]) -> None:
 def main() -> None:
     """Try a network; exit with 1 and one line where it is no good, and as the system says where it takes too much."""
     height, width, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    _bound_memory(path.stat().st_size)
+    _bound(path.stat().st_size)
     try:
         _try(path, (height, width))
     except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common class but this one

@@ -371,7 +371,9 @@ def read_parquet(
 
 def read_frame(path: Path | str, columns: list[str] | None = None, repair: str = REPAIR) -> pd.DataFrame:
     """Read a Parquet table, or these columns of it, as pandas does."""
-    frame: pd.DataFrame = read_parquet(path, columns=columns, repair=repair).to_pandas()
+    table = read_parquet(path, columns=columns, repair=repair)
+    with reading(path, "a table for pandas", repair):
+        frame: pd.DataFrame = table.to_pandas()
     return frame
 
 

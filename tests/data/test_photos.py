@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageOps
 from pillow_heif import from_pillow
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data import inspection
+from flukeprint.data import inspection, photos
 from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo, inspect_photos
 from flukeprint.data.photos import plain_file_name, read_rgb
 
@@ -261,6 +261,70 @@ def test_a_loop_of_tiff_directories_ends(tmp_path):
     content[-4:] = struct.pack("<I", first)
     (tmp_path / "a.tif").write_bytes(bytes(content))
     assert inspect_photo(tmp_path, "a.tif").frames <= 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_"), [("RGBA", "PNG"), ("LA", "PNG"), ("P", "GIF"), ("RGB", "PNG"), ("RGBA", "WEBP")]
+)
+def test_transparent_photos_are_the_same_in_strips(tmp_path, monkeypatch, mode, format_):
+    image = (
+        picture(mode="RGB").quantize(16) if mode == "P" else picture(mode=mode if mode == "LA" else "RGB").convert(mode)
+    )
+    options = {"RGB": {"transparency": (1, 2, 3)}, "P": {"transparency": 3}}.get(mode, {})
+    if mode.endswith("A"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(tmp_path / "a.jpg", format_, **options)
+    whole = read_rgb(tmp_path, "a.jpg", (60, 90))
+    monkeypatch.setattr(photos, "_STRIP_PIXELS", 90 * 7)
+    assert np.array_equal(read_rgb(tmp_path, "a.jpg", (60, 90)), whole)
+    seen = Image.open(tmp_path / "a.jpg").convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    assert np.array_equal(whole.transpose(1, 2, 0), np.asarray(expected))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32, np.uint16])
+def test_deep_photos_are_the_same_in_strips(tmp_path, monkeypatch, kind):
+    values = np.random.default_rng(0).normal(3e4, 5e3, (60, 90)).astype(kind)
+    Image.fromarray(values).save(tmp_path / "a.jpg", "TIFF")
+    whole = read_rgb(tmp_path, "a.jpg", (60, 90))
+    monkeypatch.setattr(photos, "_STRIP_PIXELS", 90 * 7)
+    assert np.array_equal(read_rgb(tmp_path, "a.jpg", (60, 90)), whole)
+    low, high = (0, 65535) if kind is np.uint16 else (values.min(), values.max())
+    assert np.abs(whole[0] - (values - low) * (255 / (float(high) - low))).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (png_of_size(10_080, 10_000), "10080 x 10000 pixels are more than the 100000000 of validate.max_pixels"),
+        (png_of_size(1, 65_536), "1 x 65536 pixels have a side longer than 65535"),
+        (png_of_size(200_000, 1), "a side longer than"),
+        (encoded(Image.new("RGBA", (8000, 8000)), "WEBP", lossless=True, method=0, quality=0), "1216 MB of memory"),
+    ],
+)
+def test_what_would_take_too_much_memory_is_refused_unread(tmp_path, content, says):
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert says in inspect_photo(tmp_path, "a.jpg").fault
+
+
+def test_usual_large_photos_are_not_refused():
+    progressive = encoded(picture(), "JPEG", progressive=True)
+    place = progressive.index(b"\xff\xc2") + 5
+    large = progressive[:place] + (8700).to_bytes(2) + (11_400).to_bytes(2) + progressive[place + 4 :]
+    for content in (png_of_size(9500, 10_500), large):
+        with photos.open_photo(io.BytesIO(content), 100_000_000) as image:
+            assert image.width * image.height > 99_000_000
+
+
+def test_many_scans_of_a_small_photo_are_fewer_of_a_large_one(tmp_path):
+    plain = encoded(picture(), "JPEG", progressive=True)
+    last = plain.rindex(b"\xff\xda")
+    many = plain[:last] + plain[last:-2] * 60 + b"\xff\xd9"
+    (tmp_path / "a.jpg").write_bytes(many)
+    assert inspect_photo(tmp_path, "a.jpg").fault is None
+    place = many.index(b"\xff\xc2") + 5
+    (tmp_path / "b.jpg").write_bytes(many[:place] + (8000).to_bytes(2) * 2 + many[place + 4 :])
+    assert "more than 20 scans" in inspect_photo(tmp_path, "b.jpg").fault
 
 
 def test_the_limit_of_pixels_is_a_parameter(tmp_path):

@@ -1,8 +1,11 @@
+import os
 import shutil
+import socket
 import zipfile
 from pathlib import Path
 
 import pytest
+from quality_folder import Folder
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.sources import _unpack, fetch
@@ -88,6 +91,48 @@ def test_kaggle_without_client_or_network_names_the_ways_out(tmp_path, monkeypat
     with pytest.raises(FlukeprintError, match=r"client is not installed.*Two ways out"):
         fetch("kaggle", tmp_path / "raw", "whales", 0)
     assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: socket.socket(socket.AF_UNIX).bind(str(path))])
+def test_a_pipe_or_a_socket_among_the_photos_is_named(tmp_path, monkeypatch, make):
+    folder = Folder.make(tmp_path / "in").path
+    monkeypatch.chdir(folder / "train")
+    make(Path("odd.jpg"))
+    with pytest.raises(FlukeprintError, match="train/odd.jpg' is no file"):
+        fetch("folder", tmp_path / "raw", str(folder), 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def _zip(path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", content)
+
+
+def test_an_archive_that_would_fill_the_disk_is_not_unpacked(tmp_path):
+    _zip(tmp_path / "a.zip", bytes(1 << 27))
+    with pytest.raises(FlukeprintError, match="decompression bomb"):
+        _unpack(tmp_path / "a.zip", tmp_path)
+    # One that says of itself that it is small gives no more than that.
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace((1 << 27).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    with pytest.raises(FlukeprintError, match="not a readable zip file"):
+        _unpack(tmp_path / "a.zip", tmp_path)
+    assert not (tmp_path / "a.csv").exists() or (tmp_path / "a.csv").stat().st_size <= 1000
+
+
+def test_an_archive_that_is_encrypted_or_broken_is_named(tmp_path):
+    _zip(tmp_path / "a.zip", b"Image,Id\n" * 99)
+    good = (tmp_path / "a.zip").read_bytes()
+    encrypted = bytearray(good)
+    encrypted[6] |= 1
+    encrypted[good.index(b"PK\1\2") + 8] |= 1
+    other = bytearray(good)  # another way of packing
+    other[8] = other[good.index(b"PK\1\2") + 10] = 77
+    spoiled = good[:40] + b"\xff" * 20 + good[60:]
+    for content in (bytes(encrypted), bytes(other), spoiled, good[:50], b"PK"):
+        (tmp_path / "a.zip").write_bytes(content)
+        with pytest.raises(FlukeprintError, match="a.zip is not a readable zip file"):
+            _unpack(tmp_path / "a.zip", tmp_path)
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):
