@@ -9,10 +9,10 @@ sizes in one, drawn from the whole (small_galleries.py). With n individuals of N
     logit(new whale) = c(n)
 
 where a, b and c lie on lines over log n, from n = 1 to N. The logit is linear in the six numbers at both ends, so the
-log-loss is as convex as that of conditional_logit.py. Were scores of individuals
-independent and the logit right, Bayes' rule would give the same a and b for all n, and c + log n. It is right to the
-first order only: the more individuals, the further out in the tail the best of the wrong ones, so slopes rise with n.
-docs/evaluation.md has the figures that chose this form.
+log-loss is as convex as that of conditional_logit.py. Were scores of individuals independent and the logit right,
+Bayes' rule would give the same a and b for all n, and c + log n. It is right to the first order only: the more
+individuals, the further out in the tail the best of the wrong ones, so slopes rise with n. docs/evaluation.md has the
+figures that chose this form.
 """
 
 from collections.abc import Iterable, Sequence
