@@ -200,18 +200,21 @@ def _answered(
         if not is_new[row] and label not in candidates[row]:
             place = min(int(generator.geometric(0.5)), depth) - 1
             candidates[row, place] = label
-    width, of_photo = len(scorer_of(scorer).features), len(scorer_of(scorer).photo_features)
+    width = len(scorer_of(scorer).features)
     sure = np.where(is_new, 0.0, 2.0)[:, None].astype(np.float32)
     new_score = (generator.normal(size=number) + 2).astype(np.float32)
     # Every feature is the same score with other noise.
-    features = [np.repeat(row, width) + generator.normal(size=depth * width) for row in scores + sure]
+    features = [(np.repeat(row, width) + generator.normal(size=depth * width)) / 10 for row in scores + sure]
+    missing = np.array([name == "none" for name in scorer_of(scorer).photo_features])
     return queries[["Image", "Id", "split", "truth"]].assign(
         scorer=scorer,
         candidates=candidates.tolist(),
         scores=list(scores + sure),
         new_score=np.nan if width or scorer in (MOST_FREQUENT, DUPLICATES, PRETRAINED_KNN) else new_score,
         features=pd.Series(features, index=queries.index, dtype=object),
-        new_features=pd.Series([np.full(of_photo, value) for value in new_score], index=queries.index, dtype=object),
+        new_features=pd.Series(
+            [np.where(missing, np.nan, one) for one in new_score], index=queries.index, dtype=object
+        ),
     )
 
 

@@ -17,6 +17,9 @@ from flukeprint.scoring.candidates import Scored
 
 Floats = NDArray[np.float64]
 
+# Cosines beyond it count as it: z grows without end, and a copy is not more than sure.
+_LARGEST_COSINE = 0.99
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -64,10 +67,16 @@ def _calibrated_logits(scored: Scored, fitted: OpenSetCalibration, individuals: 
             "Run `dvc repro calibrate` to fit it to them."
         )
     new = c + (0.0 if weight is None else weight * scored.new_score)
-    own = np.where(scored.filled, a * scored.scores, -np.inf)
+    scores = fisher_z(scored.scores) if fitted.sizes else scored.scores
+    own = np.where(scored.filled, a * scores, -np.inf)
     unlisted = np.zeros(len(scored)) if individuals is None else scored.log_unlisted(individuals)
     other = b + (unlisted if fitted.sizes else np.minimum(unlisted, 0.0))
     return np.column_stack([own, other, np.broadcast_to(new, len(scored))])
+
+
+def fisher_z(cosines: NDArray[np.floating]) -> Floats:
+    """Return Fisher's z, artanh(r): the scale on which a correlation's spread is the same everywhere (Fisher 1921)."""
+    return np.asarray(np.arctanh(np.clip(cosines.astype(np.float64), -_LARGEST_COSINE, _LARGEST_COSINE)))
 
 
 def _softmax(keys: Floats) -> Floats:

@@ -4,15 +4,15 @@ Galleries that people search are not the one that was calibrated with: a season'
 more than there were. So the calibration of the scorer that galleries are searched with is fitted to galleries of many
 sizes in one, drawn from the whole (small_galleries.py). With n individuals of N the three parameters of the logit are
 
-    logit(candidate) = a(n) x score, a >= 0
+    logit(candidate) = a(n) x z, a >= 0; z: Fisher's of the score, a mean of cosines
     logit(another known individual) = b(n) + log(individuals that are no candidate)
     logit(new whale) = c(n)
 
-where a, b and c are given at n = 1, the square root of N, and N, and lie on lines over log n in between. The logit is
-linear in the nine numbers, so the log-loss is as convex as that of conditional_logit.py. Were scores of individuals
-independent and the logit right, Bayes' rule would give the same a and b for all n, and c + log n. It is right to the
-first order only: the more individuals, the further out in the tail the best of the wrong ones, so slopes rise with n.
-docs/evaluation.md has the figures that chose this form.
+where a, b and c lie on lines over log n, from n = 1 to N. The logit is linear in the six numbers at both ends, so the
+log-loss is as convex as that of conditional_logit.py. Were scores of individuals independent and the logit right,
+Bayes' rule would give the same a and b for all n, and c + log n. It is right to the first order only: the more
+individuals, the further out in the tail the best of the wrong ones, so slopes rise with n. docs/evaluation.md has the
+figures that chose this form.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,8 @@ import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.scoring.calibration import GallerySizes, OpenSetCalibration, ScoreFusion, SmallerGallery
+from flukeprint.scoring.calibrated_answers import fisher_z
+from flukeprint.scoring.calibration import GallerySizes, OpenSetCalibration, ScoreFusion
 from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.conditional_logit import Fit, LogLoss
 from flukeprint.scoring.fusion import fuse
@@ -119,39 +120,34 @@ def fit_sizes(asked: Sequence[Asked], share: float, whole: OpenSetCalibration, p
     `photos` the most of one individual there.
     """
     sizes = [one.individuals for one in asked]
-    given = sorted({1, round(max(sizes) ** 0.5), max(sizes)})
-    values = np.concatenate([one.scored.scores[one.scored.filled] for one in asked])
+    values = fisher_z(np.concatenate([one.scored.scores[one.scored.filled] for one in asked]))
     mean, deviation = float(values.mean()), float(values.std()) or 1.0
-    parts = [_in_gallery(one, share, given, mean, deviation) for one in asked]
+    parts = [_in_gallery(one, share, log(one.individuals) / log(max(sizes)), mean, deviation) for one in asked]
     problem = LogLoss.joined(parts, [1 / (len(set(sizes)) * sizes.count(size)) for size in sizes])
     fit = problem.fit()
-    # Scores were standardised: a shift of all candidates' logits is the opposite shift of the other two.
-    slopes = fit.slopes / deviation
-    others, news = (
-        first + np.append(0.0, more) + slopes * mean
-        for first, more in ((fit.other, fit.other_weights), (fit.new, fit.new_weights))
+    start, end = (
+        {
+            "inverse_temperature": _rounded(slope / deviation),
+            # Scores were standardised: a shift of all candidates' logits is the opposite shift of the other two.
+            "other": _rounded(fit.other + part * fit.other_weights[0] + slope / deviation * mean),
+            "new": _rounded(fit.new + part * fit.new_weights[0] + slope / deviation * mean),
+        }
+        for part, slope in enumerate(fit.slopes)
     )
-    *smaller, own = (
-        {"inverse_temperature": _rounded(a), "other": _rounded(b), "new": _rounded(c)}
-        for a, b, c in zip(slopes, others, news, strict=True)
-    )
-    known = [SmallerGallery(individuals=size, **one) for size, one in zip(given, smaller, strict=False)]
-    found = GallerySizes(individuals=max(sizes), photos=photos, smaller=known)
-    return whole.model_copy(update={**own, "log_loss": _rounded(problem.log_loss(fit.vector)), "sizes": found})
+    found = GallerySizes(individuals=max(sizes), photos=photos, **start)
+    return whole.model_copy(update={**end, "log_loss": _rounded(problem.log_loss(fit.vector)), "sizes": found})
 
 
-def _in_gallery(one: Asked, share: float, given: Sequence[int], mean: float, deviation: float) -> LogLoss:
-    """Return the loss of queries in one gallery, over the parameters at the sizes given."""
+def _in_gallery(one: Asked, share: float, part: float, mean: float, deviation: float) -> LogLoss:
+    """Return the loss of queries in one gallery over the parameters at both ends, `part` of the way between them."""
     problem = LogLoss.of(one.scored, one.truth, share)
-    parts = np.array([np.interp(log(one.individuals), np.log(given), own) for own in np.eye(len(given))])
-    score = np.where(problem.filled[:, :, None], (problem.features - mean) / deviation, 0.0)
-    # Parts sum to 1, so the first one is the constant's.
-    rest = np.tile(parts[1:], (len(score), 1))
+    score = np.where(problem.filled[:, :, None], (fisher_z(problem.features) - mean) / deviation, 0.0)
+    place = np.full((len(score), 1), part)
     return replace(
         problem,
-        features=score * parts,
-        new_features=rest,
-        other_features=rest,
+        features=np.concatenate([(1 - part) * score, part * score], axis=2),
+        new_features=place,
+        other_features=place,
         offset=one.scored.log_unlisted(one.individuals),
     )
 

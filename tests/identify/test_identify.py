@@ -184,8 +184,8 @@ def test_whom_a_near_duplicate_shows_stands_first_in_every_format(project, capsy
 
 def test_a_probability_beyond_what_was_calibrated_says_so_in_every_format(project, capsys):
     content = read_json(DECISION)
-    smaller = {"individuals": 1, "inverse_temperature": 20.0, "other": 4.0, "new": 16.0}
-    content["scorers"]["gallery"]["sizes"] = {"individuals": 2, "photos": 1, "smaller": [smaller]}
+    alone = {"inverse_temperature": 20.0, "other": 4.0, "new": 16.0}
+    content["scorers"]["gallery"]["sizes"] = {"individuals": 2, "photos": 1} | alone
     write_json(DECISION, content)
     photo = RAW / "train" / NAMES[0]
     table = run(capsys, "identify", photo, "--html", "page.html")

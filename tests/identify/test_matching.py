@@ -16,7 +16,7 @@ from flukeprint.retrieval.gallery import Gallery, build_gallery
 from flukeprint.retrieval.search import DEPTH, Searcher
 from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.calibrated_answers import calibrated
-from flukeprint.scoring.calibration import Calibration, GallerySizes, ScoreFusion, SmallerGallery
+from flukeprint.scoring.calibration import Calibration, GallerySizes, ScoreFusion
 from flukeprint.scoring.candidates import candidate_rows, gallery_candidates, read_candidates, write_candidates
 from flukeprint.scoring.copies import decided, scored_copies
 from flukeprint.scoring.fusion import fuse, fused_of
@@ -157,9 +157,7 @@ def test_without_a_calibration_near_duplicates_stand_first(gallery, queries):
 
 def test_probabilities_beyond_what_was_calibrated_are_marked(gallery, queries):
     def reasons(individuals: int, photos: int) -> tuple[str | None, set[str | None]]:
-        sizes = GallerySizes(individuals=individuals, photos=photos, smaller=[
-            SmallerGallery(individuals=1, inverse_temperature=20.0, other=4.0, new=12.0)
-        ])  # fmt: skip
+        sizes = GallerySizes(individuals=individuals, photos=photos, inverse_temperature=20.0, other=4.0, new=12.0)
         fitted = CALIBRATION.of(GALLERY).model_copy(update={"sizes": sizes})
         [answer] = match(gallery, queries[:1], CALIBRATION.model_copy(update={"scorers": {GALLERY: fitted}}), 40)
         assert answer.new_probability is not None

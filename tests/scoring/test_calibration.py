@@ -12,7 +12,12 @@ from scipy.optimize import check_grad
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibrated_answers import as_ordinary_class, calibrated
-from flukeprint.scoring.calibration import OpenSetCalibration, read_calibration, write_calibration
+from flukeprint.scoring.calibration import (
+    GallerySizes,
+    OpenSetCalibration,
+    read_calibration,
+    write_calibration,
+)
 from flukeprint.scoring.calibration_fitting import fit_scorer, fit_scorers, nothing_to_fit
 from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.conditional_logit import LogLoss
@@ -259,6 +264,14 @@ def test_the_file_of_calibrations(tmp_path):
         (("scorers", "ensemble", "new"), None),
         (("scorers", "ensemble", "new"), "1.0"),
         (("scorers", "ensemble", "more"), 1.0),
+        (("scorers", "ensemble", "inverse_temperature"), 10**30),
+        (("scorers", "ensemble", "known_queries"), 10**30),
+        (("scorers", "gallery", "sizes", "individuals"), 10**30),
+        (("scorers", "gallery", "sizes", "individuals"), 1),
+        (("scorers", "gallery", "sizes", "photos"), 0),
+        (("scorers", "gallery", "sizes", "new"), 1e308),
+        (("scorers", "gallery", "sizes", "inverse_temperature"), -1.0),
+        (("fusions", "gallery", "features", "centre"), 1e308),
         (("fusions", "gallery", "features", "nearest"), 0.5),
         (("fusions", "gallery", "features", "nearest"), -0.5),
         (("best", "map5", "ensemble"), 1.5),
@@ -271,8 +284,10 @@ def test_the_file_of_calibrations(tmp_path):
 def test_a_value_out_of_bounds_is_refused_by_its_key(tmp_path, keys, value):
     path = tmp_path / "decision.json"
     counts = {"queries": 1, "individuals": 1, "same_pairs": 1, "different_pairs": 1}
+    sizes = GallerySizes(individuals=90, photos=1, inverse_temperature=1.0, other=0.0, new=0.0)
+    in_sizes = open_set(1.0, 0.0, 0.0, None).model_copy(update={"sizes": sizes})
     content = calibration_of(
-        scorers={"ensemble": open_set(1.0, 0.0, 0.0, None)},
+        scorers={"ensemble": open_set(1.0, 0.0, 0.0, None), "gallery": in_sizes},
         fusions={"gallery": {"features": {"nearest": 1.0, "centre": 0.0}, "new_features": {}}},
         verification={**counts, "thresholds": {"eer": 0.5}, "slope": 1.0, "intercept": 0.0},
     )

