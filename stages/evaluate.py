@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_json, read_npy, write_json
+from flukeprint.core.files import read_json, read_npy, write_figures
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import (
     DECISION,
@@ -83,11 +83,11 @@ def write_metrics(found: Findings) -> None:
     """Write the figures and curves. The headline stays small, so that `dvc metrics diff` of it reads well."""
     leaderboard, figures = found.leaderboard, found.figures
     together = {name: row for name, row in figures.items() if name not in leaderboard.members}
-    write_json(METRICS / "evaluation.json", counts(leaderboard.queries) | together)
-    write_json(METRICS / "members.json", {name: row for name, row in figures.items() if name in leaderboard.members})
-    write_json(METRICS / "breakdowns.json", as_metrics(leaderboard, found.breakdowns))
-    write_json(METRICS / "verification.json", found.verification)
-    write_json(METRICS / "enrolment.json", found.enrolment)
+    write_figures(METRICS / "evaluation.json", counts(leaderboard.queries) | together)
+    write_figures(METRICS / "members.json", {name: row for name, row in figures.items() if name in leaderboard.members})
+    write_figures(METRICS / "breakdowns.json", as_metrics(leaderboard, found.breakdowns))
+    write_figures(METRICS / "verification.json", found.verification)
+    write_figures(METRICS / "enrolment.json", found.enrolment)
     write_curves(METRICS / "curves", found.curves)
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import write_frame, write_json
+from flukeprint.core.files import write_figures, write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
 from flukeprint.data.selected_tables import SPLITS, class_labels
@@ -23,7 +23,7 @@ def main() -> None:
     write_frame(SELECTED / "small.parquet", small)
     write_frame(SELECTED / "full.parquet", full)
     write_json(SELECTED / "labels.json", {"small": class_labels(small), "full": class_labels(full)})
-    write_json(METRICS / "selection.json", counts | splits)
+    write_figures(METRICS / "selection.json", counts | splits)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flukeprint.core.files import replacing_folder, write_json
+from flukeprint.core.files import replacing_folder, write_figures
 from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
@@ -77,4 +77,4 @@ def save_record(path: Path, result: Result, spread: Spread | None = None) -> Non
     figures = {key: value for key, value in best.items() if key not in ("epoch", "lr")}
     more = {} if spread is None else {"spread": asdict(spread)}
     history = [asdict(epoch) for epoch in result.history]
-    write_json(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})
+    write_figures(path, {"best_epoch": result.best_epoch, **figures, **more, "history": history})
