@@ -1,6 +1,8 @@
 """evaluate: every scorer's figures, curves and breakdowns on the queries, and the report."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -49,13 +51,20 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     findings = find(params, photos, table)
     write_metrics(findings)
-    records = {stage: {name: read_json(METRICS / stage / f"{name}.json") for name in members} for stage in TRAININGS}
+    records = {stage: dict(records_of(METRICS / stage, members)) for stage in TRAININGS}
     histories = {stage: {name: one["history"] for name, one in own.items()} for stage, own in records.items()}
     spreads = {name: Spread(**one["spread"]) for name, one in records["finetune"].items() if "spread" in one}
     for name, spread in spreads.items():
         warn_of_collapse(name, spread)
     sources = Sources(RAW / "train", photos, table[is_trained(table)], histories, spreads)
     write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
+
+
+def records_of(folder: Path, members: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the records of one training; a catalogue with too small a small set has none of its head."""
+    for name in members:
+        if folder.name != "train" or any(folder.glob("*.json")):
+            yield name, read_json(folder / f"{name}.json")
 
 
 def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:

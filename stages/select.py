@@ -1,5 +1,7 @@
 """select: the small set, the full set, and what is set aside for evaluation."""
 
+import logging
+
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
@@ -7,7 +9,7 @@ from flukeprint.core.files import write_figures, write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
 from flukeprint.data.selected_tables import SPLITS, class_labels
-from flukeprint.data.splits import assign_splits, selection_counts
+from flukeprint.data.splits import assign_splits, selection_counts, shortfalls
 
 KEYS = ("seed", "select")
 
@@ -19,6 +21,8 @@ def main() -> None:
     table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
     small, full = assign_splits(table, params.select, params.seed)
+    for text in shortfalls(small, full, params.select):
+        logging.getLogger(__name__).warning("select: %s", text)
     splits = {f"full_{split}": int((full["split"] == split).sum()) for split in SPLITS}
     write_frame(SELECTED / "small.parquet", small)
     write_frame(SELECTED / "full.parquet", full)

@@ -21,7 +21,11 @@ def main() -> None:
     params = load_params(KEYS)
     name = f"{sys.argv[1]}.safetensors"
     if params.finetune.starts_from_head and not (HEADS / name).exists():
-        raise FlukeprintError(f"{HEADS / name} is missing. Run `dvc repro` to make it.")
+        raise FlukeprintError(
+            f"{HEADS / name} is missing: stage train has not run, or the small set has too few classes for a head "
+            "(`dvc repro --force select` says so). Run `dvc repro`, lower select.threshold in params.yaml, or use "
+            "recipe metric, which needs no small set."
+        )
     write_bytes(STARTS / name, (HEADS / name).read_bytes() if params.finetune.starts_from_head else save({}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import zipfile
@@ -15,7 +16,14 @@ from flukeprint.core.files import replacing_folder
 
 TABLES = ("train.csv", "sample_submission.csv")
 FOLDERS = ("train", "test")
-_LAYOUT = "Kaggle's layout is train.csv (Image,Id), sample_submission.csv (Image,Id), train/ and test/ with the photos"
+# What a catalogue without photos to label has neither of.
+_TO_LABEL = ["sample_submission.csv", "test/"]
+_LAYOUT = (
+    "Kaggle's layout is train.csv (Image,Id), sample_submission.csv (Image,Id), train/ and test/ with the photos; a "
+    "catalogue with nothing to label has neither sample_submission.csv nor test/"
+)
+
+logger = logging.getLogger(__name__)
 
 
 def fetch(source: str, target: Path, path: str | None, seed: int) -> None:
@@ -41,9 +49,12 @@ def _folder(target: Path, path: str | None, _seed: int) -> None:
     _check_layout(source)
     with replacing_folder(target) as temporary:
         for table in TABLES:
-            shutil.copyfile(source / table, temporary / table)
+            if (source / table).exists():
+                shutil.copyfile(source / table, temporary / table)
         for folder in FOLDERS:
-            _copy_photos(source / folder, temporary / folder)
+            if (source / folder).exists():
+                _copy_photos(source / folder, temporary / folder)
+        _without_test_photos(temporary)
 
 
 def _needed(path: str | None) -> str:
@@ -56,7 +67,7 @@ def _needed(path: str | None) -> str:
 
 
 def _check_layout(folder: Path) -> None:
-    """Refuse a folder that is not in Kaggle's layout, naming what is missing."""
+    """Refuse a folder that is not in Kaggle's layout, naming what is missing. Photos to label may be missing whole."""
     if not folder.is_dir():
         raise FlukeprintError(
             f"profiles.<profile>.path is {str(folder)!r}, but there is no such folder. {_LAYOUT}: "
@@ -64,8 +75,17 @@ def _check_layout(folder: Path) -> None:
         )
     missing = [name for name in TABLES if not (folder / name).is_file()]
     missing += [f"{name}/" for name in FOLDERS if not (folder / name).is_dir()]
-    if missing:
+    if missing and missing != _TO_LABEL:
         raise FlukeprintError(f"{folder} has no {', '.join(missing)}. {_LAYOUT}.")
+
+
+def _without_test_photos(folder: Path) -> None:
+    """Complete a folder that has no photos to label: an empty test/, and a sample submission without rows."""
+    if (folder / "test").exists():
+        return
+    logger.info("There are no photos to label (no test/, no sample_submission.csv): the submission will be empty.")
+    (folder / "test").mkdir()
+    (folder / "sample_submission.csv").write_bytes(b"Image,Id\n")
 
 
 def _copy_photos(source: Path, target: Path) -> None:
@@ -89,6 +109,7 @@ def _kaggle(target: Path, path: str | None, _seed: int) -> None:
                 (temporary / folder).mkdir()
                 _unpack(temporary / f"{folder}.zip", temporary / folder)
         _check_layout(temporary)
+        _without_test_photos(temporary)
 
 
 def _ways_out(competition: str) -> str:

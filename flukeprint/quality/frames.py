@@ -20,7 +20,7 @@ from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photos import plain_file_name
-from flukeprint.data.tables import Table, escaped, read_table
+from flukeprint.data.tables import Table, empty_table, escaped, read_table
 
 Frames = dict[str, pd.DataFrame]
 
@@ -48,9 +48,13 @@ def read_inputs(folder: Path, max_rows: int, exclusions: Path | None = None) -> 
         "train": read_table(folder / "train.csv", max_rows=max_rows),
         "submission": read_table(folder / "sample_submission.csv", max_rows=max_rows),
     }
+    listing = {part: _listed(folder / part) for part in ("train", "test")}
+    if not any(os.path.lexists(folder / name) for name in ("sample_submission.csv", "test")):
+        # A catalogue with nothing to label is whole without them.
+        tables["submission"], listing["test"] = empty_table("sample_submission.csv"), []
     if exclusions is not None and os.path.lexists(exclusions):
         tables["exclusions"] = read_table(exclusions, ("Image", "reason"), max_rows)
-    inputs = Inputs(folder, tables, {part: _listed(folder / part) for part in ("train", "test")})
+    inputs = Inputs(folder, tables, listing)
     if "exclusions" in tables:
         _exclude(inputs)
     return inputs
@@ -85,7 +89,9 @@ def _exclude(inputs: Inputs) -> None:
 
 def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     """Return the frames that need no photo: files, malformed."""
-    files = [_file_row(table, params.rows) for table in inputs.tables.values()]
+    # An exclusions file may be empty below its header, and so may the sample submission where test/ is.
+    least = {"train.csv": params.rows[0], "sample_submission.csv": min(1, len(inputs.listing["test"] or ()))}
+    files = [_file_row(table, least.get(table.file, 0), params.rows[1]) for table in inputs.tables.values()]
     for name, names in inputs.listing.items():
         missing = "is missing, or is not a folder that can be read" if names is None else None
         files.append({"file": f"{name}/", "present": names is not None, "missing": missing})
@@ -96,11 +102,9 @@ def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     }
 
 
-def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
+def _file_row(table: Table, least: int, most: int) -> dict[str, Any]:
     """Return what the rules on files look at; null where a rule before it has failed."""
     stopped = bool(table.faults) and not table.complete
-    # An exclusions file may be empty below its header; the other tables may not.
-    least = {"train.csv": bounds[0], "sample_submission.csv": 1}.get(table.file, 0)
     enough = table.complete and table.rows >= least
     empty = None if table.missing or stopped else "empty: the file holds nothing"
     return {
@@ -109,7 +113,7 @@ def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
         "missing": table.missing,
         "header": empty if table.header is None else repr(table.header),
         "columns": repr(",".join(table.columns)),
-        "rows_found": str(table.rows) if table.complete else f"more than {bounds[1]}",
+        "rows_found": str(table.rows) if table.complete else f"more than {most}",
         "row_count_is_right": enough if table.header_is_right and not stopped else None,
     }
 

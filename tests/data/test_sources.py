@@ -42,6 +42,21 @@ def test_an_incomplete_folder_is_refused_and_what_was_there_stays(source, tmp_pa
     assert (target / "train/train.jpg").exists()
 
 
+@pytest.mark.parametrize("kind", ["folder", "kaggle"])
+def test_a_catalogue_with_nothing_to_label_is_whole(source, tmp_path, monkeypatch, kind):
+    shutil.rmtree(source / "test")
+    (source / "sample_submission.csv").unlink()
+    monkeypatch.setattr("flukeprint.data.sources._require_credentials", lambda _: None)
+    monkeypatch.setattr("flukeprint.data.sources._unpack", lambda *_: None)
+    monkeypatch.setattr(
+        "flukeprint.data.sources._download", lambda _, folder: shutil.copytree(source, folder, dirs_exist_ok=True)
+    )
+    fetch(kind, tmp_path / "raw", str(source), 0)
+    assert list((tmp_path / "raw/test").iterdir()) == []
+    assert (tmp_path / "raw/sample_submission.csv").read_text() == "Image,Id\n"
+    assert (tmp_path / "raw/train/train.jpg").exists()
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FlukeprintError, match=r"'nowhere', but there is no such folder"):
         fetch("folder", tmp_path / "raw", "nowhere", 0)
