@@ -1,8 +1,8 @@
 """Pictures of the sample: drawn flukes, a ship, the sea, and what a camera and a catalogue make of them.
 
 An individual is a trailing edge, an outline and a pigmentation, all in its skin; a photo is one view of it. Poses and
-light vary as much as lets a small network learn whales in minutes on a CPU: the nearest photo by raw pixels is the right
-whale's for three in ten.
+light vary as much as lets a small network learn whales in minutes on a CPU: the nearest photo by raw pixels is the
+right whale's for three in ten.
 
 Fluke coordinates: x runs across the span (tips at about -1 and 1), y points up, the median notch is near (0, 0).
 Images are float arrays [height, width, 3] in 0..1 until they are encoded.
