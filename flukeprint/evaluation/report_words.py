@@ -108,6 +108,12 @@ def title_of(name: str) -> str:
     return scorer_of(name).title
 
 
+def named(name: str) -> str:
+    """Return a result's name in plain words with its key, where they do not hold it."""
+    title = title_of(name)
+    return title if name in title.split() else f"{title} ({name})"
+
+
 def style_of(name: str) -> int:
     """Return the line style of a result, or of a similarity."""
     return scorer_of(PRETRAINED_KNN if name == PRETRAINED else name).style
@@ -134,7 +140,7 @@ def natural(name: str, asked: Mapping[str, int], found: Mapping[str, float]) -> 
     known, new = asked["known_queries"], asked["new_queries"]
     of_known, of_new = ({key: round(number * value) for key, value in found.items()} for number in (known, new))
     texts = NATURAL if of_known.get("known_top1") else NATURAL | {"known_top1": NEVER_FIRST}
-    said = {"name": f"{title_of(name)} ({name})", "known": photos(known), "new": photos(new)}
+    said = {"name": named(name), "known": photos(known), "new": photos(new)}
     return [text.format(**said, of_known=of_known, of_new=of_new) for key, text in texts.items() if key in found]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flukeprint.core.files import read_json
 from flukeprint.core.paths import METRICS, PREDICTIONS, SUBMISSION
-from flukeprint.evaluation.report_words import natural, title_of
+from flukeprint.evaluation.report_words import named, natural
 from flukeprint.scoring.registry import BEST, ENSEMBLE, in_order
 
 # By the figure their titles, and the count of photos that a share is of.
@@ -46,7 +46,7 @@ def _rows_of_submission() -> str:
 
 
 def _table(leaderboard: Mapping[str, dict[str, float]], counts: Mapping[str, int]) -> list[str]:
-    names = {name: f"{title_of(name)} ({name})" for name in in_order(leaderboard)}  # JSON keeps no order
+    names = {name: named(name) for name in in_order(leaderboard)}  # JSON keeps no order
     width = max(map(len, names.values())) + 2
     titles = ("MAP@5", "95 % interval", *(title for title, _ in _SHARES.values()))
     rows = [("", titles), *((words, _cells(leaderboard[name], counts)) for name, words in names.items())]

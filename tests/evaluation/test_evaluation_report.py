@@ -199,9 +199,10 @@ def test_results_print_the_leaderboard_from_the_bottom_up(generated, monkeypatch
     for members, expected in ((False, together), (True, [*together[:4], *MEMBERS, *together[4:]])):
         lines = results_text(members=members).splitlines()
         assert lines[0] == "45 queries, 15 of them new whales"
-        assert "Of 30 photos of whales that it knows, the best answer (best) " in lines[1]
-        rows = [line for line in lines if re.search(r"\(\w+\)  ", line)]
-        assert [re.search(r"\((\w+)\)", row)[1] for row in rows] == expected
+        assert "Of 30 photos of whales that it knows, the best answer " in lines[1]
+        start = next(place for place, line in enumerate(lines) if "MAP@5" in line) + 1
+        rows = lines[start : start + len(expected)]
+        assert [re.split(r"\s{2,}", row)[0] for row in rows] == [words.named(name) for name in expected]
         assert re.split(r"\s{2,}", rows[0])[1:] == ["0.325", "0.325-0.325", "0 of 30", "0 of 30", "15 of 15"]
         assert any("reports/evaluation/index.html" in line for line in lines)
 
@@ -269,6 +270,11 @@ def test_the_headline_claims_no_more_than_interval_and_test(low, high, p, says):
     assert "Of 10 photos" in sentences[1]
     assert "first for 9." in sentences[1]
     assert "MAP@5 is 0.500 (95 % interval 0.400 to 0.600)" in sentences[2]
+
+
+def test_names_are_plain_words_with_the_key():
+    names = ["gallery", "ensemble", "m1"]
+    assert [words.named(name) for name in names] == ["the photo search (gallery)", "the ensemble", "network m1"]
 
 
 def test_the_first_sentence_does_not_boast_of_none():
