@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # What to do about a file that the pipeline writes.
 REPAIR = "Run `dvc repro` to make it; remove it first if it is there."
 _MOST_JSON = 1 << 28  # bytes
-# Of a figure in metrics/: the share of some hundred queries has no more.
-DIGITS = 4
+# Of a figure in metrics/: the share of some hundred queries has no more, and no page shows more.
+DIGITS = 3
 _LONGEST_REASON = 300  # characters
 # By which readers refuse what they cannot read.
 _FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RecursionError)

@@ -120,7 +120,7 @@ def test_figures_are_written_with_the_digits_that_mean_something(tmp_path):
             tmp_path / name,
             {"map5": 0.455179 + noise, "history": [{"lr": 1e-05, "loss": 12.3456789 + noise, "epoch": 1234567}]},
         )
-    assert read_json(tmp_path / "a") == {"map5": 0.4552, "history": [{"lr": 1e-05, "loss": 12.35, "epoch": 1234567}]}
+    assert read_json(tmp_path / "a") == {"map5": 0.455, "history": [{"lr": 1e-05, "loss": 12.3, "epoch": 1234567}]}
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_figures(tmp_path / "a", {"map5": float("nan")})
