@@ -116,7 +116,7 @@ SCORERS: tuple[Scorer, ...] = (
     ),
     Scorer(
         name=BLEND,
-        title="photo search and ensemble",
+        title="the photo search with the ensemble",
         says="the photo search and the ensemble's classes together, weighted",
         style=7,
         curves=CURVES,
