@@ -75,7 +75,7 @@ def _check_layout(folder: Path) -> None:
         )
     missing = [name for name in TABLES if not (folder / name).is_file()]
     missing += [f"{name}/" for name in FOLDERS if not (folder / name).is_dir()]
-    if missing and missing != _TO_LABEL:
+    if missing and (missing != _TO_LABEL or any(os.path.lexists(folder / name) for name in _TO_LABEL)):
         raise FlukeprintError(f"{folder} has no {', '.join(missing)}. {_LAYOUT}.")
 
 

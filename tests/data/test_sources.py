@@ -57,6 +57,14 @@ def test_a_catalogue_with_nothing_to_label_is_whole(source, tmp_path, monkeypatc
     assert (tmp_path / "raw/train/train.jpg").exists()
 
 
+def test_a_file_in_the_place_of_test_is_no_catalogue_with_nothing_to_label(source, tmp_path):
+    shutil.rmtree(source / "test")
+    (source / "sample_submission.csv").unlink()
+    (source / "test").write_text("")
+    with pytest.raises(FlukeprintError, match=r"has no sample_submission.csv, test/"):
+        fetch("folder", tmp_path / "raw", str(source), 0)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FlukeprintError, match=r"'nowhere', but there is no such folder"):
         fetch("folder", tmp_path / "raw", "nowhere", 0)
