@@ -9,7 +9,8 @@ classifier that learnt to tell other drawn individuals apart. They come from SEE
 What is drawn (SPEC): 200 individuals with ten photos each, named ones only, without ship, copies and test photos.
 Nine photos of each train the network, the tenth gives the accuracy that is printed. Photo size and scaling are
 those of `profiles.sample`. The last layer is left out of the file, and floats are stored as float16.
-About four minutes on one core.
+About four minutes on one core. The file in git is older than the calmer poses and light of today's flukes: it stands
+for a network that has seen other photos than those it is used on, as one with ImageNet weights has.
 """
 
 from __future__ import annotations

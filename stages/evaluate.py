@@ -1,11 +1,13 @@
 """evaluate: every scorer's figures, curves and breakdowns on the queries, and the report."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame, read_json, read_npy, write_json
+from flukeprint.core.files import read_frame, read_json, read_npy, write_figures
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import (
     CENTRES,
@@ -52,13 +54,20 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     findings = find(params, photos, table)
     write_metrics(findings)
-    records = {stage: {name: read_json(METRICS / stage / f"{name}.json") for name in members} for stage in TRAININGS}
+    records = {stage: dict(records_of(METRICS / stage, members)) for stage in TRAININGS}
     histories = {stage: {name: one["history"] for name, one in own.items()} for stage, own in records.items()}
     spreads = {name: Spread(**one["spread"]) for name, one in records["finetune"].items() if "spread" in one}
     for name, spread in spreads.items():
         warn_of_collapse(name, spread)
     sources = Sources(RAW / "train", photos, table[is_trained(table)], histories, spreads)
     write_report(REPORT, findings, sources, params.evaluate.examples, params.runtime.workers)
+
+
+def records_of(folder: Path, members: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the records of one training; a catalogue with too small a small set has none of its head."""
+    for name in members:
+        if folder.name != "train" or any(folder.glob("*.json")):
+            yield name, read_json(folder / f"{name}.json")
 
 
 def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
@@ -89,12 +98,12 @@ def write_metrics(found: Findings) -> None:
     """Write the figures and curves. The headline stays small, so that `dvc metrics diff` of it reads well."""
     leaderboard, figures = found.leaderboard, found.figures
     together = {name: row for name, row in figures.items() if name not in leaderboard.members}
-    write_json(METRICS / "evaluation.json", counts(leaderboard.queries) | together)
-    write_json(METRICS / "members.json", {name: row for name, row in figures.items() if name in leaderboard.members})
-    write_json(METRICS / "breakdowns.json", as_metrics(leaderboard, found.breakdowns))
-    write_json(METRICS / "verification.json", found.verification)
-    write_json(METRICS / "enrolment.json", found.enrolment)
-    write_json(METRICS / "gallery_sizes.json", found.sizes)
+    write_figures(METRICS / "evaluation.json", counts(leaderboard.queries) | together)
+    write_figures(METRICS / "members.json", {name: row for name, row in figures.items() if name in leaderboard.members})
+    write_figures(METRICS / "breakdowns.json", as_metrics(leaderboard, found.breakdowns))
+    write_figures(METRICS / "verification.json", found.verification)
+    write_figures(METRICS / "enrolment.json", found.enrolment)
+    write_figures(METRICS / "gallery_sizes.json", found.sizes)
     write_curves(METRICS / "curves", found.curves, found.size_curves)
 
 

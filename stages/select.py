@@ -1,11 +1,13 @@
 """select: the small set, the full set, and what is set aside for evaluation."""
 
+import logging
+
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame, write_frame, write_json
+from flukeprint.core.files import read_frame, write_figures, write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
 from flukeprint.data.selected_tables import SPLITS, class_labels
-from flukeprint.data.splits import assign_splits, selection_counts
+from flukeprint.data.splits import assign_splits, selection_counts, shortfalls
 
 KEYS = ("seed", "select")
 
@@ -17,11 +19,13 @@ def main() -> None:
     table = table.assign(pixel=range(len(table)))
     counts = selection_counts(table, params.select)
     small, full = assign_splits(table, params.select, params.seed)
+    for text in shortfalls(small, full, params.select):
+        logging.getLogger(__name__).warning("select: %s", text)
     splits = {f"full_{split}": int((full["split"] == split).sum()) for split in SPLITS}
     write_frame(SELECTED / "small.parquet", small)
     write_frame(SELECTED / "full.parquet", full)
     write_json(SELECTED / "labels.json", {"small": class_labels(small), "full": class_labels(full)})
-    write_json(METRICS / "selection.json", counts | splits)
+    write_figures(METRICS / "selection.json", counts | splits)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import MissingFileError
-from flukeprint.core.files import REPAIR, write_json, write_parquet
+from flukeprint.core.files import REPAIR, write_figures, write_parquet
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, RAW, VALIDATED
 
@@ -37,7 +37,7 @@ def _check_and_write() -> None:
     for path in outputs.values():
         path.unlink(missing_ok=True)
     checked = check_folder(RAW, params.validate, params.runtime.workers, EXCLUSIONS)
-    write_json(METRICS / "data_quality.json", checked.metrics)
+    write_figures(METRICS / "data_quality.json", checked.metrics)
     write_report(REPORT, checked, params.validate, params.runtime.workers)
     for text in (*checked.notes, *checked.warnings):
         logging.getLogger(__name__).warning(text)

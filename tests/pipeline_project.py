@@ -25,7 +25,7 @@ TRACKED = (
 )
 MEMBERS = ["m1", "m2"]
 PHOTOS = SampleSpec(
-    photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1), new_whales=8, test_known=8, test_new=4, duplicates=2
+    photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1), new_whales=8, test_known=8, test_new=4, duplicates=2, conflicts=1
 )
 ENVIRONMENT = {
     **os.environ,

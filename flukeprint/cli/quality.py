@@ -12,7 +12,7 @@ from flukeprint.core.paths import PARAMS
 
 
 def quality(
-    folder: Annotated[Path, Argument(metavar="FOLDER", help="Has train.csv, sample_submission.csv, train/, test/.")],
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="In Kaggle's layout; test/ and its table may be absent.")],
     json: Annotated[Path | None, Option(metavar="OUT.json", help="Write the number of cases per rule.")] = None,
     report: Annotated[Path | None, Option(metavar="DIR", help="Write an HTML page and a CSV of all cases.")] = None,
     exclusions: Annotated[Path | None, Option(metavar="CSV", help="Photos to leave out: data/exclusions.csv.")] = None,

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 REPAIR = "Run `dvc repro` to make it; remove it first if it is there."
 _MOST_JSON = 1 << 28  # bytes
 _DEEPEST = 64  # levels of a nested document; no file of ours has ten
+# Of a figure in metrics/: the share of some hundred queries has no more, and no page shows more.
+DIGITS = 3
 _LONGEST_REASON = 300  # characters
 # Errors of a write for which there is no room: on the disk, in a quota, in what one file may have (ulimit -f).
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -260,6 +262,22 @@ def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as sorted, indented JSON. NaN and infinity are refused (they are not JSON)."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_bytes(path, f"{text}\n".encode())
+
+
+def write_figures(path: Path | str, value: Any) -> None:
+    """Write what was measured, as `write_json` does, with DIGITS digits of every float.
+
+    metrics/ is in git, so that digits that hang on the machine's rounding would be changes that nobody made.
+    """
+    write_json(path, _with_digits(value))
+
+
+def _with_digits(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_digits(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_digits(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def read_json(path: Path | str, repair: str = REPAIR, most: int = _MOST_JSON) -> Any:

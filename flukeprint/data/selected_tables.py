@@ -15,6 +15,9 @@ from flukeprint.data.labels import NEW_WHALE
 # Values of the `split` column. The last two are set aside: nothing is trained on them.
 SPLITS = TRAIN, VALID, QUERY, CALIBRATION = "train", "valid", "query", "calibration"
 
+# Of the small set: a classifier of one class learns nothing.
+LEAST_CLASSES = 2
+
 
 def is_trained(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell which rows of a selected table are trained on: those of the splits train and valid."""

@@ -23,7 +23,12 @@ TABLES = ("train.csv", "sample_submission.csv")
 FOLDERS = ("train", "test")
 # Bytes that an archive may unpack to: so many, and so many for each of its own. Photos hardly shrink, tables tenfold.
 _FREE, _PER_BYTE = 1 << 26, 20
-_LAYOUT = "Kaggle's layout is train.csv (Image,Id), sample_submission.csv (Image,Id), train/ and test/ with the photos"
+# What a catalogue without photos to label has neither of.
+_TO_LABEL = ["sample_submission.csv", "test/"]
+_LAYOUT = (
+    "Kaggle's layout is train.csv (Image,Id), sample_submission.csv (Image,Id), train/ and test/ with the photos; a "
+    "catalogue with nothing to label has neither sample_submission.csv nor test/"
+)
 
 
 def fetch(source: str, target: Path, path: str | None, seed: int) -> None:
@@ -48,11 +53,12 @@ def _folder(target: Path, path: str | None, _seed: int) -> None:
     source = Path(_needed(path))
     _check_layout(source)
     with replacing_folder(target) as temporary:
-        for table in TABLES:
-            shutil.copyfile(source / table, temporary / table)
         for folder, table in zip(FOLDERS, TABLES, strict=True):
-            named = read_table(source / table).frame["Image"].dropna()
-            _copy_photos(source / folder, temporary / folder, frozenset(named))
+            if (source / table).exists():
+                shutil.copyfile(source / table, temporary / table)
+                named = read_table(source / table).frame["Image"].dropna()
+                _copy_photos(source / folder, temporary / folder, frozenset(named))
+        _without_test_photos(temporary)
 
 
 def _needed(path: str | None) -> str:
@@ -65,7 +71,7 @@ def _needed(path: str | None) -> str:
 
 
 def _check_layout(folder: Path) -> None:
-    """Refuse a folder that is not in Kaggle's layout, naming what is missing."""
+    """Refuse a folder that is not in Kaggle's layout, naming what is missing. Photos to label may be missing whole."""
     if not folder.is_dir():
         raise FlukeprintError(
             f"profiles.<profile>.path is {str(folder)!r}, but there is no such folder. {_LAYOUT}: "
@@ -73,8 +79,17 @@ def _check_layout(folder: Path) -> None:
         )
     missing = [f"{name}{hint_beside(folder / name)}" for name in TABLES if not (folder / name).is_file()]
     missing += [f"{name}/{hint_beside(folder / name)}" for name in FOLDERS if not (folder / name).is_dir()]
-    if missing:
+    if missing and (missing != _TO_LABEL or any(os.path.lexists(folder / name) for name in _TO_LABEL)):
         raise FlukeprintError(f"{folder} has no {', '.join(missing)}. {_LAYOUT}.")
+
+
+def _without_test_photos(folder: Path) -> None:
+    """Complete a folder that has no photos to label: an empty test/, and a sample submission without rows."""
+    if (folder / "test").exists():
+        return
+    log.info("There are no photos to label (no test/, no sample_submission.csv): the submission will be empty.")
+    (folder / "test").mkdir()
+    (folder / "sample_submission.csv").write_bytes(b"Image,Id\n")
 
 
 def _copy_photos(source: Path, target: Path, named: Collection[str]) -> None:
@@ -101,6 +116,7 @@ def _kaggle(target: Path, path: str | None, _seed: int) -> None:
                 (temporary / folder).mkdir()
                 _unpack(temporary / f"{folder}.zip", temporary / folder)
         _check_layout(temporary)
+        _without_test_photos(temporary)
 
 
 def _ways_out(competition: str) -> str:

@@ -6,14 +6,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import SelectParams
 from flukeprint.core.runtime import derived_seed
-from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.selected_tables import CALIBRATION, QUERY, TRAIN, VALID
+from flukeprint.data.labels import NEW_WHALE, individuals_of
+from flukeprint.data.selected_tables import (
+    CALIBRATION,
+    LEAST_CLASSES,
+    QUERY,
+    TRAIN,
+    VALID,
+    class_labels,
+    true_labels,
+)
 
 # Lists of images that are set aside together.
 Groups = list[list[str]]
+# Known and new individuals each: a scorer is chosen on some and fitted to others (flukeprint/scoring/choice.py).
+LEAST_TO_CALIBRATE = 2
 
 
 def full_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
@@ -25,22 +34,39 @@ def small_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
     """Return the small set of the reference procedure.
 
     Individuals with more than `select.threshold` photos, without `select.drop`, in the table's order; after
-    them the first `select.new_whale` photos of new_whale. Photos are counted before any is dropped. Fewer than two
-    classes are a FlukeprintError.
+    them the first `select.new_whale` photos of new_whale. Photos are counted before any is dropped.
     """
     counts = table.loc[table["Id"] != NEW_WHALE, "Id"].value_counts()
     kept = full_set(table, params)
     new = kept[kept["Id"] == NEW_WHALE].head(params.new_whale)
-    small = pd.concat([kept[kept["Id"].isin(counts.index[counts > params.threshold])], new], ignore_index=True)
+    return pd.concat([kept[kept["Id"].isin(counts.index[counts > params.threshold])], new], ignore_index=True)
+
+
+def shortfalls(small: pd.DataFrame, full: pd.DataFrame, params: SelectParams) -> list[str]:
+    """Say what will be missing later, because the catalogue is small. Both tables are those of `assign_splits`."""
     classes = small["Id"].nunique()
-    if classes < 2:
-        most = ", ".join(f"{label}: {count}" for label, count in counts.head(3).items())
-        raise FlukeprintError(
-            f"the small set has {classes} class(es), at least 2 are needed: select.threshold is {params.threshold}, "
-            f"and the most frequent individuals have these many photos: {most or 'there are none'}. "
-            "Lower select.threshold in params.yaml."
+    said = [_few_classes(classes, full, params.threshold)] if classes < LEAST_CLASSES else []
+    aside = full[full["split"] == CALIBRATION]
+    is_new = np.array(true_labels(aside, class_labels(full)), dtype=str) == NEW_WHALE
+    individuals = individuals_of(aside["Id"], aside["Image"])
+    known, new = (len(np.unique(individuals[rows])) for rows in (~is_new, is_new))
+    if params.holdout and min(known, new) < LEAST_TO_CALIBRATE:
+        said.append(
+            f"{known} known and {new} new whales are set aside for calibration; choosing a scorer takes "
+            f"{LEAST_TO_CALIBRATE} of each. So submit.decision best will answer by similarity alone, and probabilities "
+            "will be missing or rough. More individuals with several photos, or a larger select.holdout, would help."
         )
-    return small
+    return said
+
+
+def _few_classes(classes: int, full: pd.DataFrame, threshold: int) -> str:
+    counts = full.loc[full["Id"] != NEW_WHALE, "Id"].value_counts()
+    most = ", ".join(f"{label}: {count}" for label, count in counts.head(3).items())
+    return (
+        f"the small set has {classes} class(es), and recipe reference needs {LEAST_CLASSES}: select.threshold is "
+        f"{threshold}, and the most frequent individuals have these many photos: {most or 'there are none'}. Lower "
+        "select.threshold in params.yaml, or use recipe metric, which needs no small set."
+    )
 
 
 def selection_counts(table: pd.DataFrame, params: SelectParams) -> dict[str, int]:

@@ -90,6 +90,11 @@ def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: i
     return table
 
 
+def empty_table(file: str, columns: Sequence[str] = ("Image", "Id")) -> Table:
+    """Return what reading a file of that name with nothing below its header gives."""
+    return Table(file, tuple(columns), _frame(file, columns, []), header=",".join(columns))
+
+
 def require_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: int = MAX_ROWS) -> pd.DataFrame:
     """Read a CSV file that has to be in order (columns `file`, `csv_line` and those named), or name its first fault."""
     table = read_table(path, columns, max_rows)

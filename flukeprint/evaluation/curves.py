@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.core.files import replacing_folder, write_json
+from flukeprint.core.files import replacing_folder, write_figures
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.figures import reliability, rounded
 from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult
@@ -57,10 +57,10 @@ def write_curves(folder: Path, curves: dict[str, dict[str, Points]], sizes: dict
         # Without a calibration there are none, but DVC wants its folder.
         (temporary / "gallery_sizes").mkdir()
         for name, points in sizes.items():
-            write_json(temporary / "gallery_sizes" / f"{name}.json", {"points": points})
+            write_figures(temporary / "gallery_sizes" / f"{name}.json", {"points": points})
         for result, found in curves.items():
             for name, points in found.items():
-                write_json(temporary / name / f"{result}.json", {"points": points})
+                write_figures(temporary / name / f"{result}.json", {"points": points})
 
 
 def all_curves(leaderboard: Leaderboard) -> dict[str, dict[str, Points]]:

@@ -76,18 +76,21 @@ def render(findings: Findings, sources: Sources, examples: int, workers: int = 1
 def _shown(findings: Findings, sources: Sources) -> dict[str, Any]:
     """Return what the template needs of the findings, where there are queries."""
     leaderboard = findings.leaderboard
+    together = {result.name: findings.figures[result.name] for result in leaderboard.main}
     return {
         "words": words,
         "few": FEW,
         "leaderboard": leaderboard,
         "figures": findings.figures,
+        "main": list(together),
+        "single": sorted(leaderboard.members),
         "reference": REFERENCE,
         "headline": words.headline(leaderboard, findings.figures),
         "verification": findings.verification,
         "enrolment": findings.enrolment,
         "sizes": findings.sizes,
         "size_chart": drawings.size_chart(findings.size_curves),
-        "map5": drawings.map5_chart(findings.figures, leaderboard.queries.new_share),
+        "map5": drawings.map5_chart(together, leaderboard.queries.new_share),
         "charts": drawings.curve_charts(findings.curves, leaderboard.queries.new_share),
         "spreads": sources.spreads,
         "collapsed": {name: COLLAPSED.format(one) for name, one in sources.spreads.items() if one.collapsed},

@@ -1,7 +1,9 @@
 """What the report says in words: names of results and figures for readers who do not know the code."""
 
+from collections.abc import Mapping
+
 from flukeprint.core.paths import PRETRAINED
-from flukeprint.evaluation.figures import REFERENCE
+from flukeprint.evaluation.figures import counts
 from flukeprint.evaluation.leaderboard import Leaderboard
 from flukeprint.metrics.intervals import Comparison
 from flukeprint.scoring.registry import BEST, ENSEMBLE, PRETRAINED_KNN, scorer_of
@@ -66,7 +68,7 @@ SIZES = (
 # What compares two photos, and of whom they are, where individuals are added.
 SIMILARITIES = {
     ENSEMBLE: "the trained networks",
-    PRETRAINED: "a network that was never trained on flukes",
+    PRETRAINED: "the network before training",
 }
 ENROLLED = {
     "held_out": "held out whole, enrolled with one photo",
@@ -78,15 +80,22 @@ OPERATING_POINTS = {
     "far_1e-3": "1 in 1,000 pairs of different whales",
     "eer": "as many false accepts as false refusals",
 }
-# By the figure that a sentence needs.
+# Natural frequencies, by the figure that a sentence needs.
+NATURAL = {
+    "known_top1": "Of {known} of whales that it knows, {name} names the right one first for {of_known[known_top1]}, "
+    "and among its five answers for {of_known[known_top5]}.",
+    "cmc1": "If it may not say “new whale”, these are {of_known[cmc1]} and {of_known[cmc5]}.",
+    "new_top1": "Of {new} of whales that it has never seen, it says “new whale” first for {of_new[new_top1]}.",
+}
+NEVER_FIRST = (
+    "Of {known} of whales that it knows, {name} has the right one among its five answers for {of_known[known_top5]}, "
+    "but never first."
+)
+# What follows them.
 HEADLINE = {
-    "known_top1": "Of 100 photos of whales that it knows, {name} names the right individual first for "
-    "{of_100[known_top1]}, and among its five answers for {of_100[known_top5]}.",
-    "cmc1": "Where “new whale” is not among the answers, these are {of_100[cmc1]} and {of_100[cmc5]}.",
-    "new_top1": "Of 100 photos of whales that it has never seen, it says “new whale” first for {of_100[new_top1]}.",
     "map5": "Its MAP@5 is {found[map5]:.3f} (95 % interval {found[map5_low]:.3f} to {found[map5_high]:.3f}), with new "
     "whales counted as {percent} of all photos; saying “new whale” every time gives {share:.3f}.",
-    "gain": "On these photos {name} {verdict} {reference}, which only copies labels: {signed[gain]} "
+    "gain": "On these photos it {verdict} copying the labels of nearly the same pictures: {signed[gain]} "
     "(95 % interval {signed[gain_low]} to {signed[gain_high]}).",
 }
 
@@ -95,13 +104,24 @@ def about_scorer(name: str, leaderboard: Leaderboard) -> str:
     """Say in a few words what a scorer does."""
     scorer = scorer_of(name)
     if name == BEST:
-        return f"{leaderboard.best}: {scorer.says}"
+        return f"{title_of(leaderboard.best or '')}: {scorer.says}"
     return scorer.says if leaderboard.calibrated else scorer.uncalibrated or scorer.says
 
 
 def size_name(name: str) -> str:
     """Return how many individuals a gallery has, as its line is called."""
     return f"{name} individuals"
+
+
+def title_of(name: str) -> str:
+    """Return a result's name in plain words."""
+    return scorer_of(name).title
+
+
+def named(name: str) -> str:
+    """Return a result's name in plain words with its key, where they do not hold it."""
+    title = title_of(name)
+    return title if name in title.split() else f"{title} ({name})"
 
 
 def style_of(name: str) -> int:
@@ -112,20 +132,31 @@ def style_of(name: str) -> int:
 def headline(leaderboard: Leaderboard, figures: Figures) -> list[str]:
     """Say in plain words how good the highest result is, and what to make of it."""
     found = figures[leaderboard.top.name]
-    name = leaderboard.best if leaderboard.top.name == BEST else leaderboard.top.name
     said = {
-        "name": "the ensemble" if name == ENSEMBLE else name,
-        "reference": REFERENCE,
         "share": leaderboard.queries.new_share,
         "percent": f"{100 * leaderboard.queries.new_share:g} %",
         "found": found,
-        "of_100": {key: round(100 * value) for key, value in found.items()},
         "signed": {key: signed(value) for key, value in found.items()},
     }
     if "gain" in found:
         gain = Comparison(*(found[key] for key in ("gain", "gain_low", "gain_high", "gain_p")))
         said["verdict"] = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}[gain.verdict]
-    return [text.format(**said) for key, text in HEADLINE.items() if key in found]
+    more = [text.format(**said) for key, text in HEADLINE.items() if key in found]
+    return natural(leaderboard.best or leaderboard.top.name, counts(leaderboard.queries), found) + more
+
+
+def natural(name: str, asked: Mapping[str, int], found: Mapping[str, float]) -> list[str]:
+    """Say how many of the photos that were asked about a result gets right: sentences."""
+    known, new = asked["known_queries"], asked["new_queries"]
+    of_known, of_new = ({key: round(number * value) for key, value in found.items()} for number in (known, new))
+    texts = NATURAL if of_known.get("known_top1") else NATURAL | {"known_top1": NEVER_FIRST}
+    said = {"name": named(name), "known": photos(known), "new": photos(new)}
+    return [text.format(**said, of_known=of_known, of_new=of_new) for key, text in texts.items() if key in found]
+
+
+def photos(number: int) -> str:
+    """Return a number of photos in words."""
+    return f"{number:,} photo{'' if number == 1 else 's'}"
 
 
 def signed(value: float) -> str:

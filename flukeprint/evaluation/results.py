@@ -1,32 +1,34 @@
 """What the last run reached, as text: `flukeprint results`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flukeprint.core.files import read_json
 from flukeprint.core.paths import METRICS, PREDICTIONS, SUBMISSION
-from flukeprint.scoring.registry import in_order
+from flukeprint.evaluation.report_words import named, natural
+from flukeprint.scoring.registry import BEST, ENSEMBLE, in_order
 
-_TITLES = {
-    "map5": "MAP@5",
-    "interval": "95 % interval",
-    "top1": "top-1",
-    "known_top1": "known top-1",
-    "known_top5": "known top-5",
-    "new_top1": "new top-1",
+# By the figure their titles, and the count of photos that a share is of.
+_SHARES = {
+    "known_top1": ("known: first", "known_queries"),
+    "known_top5": ("in five", "known_queries"),
+    "new_top1": ("new: new", "new_queries"),
 }
 
 
-def results_text() -> str:
-    """Describe the last run: the leaderboard on the queries, and the files that it left."""
+def results_text(*, members: bool = False) -> str:
+    """Describe the last run: the leaderboard on the queries, with or without single members, and the files it left."""
     evaluation = read_json(METRICS / "evaluation.json")
-    together = read_json(METRICS / "members.json") | evaluation
-    leaderboard = {name: row for name, row in together.items() if isinstance(row, dict)}
+    rows = {name: row for name, row in evaluation.items() if isinstance(row, dict)}
     lines = [f"{evaluation['queries']} queries, {evaluation['new_queries']} of them new whales"]
-    if leaderboard:
-        lines += ["", *_table(leaderboard)]
+    if rows:
+        top = next(name for name in (BEST, ENSEMBLE, *reversed(rows)) if name in rows)
+        lines += natural(top, evaluation, rows[top])
+        of_members = read_json(METRICS / "members.json") if members else {}
+        lines += ["", *_table(of_members | rows, evaluation), "" if members else "(single networks: --all)"]
     lines += [
         "",
-        f"submission   {SUBMISSION}",
+        f"submission   {SUBMISSION}{_rows_of_submission()}",
         f"answers      {PREDICTIONS}/query.parquet, {PREDICTIONS}/test.parquet",
         "report       reports/evaluation/index.html, reports/evaluation/queries.csv",
         f"metrics      {METRICS}/*.json (dvc metrics show, dvc metrics diff)",
@@ -35,15 +37,27 @@ def results_text() -> str:
     return "\n".join(lines)
 
 
-def _table(leaderboard: dict[str, dict[str, float]]) -> list[str]:
-    width = max(map(len, leaderboard)) + 1
-    rows = [" " * width + "".join(f"{title:>15}" for title in _TITLES.values())]
-    for name in in_order(leaderboard):  # JSON keeps no order
-        rows.append(f"{name:{width}}" + "".join(f"{_cell(leaderboard[name], key):>15}" for key in _TITLES))
-    return rows
+def _rows_of_submission() -> str:
+    """Say where a submission has no rows; it may not be here, in a clone."""
+    if not SUBMISSION.is_file():
+        return " (not here)"
+    with SUBMISSION.open("rb") as stream:
+        return "" if len(stream.read(4096).splitlines()) > 1 else " (empty: there is no photo to label)"
 
 
-def _cell(row: dict[str, Any], key: str) -> str:
-    if key == "interval":
-        return f"{row['map5_low']:.3f} - {row['map5_high']:.3f}" if "map5_low" in row else "-"
-    return f"{row[key]:.3f}" if key in row else "-"
+def _table(leaderboard: Mapping[str, dict[str, float]], counts: Mapping[str, int]) -> list[str]:
+    names = {name: named(name) for name in in_order(leaderboard)}  # JSON keeps no order
+    width = max(map(len, names.values())) + 2
+    titles = ("MAP@5", "95 % interval", *(title for title, _ in _SHARES.values()))
+    rows = [("", titles), *((words, _cells(leaderboard[name], counts)) for name, words in names.items())]
+    return [f"{words:{width}}" + "".join(f"{cell:>14}" for cell in row) for words, row in rows]
+
+
+def _cells(row: Mapping[str, float], counts: Mapping[str, int]) -> tuple[str, ...]:
+    interval = f"{row['map5_low']:.3f}-{row['map5_high']:.3f}" if "map5_low" in row else "-"
+    shares = (_of(row, key, counts[count]) for key, (_, count) in _SHARES.items())
+    return (f"{row['map5']:.3f}" if "map5" in row else "-", interval, *shares)
+
+
+def _of(row: Mapping[str, Any], key: str, number: int) -> str:
+    return f"{round(number * row[key])} of {number}" if key in row else "-"

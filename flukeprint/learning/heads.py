@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flukeprint.core.files import replacing_folder, write_json
+from flukeprint.core.files import replacing_folder, write_figures
 from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
@@ -79,4 +79,4 @@ def save_record(path: Path, result: Result, spread: Spread | None = None) -> Non
     more = {} if spread is None else {"spread": asdict(spread)}
     history = [asdict(epoch) for epoch in result.history]
     kept = {"best_epoch": result.best_epoch, **figures, **more}
-    write_json(path, {**kept, "history": history, "runtime": result.runtime})
+    write_figures(path, {**kept, "history": history, "runtime": result.runtime})

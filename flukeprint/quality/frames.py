@@ -21,7 +21,7 @@ from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near
 from flukeprint.data.photo_folders import FolderContents, NearlyNamed, hint_beside, list_folder
 from flukeprint.data.photos import plain_file_name
 from flukeprint.data.spellings import unknown_among, usual_spellings
-from flukeprint.data.tables import Table, escaped, read_table
+from flukeprint.data.tables import Table, empty_table, escaped, read_table
 
 Frames = dict[str, pd.DataFrame]
 
@@ -55,6 +55,9 @@ def read_inputs(folder: Path, max_rows: int, exclusions: Path | None = None) -> 
         tables["exclusions"] = read_table(exclusions, ("Image", "reason"), max_rows)
     named = {part: frozenset(tables[table].frame["Image"].dropna()) for part, table in _TABLE_OF.items()}
     inputs = Inputs(folder, tables, {part: _listed(folder / part, names) for part, names in named.items()})
+    if not any(os.path.lexists(folder / name) for name in ("sample_submission.csv", "test")):
+        # A catalogue with nothing to label is whole without them.
+        inputs.tables["submission"], inputs.listing["test"] = empty_table("sample_submission.csv"), FolderContents()
     if "exclusions" in tables:
         _exclude(inputs)
     return inputs
@@ -89,7 +92,10 @@ def _exclude(inputs: Inputs) -> None:
 
 def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     """Return the frames that need no photo: files, malformed."""
-    files = [_file_row(table, params.rows) for table in inputs.tables.values()]
+    # An exclusions file may be empty below its header, and so may the sample submission where test/ is.
+    test = inputs.listing["test"]
+    least = {"train.csv": params.rows[0], "sample_submission.csv": 1 if test and test.photos else 0}
+    files = [_file_row(table, least.get(table.file, 0), params.rows[1]) for table in inputs.tables.values()]
     for name, names in inputs.listing.items():
         hint = hint_beside(inputs.folder / name) if names is None else ""
         missing = f"is missing, or is not a folder that can be read{hint}" if names is None else None
@@ -101,11 +107,9 @@ def table_frames(inputs: Inputs, params: ValidateParams) -> Frames:
     }
 
 
-def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
+def _file_row(table: Table, least: int, most: int) -> dict[str, Any]:
     """Return what the rules on files look at; null where a rule before it has failed."""
     stopped = bool(table.faults) and not table.complete
-    # An exclusions file may be empty below its header; the other tables may not.
-    least = {"train.csv": bounds[0], "sample_submission.csv": 1}.get(table.file, 0)
     enough = table.complete and table.rows >= least
     empty = None if table.missing or stopped else "empty: the file holds nothing"
     return {
@@ -114,7 +118,7 @@ def _file_row(table: Table, bounds: Sequence[int]) -> dict[str, Any]:
         "missing": table.missing,
         "header": empty if table.header is None else repr(table.header),
         "columns": repr(",".join(table.columns)),
-        "rows_found": str(table.rows) if table.complete else f"more than {bounds[1]}",
+        "rows_found": str(table.rows) if table.complete else f"more than {most}",
         "row_count_is_right": enough if table.header_is_right and not stopped else None,
     }
 

@@ -81,8 +81,8 @@ RULES: tuple[Rule, ...] = (
     # --- the layout and the tables; what later stages rely on -------------------------------------------
     _required(
         name="layout",
-        expects="train.csv, sample_submission.csv, train/ and test/ are there, and can be read",
-        reason="Every stage starts from these four.",
+        expects="train.csv and train/ are there, sample_submission.csv and test/ both or neither; all can be read",
+        reason="Every stage starts from these four; without photos to label, from the first two.",
         repair="Put the file or folder there, or set the profile's path in params.yaml to a folder in Kaggle's layout.",
         check=_true(("files.present",)),
         says="{missing}",
@@ -105,7 +105,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _required(
         name="row_count",
-        expects="train.csv has {p.rows[0]:,} to {p.rows[1]:,} rows, sample_submission.csv 1 to {p.rows[1]:,}",
+        expects="train.csv has {p.rows[0]:,} to {p.rows[1]:,} rows, sample_submission.csv 1 to {p.rows[1]:,}, or none "
+        "where test/ is empty",
         reason="An empty table is a failed export; a huge one would fill the memory.",
         repair="Check the export, or change the bounds validate.rows in params.yaml.",
         check=_true(("files.row_count_is_right",)),

@@ -11,13 +11,13 @@ from flukeprint.data.labels import NEW_WHALE, individuals_of
 from flukeprint.data.submission import MAX_LABELS
 from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.metrics.rankings import reciprocal_ranks
-from flukeprint.scoring.calibrated_answers import Answers, calibrated
+from flukeprint.scoring.calibrated_answers import Answers, as_ordinary_class, calibrated
 from flukeprint.scoring.calibration import BestScorer, Calibration
 from flukeprint.scoring.calibration_fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.candidates import Scored, scored_of
-from flukeprint.scoring.copies import decided
+from flukeprint.scoring.copies import copied, decided
 from flukeprint.scoring.fusion import fuse, fused_of
-from flukeprint.scoring.registry import DUPLICATES
+from flukeprint.scoring.registry import DUPLICATES, GALLERY_NEAREST
 
 FOLDS = 5
 
@@ -77,22 +77,35 @@ def choose(rows: pd.DataFrame, share: float, scorers: Sequence[str]) -> BestScor
     return BestScorer(scorer=max(found, key=found.__getitem__) if found else None, map5=found, folds=number)
 
 
+def by_similarity(scored: Scored) -> Answers:
+    """Answer where too few calibration queries chose a scorer: new_whale stands second, after the most similar one.
+
+    First it would cost half of every right answer, further back most of what it earns. The numbers put labels in order;
+    they are no probabilities. `scored` has no score for new_whale.
+    """
+    found = as_ordinary_class(scored, scored.label.shape[1])
+    second = [row[0] if row else 1.0 for row in found.probabilities]
+    return Answers(
+        [[*row[:1], NEW_WHALE, *row[1:]] for row in found.labels],
+        [[*row[:1], new, *row[1:]] for row, new in zip(found.probabilities, second, strict=True)],
+        np.array(second),
+    )
+
+
 def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answers:
-    """Answer with the best scorer's calibrated candidates, after the labels of near-duplicates.
+    """Answer with the best scorer's calibrated candidates, or `by_similarity`, after the labels of near-duplicates.
 
     Raises:
-        FlukeprintError: no scorer was chosen, or the rows (of all scorers) lack the one that was.
+        FlukeprintError: the rows (of all scorers) lack the scorer that was chosen.
     """
-    scorer = calibration.best.scorer
-    if scorer is None:
-        raise FlukeprintError(
-            "decision.json names no best scorer: too few calibration queries to compare any. Set submit.decision to "
-            "class in params.yaml, or set calibration queries aside (select.holdout)."
-        )
+    scorer = calibration.best.scorer or GALLERY_NEAREST
     duplicates, own = (rows[rows["scorer"] == name] for name in (DUPLICATES, scorer))
-    fused, fitted = fused_of(own, scorer, calibration), calibration.of(scorer)
+    fused = fused_of(own, scorer, calibration)
     if fused is None or own["Image"].tolist() != duplicates["Image"].tolist():
         raise FlukeprintError(
             f"the candidates of {scorer} and {DUPLICATES} are not of the same photos. Run `dvc repro ensemble`."
         )
-    return decided(fused, fitted, scored_of(duplicates, DUPLICATES), calibration.duplicates, top)
+    copies = scored_of(duplicates, DUPLICATES)
+    if calibration.best.scorer is None:
+        return copied(by_similarity(fused), copies, calibration.duplicates.probability, top)
+    return decided(fused, calibration.of(scorer), copies, calibration.duplicates, top)

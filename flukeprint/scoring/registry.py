@@ -16,6 +16,7 @@ class Scorer:
     """One scorer, or a row of the leaderboard that is derived from one."""
 
     name: str
+    title: str  # a name in plain words
     says: str  # what it does, in a few words, for readers of the report
     style: int = 8  # number of its line style in charts; this one is of those without a line of their own
     uncalibrated: str = ""  # what it does where there was nothing to calibrate with, if that is something else
@@ -47,6 +48,7 @@ BEST = "best"
 SCORERS: tuple[Scorer, ...] = (
     Scorer(
         name=ALL_NEW,
+        title="always new_whale",
         says="answers “new whale” for every photo",
         style=0,
         curves=("new_share",),
@@ -54,24 +56,28 @@ SCORERS: tuple[Scorer, ...] = (
     ),
     Scorer(
         name=MOST_FREQUENT,
+        title="the commonest whales",
         says="names the individuals with the most photos, whatever the photo shows",
         style=1,
         curves=("cmc", "new_share"),
     ),
     Scorer(
         name=DUPLICATES,
+        title="copied labels",
         says="copies the label where another photo is nearly the same picture, else “new whale”",
         style=2,
         curves=CURVES,
     ),
     Scorer(
         name=PRETRAINED_KNN,
-        says="finds similar photos with a network that was never trained on flukes",
+        title="the untrained network",
+        says="finds similar photos with the network as it was before it saw any of these whales",
         style=3,
         curves=CURVES,
     ),
     Scorer(
         name=ENSEMBLE,
+        title="the ensemble",
         says="all members together, with the calibrated decision for new whales",
         uncalibrated="all members together, with “new whale” as one more class",
         style=4,
@@ -80,6 +86,7 @@ SCORERS: tuple[Scorer, ...] = (
     ),
     Scorer(
         name=ENSEMBLE_CLASS,
+        title="with new_whale as a class",
         says="the same, with “new whale” as one more class, as in the reference procedure",
         style=5,
         curves=("precision_recall", "reliability", "new_share"),
@@ -87,16 +94,19 @@ SCORERS: tuple[Scorer, ...] = (
     ),
     Scorer(
         name=GALLERY_NEAREST,
+        title="the most similar photo",
         says="finds the individual with the most similar photo, by the trained networks",
         choosable=True,
     ),
     Scorer(
         name=GALLERY_CENTRE,
+        title="the most similar whale",
         says="finds the individual whose photos are most similar on average, by the trained networks",
         choosable=True,
     ),
     Scorer(
         name=GALLERY,
+        title="the photo search",
         says="both of these together, weighted; individuals can be added without training",
         style=6,
         curves=CURVES,
@@ -106,6 +116,7 @@ SCORERS: tuple[Scorer, ...] = (
     ),
     Scorer(
         name=BLEND,
+        title="the photo search with the ensemble",
         says="the photo search and the ensemble's classes together, weighted",
         style=7,
         curves=CURVES,
@@ -115,7 +126,8 @@ SCORERS: tuple[Scorer, ...] = (
     ),
     Scorer(
         name=BEST,
-        says="the scorer that calibration queries like best; labels of nearly the same pictures come first",
+        title="the best answer",
+        says="what calibration queries like best; labels of nearly the same pictures come first",
         derived=True,
     ),
 )
@@ -126,7 +138,7 @@ CHOOSABLE = tuple(scorer.name for scorer in SCORERS if scorer.choosable)
 
 def scorer_of(name: str) -> Scorer:
     """Return a scorer by name; any other name is a member's."""
-    return _BY_NAME.get(name) or Scorer(name, "one network of the ensemble")
+    return _BY_NAME.get(name) or Scorer(name, f"network {name}", "one network of the ensemble")
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -27,6 +27,7 @@ from flukeprint.core.files import (
     replacing,
     replacing_folder,
     sha256_of,
+    write_figures,
     write_frame,
     write_json,
     write_npy,
@@ -117,6 +118,19 @@ def test_same_content_same_bytes(tmp_path):
         tensors = dict(reversed(tensors.items()))
     for kind in ("parquet", "safetensors", "json"):
         assert (tmp_path / f"first.{kind}").read_bytes() == (tmp_path / f"second.{kind}").read_bytes()
+
+
+def test_figures_are_written_with_the_digits_that_mean_something(tmp_path):
+    """Sums in another order give the same file."""
+    for name, noise in (("a", 0.0), ("b", 3e-9)):
+        write_figures(
+            tmp_path / name,
+            {"map5": 0.455179 + noise, "history": [{"lr": 1e-05, "loss": 12.3456789 + noise, "epoch": 1234567}]},
+        )
+    assert read_json(tmp_path / "a") == {"map5": 0.455, "history": [{"lr": 1e-05, "loss": 12.3, "epoch": 1234567}]}
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_figures(tmp_path / "a", {"map5": float("nan")})
 
 
 def test_safetensors_round_trip_and_refusals(tmp_path):

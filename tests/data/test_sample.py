@@ -23,6 +23,7 @@ SMALL = SampleSpec(
     test_known=5,
     test_new=2,
     duplicates=1,
+    conflicts=1,
     test_duplicates=2,
     width=64,
     height=32,
@@ -91,10 +92,10 @@ def test_a_photo_does_not_depend_on_the_photos_around_it(tmp_path: Path) -> None
 def test_train_is_the_long_tail(train: pd.DataFrame) -> None:
     counts = train.Id.value_counts()
     named = counts.drop(NEW_WHALE)
-    assert (len(train), counts[NEW_WHALE]) == (397, 32)
+    assert (len(train), counts[NEW_WHALE]) == (1596, 54)
     assert sorted(named, reverse=True) == sorted(SampleSpec().photos, reverse=True)
-    assert {n: (named == n).sum() for n in (16, 15, 2, 1)} == {16: 1, 15: 1, 2: 24, 1: 26}
-    assert (named > 15).sum() == 7
+    assert {n: (named == n).sum() for n in (16, 15, 2, 1)} == {16: 3, 15: 2, 2: 62, 1: 60}
+    assert (named > 15).sum() == 18
 
 
 def test_names_and_labels_are_of_the_competitions_form(train: pd.DataFrame) -> None:
@@ -154,7 +155,7 @@ def test_the_ship_is_filed_under_an_individual_over_the_threshold(full: Path, tr
 
 def test_planted_duplicates_look_the_same(full: Path) -> None:
     pairs = _planted_duplicates()
-    assert len(pairs) == 6 + 1 + 3
+    assert len(pairs) == 12 + 2 + 3
     for copy, original in pairs:
         a, b = _find(full, copy), _find(full, original)
         assert b.parent.name == "train"
@@ -162,11 +163,11 @@ def test_planted_duplicates_look_the_same(full: Path) -> None:
         assert (_grey(a) * _grey(b)).sum() > 0.95
 
 
-def test_one_pair_of_duplicates_has_conflicting_labels(train: pd.DataFrame) -> None:
+def test_two_pairs_of_duplicates_have_conflicting_labels(train: pd.DataFrame) -> None:
     label = dict(zip(train.Image, train.Id, strict=True)) | _true_test_labels()
     conflicting = [pair for pair in _planted_duplicates() if label[pair[0]] != label[pair[1]]]
-    assert len(conflicting) == 1
-    assert NEW_WHALE not in {label[name] for name in conflicting[0]}
+    assert len(conflicting) == 2
+    assert NEW_WHALE not in {label[name] for pair in conflicting for name in pair}
 
 
 def test_three_test_photos_copy_train_photos(train: pd.DataFrame) -> None:
@@ -182,19 +183,20 @@ def test_photos_that_are_no_copies_differ(full: Path) -> None:
     photos = np.stack([_grey(path).ravel() for path in sorted(full.glob("*/*.jpg")) if path.name not in copies])
     likeness = photos @ photos.T
     np.fill_diagonal(likeness, 0)
-    assert likeness.max() < 0.95
+    # A mean squared difference of standardised thumbnails of validate.duplicates.mse, 0.07, is a correlation of 0.965.
+    assert likeness.max() < 1 - 0.07 / 2
 
 
 def test_photos_of_one_individual_are_more_alike_than_of_two(full: Path, train: pd.DataFrame) -> None:
+    """With one other photo of each individual, raw pixels find the right one far more often than chance, but rarely."""
     copies = {copy for copy, _ in _planted_duplicates()} | {SHIP_PHOTO}
-    counts = train.Id.map(train.Id.value_counts())
-    rows = train[(counts >= 15) & (train.Id != NEW_WHALE) & ~train.Image.isin(copies)]
+    rows = train[(train.Id != NEW_WHALE) & ~train.Image.isin(copies)].groupby("Id").head(2)
+    rows = rows[rows.Id.duplicated(keep=False)]
     photos = np.stack([_grey(full / "train" / name).ravel() for name in rows.Image])
-    likeness = photos @ photos.T
-    np.fill_diagonal(likeness, -1)
-    nearest = rows.Id.to_numpy()[likeness.argmax(1)]
-    score = (nearest == rows.Id).mean()
-    assert 1.5 / rows.Id.nunique() < score < 0.8, "raw pixels say something, but are far from enough"
+    first = ~rows.Id.duplicated().to_numpy()
+    likeness, labels = photos[~first] @ photos[first].T, rows.Id.to_numpy()
+    score = (labels[first][likeness.argmax(1)] == labels[~first]).mean()
+    assert 20 / first.sum() < score < 0.5
 
 
 def test_individuals_differ_in_their_trailing_edge() -> None:

@@ -55,6 +55,29 @@ def test_what_is_there_under_nearly_that_name_is_said(source, tmp_path, missing,
         fetch("folder", tmp_path / "raw", str(source), 0)
 
 
+@pytest.mark.parametrize("kind", ["folder", "kaggle"])
+def test_a_catalogue_with_nothing_to_label_is_whole(source, tmp_path, monkeypatch, kind):
+    shutil.rmtree(source / "test")
+    (source / "sample_submission.csv").unlink()
+    monkeypatch.setattr("flukeprint.data.sources._require_credentials", lambda _: None)
+    monkeypatch.setattr("flukeprint.data.sources._unpack", lambda *_: None)
+    monkeypatch.setattr(
+        "flukeprint.data.sources._download", lambda _, folder: shutil.copytree(source, folder, dirs_exist_ok=True)
+    )
+    fetch(kind, tmp_path / "raw", str(source), 0)
+    assert list((tmp_path / "raw/test").iterdir()) == []
+    assert (tmp_path / "raw/sample_submission.csv").read_text() == "Image,Id\n"
+    assert (tmp_path / "raw/train/train.jpg").exists()
+
+
+def test_a_file_in_the_place_of_test_is_no_catalogue_with_nothing_to_label(source, tmp_path):
+    shutil.rmtree(source / "test")
+    (source / "sample_submission.csv").unlink()
+    (source / "test").write_text("")
+    with pytest.raises(FlukeprintError, match=r"has no sample_submission.csv, test/"):
+        fetch("folder", tmp_path / "raw", str(source), 0)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FlukeprintError, match=r"'nowhere', but there is no such folder"):
         fetch("folder", tmp_path / "raw", "nowhere", 0)

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import SelectParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import class_labels, often_seen, true_labels
-from flukeprint.data.splits import assign_splits, mlebench_test, selection_counts, small_set
+from flukeprint.data.splits import assign_splits, mlebench_test, selection_counts, shortfalls, small_set
 
 SHIP = "496b52ff.jpg"
 # The competition's label file may not be handed on, so a drawn table with its published counts stands in for it. Where
@@ -94,9 +94,13 @@ def test_small_set_takes_ids_over_the_threshold_and_the_first_new_whales():
     assert small["Image"].tail(2).tolist() == ["00000004.jpg", "00000005.jpg"]
 
 
-def test_fewer_than_two_classes_is_refused():
-    with pytest.raises(FlukeprintError, match=r"1 class.*select\.threshold is 15.*a: 16, b: 3.*Lower"):
-        small_set(table_of(["a"] * 16 + ["b"] * 3), select_params())
+def test_a_small_catalogue_is_told_what_it_will_lack():
+    params = select_params()
+    few = shortfalls(*assign_splits(table_of(["a"] * 16 + ["b"] * 3), params, 0), params)
+    assert re.search(r"small set has 1 class.*select\.threshold is 15.*a: 16, b: 3.*Lower", few[0])
+    assert re.search(r"1 known and 0 new whales are set aside for calibration.*by similarity", few[1])
+    large = ["a"] * 16 + ["b"] * 16 + [f"w{number}" for number in range(60) for _ in range(3)] + [NEW_WHALE] * 40
+    assert shortfalls(*assign_splits(table_of(large), params, 0), params) == []
 
 
 @settings(max_examples=25, deadline=None)

@@ -132,7 +132,9 @@ def test_the_page_has_every_part(generated):
         assert explained in said
     for phrase in (
         "People decide.",
-        "Of 100 photos of whales that it knows, ",
+        "Of 30 photos of whales that it knows, ",
+        "Of 15 photos of whales that it has never seen, ",
+        "single networks of the ensemble",
         "full fine-tuning: loss",
         *words.SIMILARITIES.values(),
     ):
@@ -192,15 +194,17 @@ def test_without_queries_the_page_says_so(tmp_path):
 
 def test_results_print_the_leaderboard_from_the_bottom_up(generated, monkeypatch):
     monkeypatch.chdir(generated)
-    lines = results_text().splitlines()
-    assert lines[0] == "45 queries, 15 of them new whales"
-    names = [line.split()[0] for line in lines[3:16]]
-    assert names == [
-        "all_new", "most_frequent", "duplicates", "pretrained_knn", "m1", "m2", "ensemble", "ensemble_class",
-        *CHOOSABLE[1:], "best",
-    ]  # fmt: skip
-    assert lines[3].split()[1:5] == ["0.325", "0.325", "-", "0.325"]
-    assert any("reports/evaluation/index.html" in line for line in lines)
+    together = ["all_new", "most_frequent", "duplicates", "pretrained_knn", "ensemble", "ensemble_class"]
+    together += [*CHOOSABLE[1:], "best"]
+    for members, expected in ((False, together), (True, [*together[:4], *MEMBERS, *together[4:]])):
+        lines = results_text(members=members).splitlines()
+        assert lines[0] == "45 queries, 15 of them new whales"
+        assert "Of 30 photos of whales that it knows, the best answer " in lines[1]
+        start = next(place for place, line in enumerate(lines) if "MAP@5" in line) + 1
+        rows = lines[start : start + len(expected)]
+        assert [re.split(r"\s{2,}", row)[0] for row in rows] == [words.named(name) for name in expected]
+        assert re.split(r"\s{2,}", rows[0])[1:] == ["0.325", "0.325-0.325", "0 of 30", "0 of 30", "15 of 15"]
+        assert any("reports/evaluation/index.html" in line for line in lines)
 
 
 def test_results_before_any_run_are_an_error(tmp_path, monkeypatch):
@@ -258,23 +262,39 @@ def figures(gain, low, high, p):
     ],
 )
 def test_the_headline_claims_no_more_than_interval_and_test(low, high, p, says):
-    leaderboard = build_leaderboard(pd.DataFrame(ONE), calibration_of(), 0.325, [])
+    leaderboard = build_leaderboard(ASKED, calibration_of(), 0.325, [])
     sentences = words.headline(leaderboard, figures(0.1, low, high, p))
     assert says in sentences[-1]
-    assert "first for 29, and among its five answers for 40" in sentences[0]
-    assert "for 90." in sentences[1]
+    assert "Of 17 photos" in sentences[0]
+    assert "first for 5, and among its five answers for 7" in sentences[0]
+    assert "Of 10 photos" in sentences[1]
+    assert "first for 9." in sentences[1]
     assert "MAP@5 is 0.500 (95 % interval 0.400 to 0.600)" in sentences[2]
 
 
-ONE = {
-    "Image": ["1.jpg"],
-    "Id": [NEW_WHALE],
-    "truth": [NEW_WHALE],
-    "scorer": ["ensemble"],
-    "candidates": [["a"]],
-    "scores": [[1.0]],
-    "new_score": [0.0],
-}
+def test_names_are_plain_words_with_the_key():
+    names = ["gallery", "ensemble", "m1"]
+    assert [words.named(name) for name in names] == ["the photo search (gallery)", "the ensemble", "network m1"]
+
+
+def test_the_first_sentence_does_not_boast_of_none():
+    found = figures(0.1, 0.0, 0.2, 0.5)["ensemble"] | {"known_top1": 0.0}
+    sentence = words.natural("ensemble", {"known_queries": 17, "new_queries": 10}, found)[0]
+    assert "among its five answers for 7, but never first" in sentence
+
+
+# 17 photos of a known whale and 10 of new ones.
+ASKED = pd.DataFrame(
+    {
+        "Image": [f"{number}.jpg" for number in range(27)],
+        "Id": ["a"] * 17 + [NEW_WHALE] * 10,
+        "truth": ["a"] * 17 + [NEW_WHALE] * 10,
+        "scorer": "ensemble",
+        "candidates": [["a"]] * 27,
+        "scores": [[1.0]] * 27,
+        "new_score": 0.0,
+    }
+)
 
 
 def line_of(svg, colour):

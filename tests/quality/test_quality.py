@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -217,6 +218,27 @@ def test_labels_that_say_unknown_are_warned_of_or_read_as_new_whale(tmp_path, ch
     assert [note.split(" of train.csv")[0] for note in checked.notes] == (["3 row(s)"] if as_new else [])
     written = arrow_table(checked.frames["train"], labelled=True)["Id"].to_pylist()[:3]
     assert written == (["new_whale"] * 3 if as_new else ["unknown", "NA", "New_Whale"])
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty test/ and a header"])
+def test_a_catalogue_with_nothing_to_label_passes(tmp_path, check, params, left):
+    folder = Folder.make(tmp_path / "raw")
+    shutil.rmtree(folder.path / "test")
+    (folder.path / "sample_submission.csv").unlink()
+    if left != "nothing":
+        (folder.path / "test").mkdir()
+        folder.write("sample_submission.csv", [HEADER])
+    checked = check(folder)
+    assert failed(checked) == {}
+    assert arrow_table(checked.frames["test"], labelled=False).num_rows == 0
+    write_report(tmp_path / "report", checked, params)
+    assert (tmp_path / "report/index.html").exists()
+
+
+def test_a_header_alone_does_not_stand_for_test_photos(tmp_path, check):
+    folder = Folder.make(tmp_path / "raw")
+    folder.write("sample_submission.csv", [HEADER])
+    assert failed(check(folder)) == {"row_count": 1, "submission_matches_test": 3}
 
 
 def test_labels_that_leave_nothing_to_tell_apart(tmp_path, check):

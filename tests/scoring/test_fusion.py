@@ -274,5 +274,15 @@ def test_the_best_answers_need_candidates_of_the_same_photos():
     assert [labels[1:] for labels in answers.labels] == [labels[:4] for labels in expected.labels]
     with pytest.raises(FlukeprintError, match="not of the same photos"):
         best_answers(pd.concat([same[:-1], rows]), calibration, 5)
-    with pytest.raises(FlukeprintError, match="names no best scorer"):
-        best_answers(rows, calibration_of(), 5)
+
+
+def test_without_a_chosen_scorer_the_most_similar_come_first_then_new_whale():
+    rows = plain(drawn(4, GALLERY, (6, 3), 0.5, 0.8, ()))
+    rows["candidates"], rows["scores"] = [["a", "b", "c"]] * 4, [np.array([0.9, 0.9, 0.1], np.float32)] * 4
+    nearest = rows.assign(scorer=GALLERY_NEAREST, new_score=np.nan)
+    copied_labels = [["z"], [], [], []]
+    scores = [[1.0], [], [], []]
+    same = rows.assign(scorer=DUPLICATES, candidates=copied_labels, scores=scores, new_score=0.0)
+    calibration = calibration_of(duplicates=CopyAgreement(photos=2, agreeing=2, probability=0.75))
+    answers = best_answers(pd.concat([same, nearest]), calibration, 5)
+    assert answers.labels == [["z", "a", NEW_WHALE, "b", "c"], *[["a", NEW_WHALE, "b", "c"]] * 3]

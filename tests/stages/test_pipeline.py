@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from pipeline_project import ENVIRONMENT, MEMBERS, commit, new_project, run, set_params, stages_run
+
+from flukeprint.core.files import DIGITS
 
 
 def test_the_submission_is_complete_and_in_the_samples_order(finished):
@@ -33,6 +36,21 @@ def test_metrics_and_curves_are_in_git(finished):
     members = json.loads((finished / "metrics/members.json").read_text())
     assert "ensemble" in evaluation
     assert set(MEMBERS) <= set(members)
+
+
+def floats_of(value) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from floats_of(one)
+
+
+def test_no_figure_in_git_has_digits_that_another_processor_would_change(finished):
+    paths = sorted((finished / "metrics").rglob("*.json"))
+    figures = [value for path in paths for value in floats_of(json.loads(path.read_text()))]
+    assert len(figures) > 500
+    assert [value for value in figures if value != float(f"{value:.{DIGITS}g}")] == []
 
 
 def test_a_second_repro_runs_nothing(finished):

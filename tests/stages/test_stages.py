@@ -14,6 +14,7 @@ import yaml
 from flukeprint.core.console import MAKERS, exit_cleanly
 from flukeprint.core.files import write_json, write_npy, write_safetensors
 from flukeprint.core.receipts import write_receipt
+from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibrated_answers import calibrated
 from flukeprint.scoring.calibration import read_calibration
 from flukeprint.scoring.fusion import fused_of
@@ -82,10 +83,18 @@ def test_a_gpu_that_is_not_there(project, monkeypatch):
     assert "runtime.device in params.yaml is 'cuda:7'" in message_of("embed", monkeypatch, "m1")
 
 
-def test_too_few_classes(project, monkeypatch):
+def test_too_few_classes_stop_the_recipe_that_needs_them(project, monkeypatch, caplog):
     write_table(project, ["a"] * 20 + ["b"] * 3)
-    assert "the small set has 1 class(es), at least 2 are needed" in message_of("select", monkeypatch)
-    assert not (project / "data/selected").exists()
+    run_stages("select")
+    assert "the small set has 1 class(es)" in caplog.text
+    (project / "models/backbone").mkdir(parents=True)
+    run_stages("train")
+    assert list((project / "models/head").iterdir()) == []
+    assert "lower select.threshold in params.yaml, or use recipe metric" in message_of("start", monkeypatch, "m1")
+    change(project, recipe="metric")
+    monkeypatch.setattr("sys.argv", ["start", "m1"])
+    run_stages("start")
+    assert (project / "models/start/m1.safetensors").exists()
 
 
 def test_a_folder_that_is_not_there(project, monkeypatch):
@@ -281,7 +290,7 @@ def test_similarities_are_of_the_photos_set_aside_to_all(scored):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_without_calibration_queries_only_the_class_can_be_submitted(scored, monkeypatch):
+def test_without_calibration_queries_answers_are_by_similarity_or_class(scored, monkeypatch, caplog):
     path = scored / "data/selected/full.parquet"
     table = pd.read_parquet(path)
     table[~table["split"].isin(["query", "calibration"])].to_parquet(path)
@@ -289,9 +298,13 @@ def test_without_calibration_queries_only_the_class_can_be_submitted(scored, mon
     run_stages("ensemble", "calibrate")
     assert len(pd.read_parquet(scored / "data/predictions/query.parquet")) == 0
     assert "has no calibration of ensemble: there are no calibration queries" in message_of("submit", monkeypatch)
-    change(scored, submit__decision="best")
-    assert "names no best scorer: too few calibration queries" in message_of("submit", monkeypatch)
     assert not (scored / "data/submission.csv").exists()
+    change(scored, submit__decision="best")
+    run_stages("submit")
+    assert "answers are by similarity alone" in caplog.text
+    # Second, or further back where near-duplicates have labels.
+    places = [labels.split(" ").index(NEW_WHALE) for labels in pd.read_csv(scored / "data/submission.csv")["Id"]]
+    assert (len(places), min(places), places.count(1) > 4) == (9, 1, True)
     change(scored, submit__decision="class")
     run_stages("submit")
     assert len(pd.read_csv(scored / "data/submission.csv")) == 9
