@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from identify_project import NAMES, make_project
-from killed_writers import SOME, Killed
+from killed_writers import FEW, SOME, Killed
 from quality_folder import texture
 
 from flukeprint.bundle import export
@@ -56,7 +56,7 @@ def test_export(project, tmp_path, monkeypatch, exchange):
         monkeypatch.setattr(files, "_exchange", lambda *_: False)
     model, encoded = open_project(), open_project().encode([Path("data/raw/train") / NAMES[0]])
     update_gallery(model.gallery_folder, lambda now: now.add(-encoded.vectors, ["x.jpg"], ["w_x"]))
-    kills, found = Killed(project, lambda: export_bundle(BUNDLE), photos_of_bundle).everywhere(tmp_path, 2 * SOME)
+    kills, found = Killed(project, lambda: export_bundle(BUNDLE), photos_of_bundle).everywhere(tmp_path, FEW)
     assert kills >= 8
     assert {pair[0] for pair in found} == {12, 13}
     assert {pair[1] for pair in found} == {13}

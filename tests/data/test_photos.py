@@ -481,7 +481,7 @@ def test_a_killed_process_is_named(tmp_path, monkeypatch):
     def killed(*_, **__):
         raise BrokenProcessPool
 
-    monkeypatch.setattr(inspection.ProcessPoolExecutor, "map", killed)
+    monkeypatch.setattr("flukeprint.core.worker_processes.ProcessPoolExecutor.map", killed)
     with pytest.raises(FlukeprintError, match="lack of memory"):
         inspect_photos({tmp_path: ["a.jpg"] * 200}, workers=2)
 
