@@ -20,11 +20,13 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation import report_words as words
 from flukeprint.evaluation.evaluation_report import thumbnails
+from flukeprint.evaluation.gallery_sizes import at_sizes
 from flukeprint.evaluation.leaderboard import build_leaderboard
 from flukeprint.evaluation.results import results_text
 from flukeprint.pages.charts import Axis, Line, bar_chart, histogram, interval_chart, line_chart
-from flukeprint.scoring.calibration import write_calibration
+from flukeprint.scoring.calibration import read_calibration, write_calibration
 from flukeprint.scoring.registry import CHOOSABLE
+from flukeprint.scoring.small_galleries import FullGallery
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ["m1", "m2"]
@@ -69,6 +71,29 @@ def test_metrics_are_flat_with_the_members_apart(generated):
         assert row["map5_low"] <= row["map5"] <= row["map5_high"]
     assert evaluation["all_new"]["map5"] == 0.325
     assert set(breakdowns) == {"photos_per_id", "colour", "shorter_side", "near_duplicates"}
+
+
+def test_probabilities_are_measured_in_galleries_of_several_sizes(generated):
+    sizes = json.loads((generated / "metrics/gallery_sizes.json").read_text())
+    assert {name: (row["individuals"], row["answers"]) for name, row in sizes.items()} == {
+        "10": (10, 450), "all": (30, 45),
+    }  # fmt: skip
+    whole = json.loads((generated / "metrics/evaluation.json").read_text())["gallery"]
+    assert [sizes["all"][key] for key in ("ece", "known_top1")] == [whole[key] for key in ("ece", "known_top1")]
+    for name, row in sizes.items():
+        assert 0 < row["ece_by_chance"] < 0.5
+        points = json.loads((generated / f"metrics/curves/gallery_sizes/{name}.json").read_text())["points"]
+        assert sum(point["queries"] for point in points) == row["answers"]
+        assert words.size_name(name) in (generated / REPORT).read_text()
+
+
+def test_similarities_of_other_queries_are_refused(generated):
+    rows = pd.read_parquet(generated / "data/predictions/query.parquet")
+    calibration = read_calibration(generated / "models/decision.json")
+    leaderboard = build_leaderboard(rows[rows["split"] == "query"], calibration, 0.325, MEMBERS)
+    other = FullGallery(np.array(["a"]), np.ones(1, int), np.zeros((1, 1)), np.zeros((1, 1)), ["a"])
+    with pytest.raises(FlukeprintError, match="not of the same queries"):
+        at_sizes(other, calibration, leaderboard)
 
 
 def test_the_same_inputs_give_the_same_bytes(generated):

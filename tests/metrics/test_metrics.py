@@ -376,6 +376,15 @@ def test_calibration_error_by_hand() -> None:
     assert reliability.expected_calibration_error(bins) == pytest.approx(0.25 * 2 / 5)
 
 
+def test_chance_alone_gives_a_calibration_error() -> None:
+    """Of n true probabilities of one half the mean error is that of a mean of n coins: the root of 1 / (2 pi n)."""
+    apart = reliability.calibration_error_by_chance([0.5] * 400, range(400), draws=2000)
+    assert apart == pytest.approx(1 / np.sqrt(2 * np.pi * 400), rel=0.1)
+    together = reliability.calibration_error_by_chance([0.5] * 400, [0] * 400)
+    assert together == pytest.approx(0.5)
+    assert reliability.calibration_error_by_chance([0.0, 1.0], ["a", "b"]) == 0.0
+
+
 def test_reliability_bins_are_scikit_learns(rng: np.random.Generator) -> None:
     from sklearn.calibration import calibration_curve
 
