@@ -15,8 +15,9 @@ from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_bundle, open_project
 from flukeprint.core import files
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json, recover, write_bytes
+from flukeprint.core.files import read_json, write_bytes
 from flukeprint.core.paths import GALLERY
+from flukeprint.core.replacement import recover
 from flukeprint.identify.enrolling import enroll
 from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
 

@@ -17,14 +17,12 @@ from flukeprint.core.files import (
     read_json,
     read_npy,
     read_safetensors,
-    recover,
-    replacing,
-    replacing_folder,
     write_frame,
     write_json,
     write_npy,
     write_safetensors,
 )
+from flukeprint.core.replacement import recover, replacing, replacing_folder
 from flukeprint.data.pixels import write_pixels
 from flukeprint.data.sources import fetch
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery
