@@ -1,9 +1,10 @@
 """finetune MEMBER: all layers of one member, from the pretrained backbone: a classifier, or an embedding."""
 
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.files import read_npy, replacing
+from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
+from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import open_accelerator, relaunched
 from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints

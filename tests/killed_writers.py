@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from flukeprint.core import files
+from flukeprint.core import replacement
 
 Action = Callable[[], object]
 _CALLS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock", "exchange")
@@ -97,7 +97,7 @@ def _fork(folder: Path, action: Action, kill_before: int | None) -> bool:
 def _kill_before(number: int, folder: Path) -> None:
     """Let this process be killed before its call of that number, and refuse to write but under temporary names."""
     calls = count()
-    exchange = files._exchange
+    exchange = replacement._exchange
 
     def audited(one: Path, other: Path) -> bool:
         sys.audit("exchange", str(one))
@@ -111,7 +111,7 @@ def _kill_before(number: int, folder: Path) -> None:
             if next(calls) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    files._exchange = audited
+    replacement._exchange = audited
     sys.addaudithook(hook)
 
 

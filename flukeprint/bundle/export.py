@@ -16,7 +16,8 @@ from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import recover, replacing_folder, write_json
+from flukeprint.core.files import write_json
+from flukeprint.core.replacement import recover, replacing_folder
 from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery

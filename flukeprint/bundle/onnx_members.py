@@ -17,7 +17,8 @@ from flukeprint.bundle.bundle_manifest import REPAIR
 from flukeprint.bundle.encoder import Member
 from flukeprint.bundle.onnx_trial import INPUT, OUTPUT, fault_of, session_of
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_bytes, reading, replacing
+from flukeprint.core.files import read_bytes, reading
+from flukeprint.core.replacement import replacing
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto

@@ -17,8 +17,8 @@ from flukeprint.bundle.preprocessing import NAME, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR as DVC_REPAIR
-from flukeprint.core.files import recover
 from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
+from flukeprint.core.replacement import recover
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance, provenance_of
 from flukeprint.scoring.calibration import Calibration, read_calibration

@@ -21,7 +21,7 @@ def score(
     All photos are scored, and those of known and of new whales apart. A malformed file is refused, and the fault named
     by row.
     """
-    from flukeprint.core.files import replacing
+    from flukeprint.core.replacement import replacing
     from flukeprint.core.safe_text import spreadsheet_cell
     from flukeprint.data import submission as library
 

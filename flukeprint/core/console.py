@@ -21,7 +21,7 @@ from typing import TextIO
 from flukeprint.core import paths
 from flukeprint.core.effective_keys import with_effective_keys
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import NO_SPACE
+from flukeprint.core.replacement import NO_SPACE
 from flukeprint.core.safe_text import printable_lines
 
 _STDOUT, _STDERR = 1, 2

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from flukeprint.core.files import create_npy, replacing
+from flukeprint.core.files import create_npy
+from flukeprint.core.replacement import replacing
 from flukeprint.core.worker_processes import spread_map
 from flukeprint.data.photos import read_rgb
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import reading, replacing_folder
+from flukeprint.core.files import reading
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.data.photo_folders import hint_beside, list_folder, said_of_others
 from flukeprint.data.tables import read_table
 

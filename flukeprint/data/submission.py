@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing
+from flukeprint.core.replacement import replacing
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.tables import require_table
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.core.files import replacing_folder, write_figures
+from flukeprint.core.files import write_figures
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.figures import reliability, rounded
 from flukeprint.evaluation.leaderboard import Leaderboard, ScorerResult

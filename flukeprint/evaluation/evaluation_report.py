@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from flukeprint.core.files import replacing_folder
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import MAX_PIXELS, plain_file_name
 from flukeprint.evaluation import drawings

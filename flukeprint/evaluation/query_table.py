@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flukeprint.core.files import replacing
+from flukeprint.core.replacement import replacing
 from flukeprint.core.safe_text import cell_text, spreadsheet_cell
 from flukeprint.data.tables import require_table
 from flukeprint.evaluation.leaderboard import TOP, Leaderboard, ScorerResult

@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 
 from flukeprint.bundle.album import draw_picture
-from flukeprint.core.files import replacing
+from flukeprint.core.replacement import replacing
 from flukeprint.core.safe_text import printable
 from flukeprint.identify.answers import Identification, PhotoAnswer
 from flukeprint.identify.formats import PEOPLE_DECIDE, about_probabilities, beyond_calibration, percent

@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import create_npy, replacing
+from flukeprint.core.files import create_npy
+from flukeprint.core.replacement import replacing
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.networks import for_inference, freeze
 

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from flukeprint.core.files import (
-    read_json,
-    read_safetensors,
-    reading,
-    replacing_folder,
-    sha256_of,
-    write_json,
-    write_safetensors,
-)
+from flukeprint.core.files import read_json, read_safetensors, reading, sha256_of, write_json, write_safetensors
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of, refuse_constant

@@ -12,8 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing_folder
 from flukeprint.core.params import ValidateParams
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.pages.charts import Chart, bar_chart, histogram
 from flukeprint.pages.templates import template

@@ -13,10 +13,11 @@ from flukeprint.bundle.bundle_manifest import check_files
 from flukeprint.bundle.export import export_bundle
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_bundle, open_project
-from flukeprint.core import files
+from flukeprint.core import replacement
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_json, recover, write_bytes
+from flukeprint.core.files import read_json, write_bytes
 from flukeprint.core.paths import GALLERY
+from flukeprint.core.replacement import recover
 from flukeprint.identify.enrolling import enroll
 from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
 
@@ -53,7 +54,7 @@ def photos_of_bundle() -> int:
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
 def test_export(project, tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+        monkeypatch.setattr(replacement, "_exchange", lambda *_: False)
     model, encoded = open_project(), open_project().encode([Path("data/raw/train") / NAMES[0]])
     update_gallery(model.gallery_folder, lambda now: now.add(-encoded.vectors, ["x.jpg"], ["w_x"]))
     kills, found = Killed(project, lambda: export_bundle(BUNDLE), photos_of_bundle).everywhere(tmp_path, FEW)

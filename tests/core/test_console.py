@@ -30,7 +30,7 @@ def run(code: str, folder: Path, **more: object) -> subprocess.CompletedProcess[
 INTERRUPTED = """
 import os, signal, time
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import replacing_folder
+from flukeprint.core.replacement import replacing_folder
 
 def work():
     with replacing_folder("out") as temporary:

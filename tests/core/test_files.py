@@ -24,8 +24,6 @@ from flukeprint.core.files import (
     read_safetensors,
     read_safetensors_metadata,
     reading,
-    replacing,
-    replacing_folder,
     sha256_of,
     write_figures,
     write_frame,
@@ -34,6 +32,7 @@ from flukeprint.core.files import (
     write_parquet,
     write_safetensors,
 )
+from flukeprint.core.replacement import replacing, replacing_folder
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

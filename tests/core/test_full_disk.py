@@ -19,14 +19,13 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import (
     create_npy,
     read_npy,
-    replacing,
-    replacing_folder,
     write_bytes,
     write_frame,
     write_json,
     write_npy,
     write_safetensors,
 )
+from flukeprint.core.replacement import replacing, replacing_folder
 from flukeprint.data.pixels import write_pixels
 from flukeprint.data.sources import fetch
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery

@@ -10,21 +10,19 @@ from gallery_folder import small_gallery, vectors_of
 from killed_writers import SOME, Killed
 from quality_folder import Folder
 
-from flukeprint.core import files
+from flukeprint.core import replacement
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import (
     read_frame,
     read_json,
     read_npy,
     read_safetensors,
-    recover,
-    replacing,
-    replacing_folder,
     write_frame,
     write_json,
     write_npy,
     write_safetensors,
 )
+from flukeprint.core.replacement import recover, replacing, replacing_folder
 from flukeprint.data.pixels import write_pixels
 from flukeprint.data.sources import fetch
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery
@@ -82,7 +80,7 @@ def test_folders(tmp_path, monkeypatch, exchange):
     start = in_folder(tmp_path / "start", monkeypatch)
     write_folder(1)
     if not exchange:
-        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+        monkeypatch.setattr(replacement, "_exchange", lambda *_: False)
     kills, found = Killed(start, lambda: write_folder(2), read_folder).everywhere(tmp_path)
     assert kills >= 15
     assert {pair[0] for pair in found} == {(1, 1), (2, 2)}
@@ -93,7 +91,10 @@ def test_what_was_moved_aside_is_put_back_by_a_reader_or_named(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     write_folder(1)
     aside = OUT.rename(".out.12ab34cd.old")
-    with files._locked(aside), pytest.raises(FlukeprintError, match=r"out is missing: .* rename \.out\.12ab34cd\.old"):
+    with (
+        replacement._locked(aside),
+        pytest.raises(FlukeprintError, match=r"out is missing: .* rename \.out\.12ab34cd\.old"),
+    ):
         recover(OUT)
     assert read_folder() == (1, 1)
 
