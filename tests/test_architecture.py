@@ -21,6 +21,7 @@ FLOORS = (
     ("scoring", "quality"),
     ("evaluation", "bundle"),
     ("identify",),
+    ("catalogue",),
     ("stages", "cli"),
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
