@@ -34,6 +34,7 @@ from flukeprint.catalogue.present_state import (
     standing_of_photo,
     state_of,
 )
+from flukeprint.core.errors import FlukeprintError
 
 
 def keep(connection: Connection, decision: Decision) -> None:
@@ -127,6 +128,11 @@ def _keep_called(connection: Connection, key: int) -> None:
     about = DecisionRow.individual == key
     now = renamed(_those_that_hold(connection, about, DecisionRow.action == "rename"), key, _first(connection)[key])
     values = {"id": now.id, "name": now.name}
+    others = select(IndividualStateRow.key).where(IndividualStateRow.id == now.id, IndividualStateRow.key != key)
+    if connection.execute(others).first():
+        raise FlukeprintError(
+            f"two individuals would be called {now.id}, because another one got this id. Rename that one first."
+        )
     connection.execute(update(IndividualStateRow).where(IndividualStateRow.key == key).values(**values))
 
 
@@ -170,14 +176,14 @@ def _first(connection: Connection) -> dict[int, Known]:
 def recomputed(connection: Connection) -> State:
     """Return the state as it follows from the whole log."""
     log = [_read(row) for row in connection.execute(select(*_DECISION).order_by(DecisionRow.id))]
-    encounter_of = dict(connection.execute(select(PhotoRow.id, PhotoRow.encounter_id)).tuples().all())
+    encounter_of = dict(connection.execute(select(PhotoRow.id, PhotoRow.encounter_id)).all())
     encounters: Iterable[int] = connection.execute(select(EncounterRow.id)).scalars().all()
     return state_of(log, encounter_of, encounters, _first(connection))
 
 
 def kept(connection: Connection) -> State:
     """Return the state as it stands in the tables."""
-    holds = connection.execute(select(DecisionStateRow.decision_id, DecisionStateRow.holds)).tuples().all()
+    holds = connection.execute(select(DecisionStateRow.decision_id, DecisionStateRow.holds)).all()
     encounters = connection.execute(select(EncounterStateRow)).all()
     photos = connection.execute(select(PhotoStateRow)).all()
     individuals = connection.execute(select(IndividualStateRow)).all()

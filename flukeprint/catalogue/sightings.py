@@ -202,7 +202,7 @@ def _encounter(row: Any, called: Mapping[int, str], photos: Mapping[int, list[in
 def own_ids(connection: Connection) -> dict[int, str]:
     """Return the present id of every individual by its key; merged ones keep an id of their own."""
     rows = connection.execute(select(IndividualStateRow.key, IndividualStateRow.id))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def present_ids(connection: Connection) -> dict[int, str]:

@@ -36,13 +36,13 @@ def postgresql() -> Iterator[str]:
         shutil.chown(folder, "nobody", "nogroup")
     data, log = folder / "data", folder / "log"
     run = {"check": True, "capture_output": True, "cwd": folder}
-    subprocess.run([*user, programs[0], "-D", data, "-U", "flukeprint", "-A", "trust", "--no-sync"], **run)
+    subprocess.run([*user, programs[0], "-D", data, "-U", "flukeprint", "-A", "trust", "--no-sync"], **run)  # noqa: PLW1510
     options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    subprocess.run([*user, programs[1], "-D", data, "-l", log, "-o", options, "-w", "start"], **run)
+    subprocess.run([*user, programs[1], "-D", data, "-l", log, "-o", options, "-w", "start"], **run)  # noqa: PLW1510
     try:
         yield f"postgresql://flukeprint@/{{}}?host={folder}"
     finally:
-        subprocess.run([*user, programs[1], "-D", data, "-m", "immediate", "-w", "stop"], **run)
+        subprocess.run([*user, programs[1], "-D", data, "-m", "immediate", "-w", "stop"], **run)  # noqa: PLW1510
         shutil.rmtree(folder)
 
 

@@ -1,0 +1,308 @@
+"""Adding to the log of decisions: what may be decided, by whom who has seen what, and what is refused.
+
+Several decisions at once are saved all or none. A decision about a photo or an encounter names the last decision about
+the encounter that its author had seen: if there is a younger one by now, somebody else decided meanwhile, and the
+second one is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from flukeprint.catalogue.catalogues import Catalogue
+from flukeprint.catalogue.entities import (
+    ABOUT_SIGHTINGS,
+    Action,
+    AnswerRow,
+    DecisionRow,
+    DecisionStateRow,
+    EncounterStateRow,
+    IndividualRow,
+    IndividualStateRow,
+    ModelRow,
+    PhotoRow,
+    PhotoStateRow,
+)
+from flukeprint.catalogue.kept_state import keep, keep_new_individual
+from flukeprint.catalogue.present_state import Decision, Known
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.safe_text import printable
+from flukeprint.retrieval.names import check_ids
+
+
+class ConflictError(FlukeprintError):
+    """Somebody else decided about the encounter meanwhile."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A decision that somebody wants to be saved. Individuals are named by their ids."""
+
+    action: Action
+    encounter: int | None = None
+    photo: int | None = None
+    individual: str | None = None
+    other: str | None = None  # split: whom it was taken for; merge: into whom
+    undoes: int | None = None
+    new_id: str | None = None
+    new_name: str | None = None
+    note: str | None = None
+    seen: int | None = 0  # the last decision about the encounter that its author saw; 0: none; None: don't compare
+
+
+def decide(catalogue: Catalogue, wishes: Sequence[Wish], who: str) -> list[int]:
+    """Save decisions, all or none; return their numbers in the log.
+
+    Raises:
+        ConflictError: somebody decided about the encounter after what the author had seen.
+        FlukeprintError: a decision makes no sense: what it names is not there, or an id is taken.
+    """
+    with catalogue.database.writing() as connection:
+        return save(connection, wishes, who)
+
+
+def save(connection: Connection, wishes: Sequence[Wish], who: str) -> list[int]:
+    """Do what `decide` does, in a transaction of the caller."""
+    if not who.strip() or not who.isprintable():
+        raise FlukeprintError(f"who decides is {who!r}, expected a name: every decision says whose it is (--who NAME).")
+    for wish in wishes:
+        _refuse_what_was_not_seen(connection, wish)
+    created: set[str] = set()
+    return [_save(connection, wish, who, created) for wish in wishes]
+
+
+def _save(connection: Connection, wish: Wish, who: str, created: set[str]) -> int:
+    individual, other = _CHECKS[wish.action](connection, wish, created)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    content: dict[str, Any] = {
+        "action": wish.action,
+        "encounter_id": wish.encounter,
+        "photo_id": wish.photo,
+        "individual": individual,
+        "other": other,
+        "undoes": wish.undoes,
+        "new_id": wish.new_id,
+        "new_name": wish.new_name,
+    }
+    shown = _shown(connection, wish) if wish.action in ABOUT_SIGHTINGS else {}
+    further = {"at": now, "who": who, "seen": wish.seen, "note": wish.note, **shown}
+    [number] = connection.execute(insert(DecisionRow).values(**content, **further)).inserted_primary_key or (0,)
+    keep(connection, Decision(number, *content.values()))
+    return int(number)
+
+
+def encounter_of(connection: Connection, wish: Wish) -> int:
+    """Return the encounter that a decision about a photo or an encounter is about; refuse one that is not there."""
+    if (wish.encounter is None) == (wish.photo is None):
+        raise FlukeprintError(f"{wish.action} is about an encounter or a photo. Name one.")
+    if wish.photo is not None:
+        found = connection.execute(select(PhotoRow.encounter_id).where(PhotoRow.id == wish.photo)).scalar()
+    else:
+        found = connection.execute(
+            select(EncounterStateRow.encounter_id).where(EncounterStateRow.encounter_id == wish.encounter)
+        ).scalar()
+    if found is None:
+        name = f"encounter e{wish.encounter}" if wish.photo is None else f"photo p{wish.photo}"
+        raise FlukeprintError(f"there is no {name}. `flukeprint catalogue show` lists what there is.")
+    return found
+
+
+def _refuse_what_was_not_seen(connection: Connection, wish: Wish) -> None:
+    if wish.action not in ABOUT_SIGHTINGS or wish.seen is None:
+        return
+    encounter = encounter_of(connection, wish)
+    version = connection.execute(
+        select(EncounterStateRow.version).where(EncounterStateRow.encounter_id == encounter)
+    ).scalar_one()
+    if version == wish.seen:
+        return
+    if not version:
+        raise FlukeprintError(f"decision {wish.seen} is not about encounter e{encounter}: nothing was decided yet.")
+    last = connection.execute(select(DecisionRow).where(DecisionRow.id == version)).one()
+    raise ConflictError(
+        f"encounter e{encounter} was decided by {printable(last.who)} at {last.at}, after what you saw (decision "
+        f"{version}: {last.action}). Look at it (`flukeprint catalogue show e{encounter}`), then decide with --seen {version}."
+    )
+
+
+def _shown(connection: Connection, wish: Wish) -> dict[str, str]:
+    """Return the candidates that were last shown of the encounter, and the model that named them."""
+    found = connection.execute(
+        select(AnswerRow.content, ModelRow.fingerprint)
+        .join(ModelRow, ModelRow.id == AnswerRow.model_id)
+        .where(AnswerRow.encounter_id == encounter_of(connection, wish))
+    ).one_or_none()
+    return {} if found is None else {"shown": found.content, "model": found.fingerprint}
+
+
+# --- what each action needs: a function from a wish to the keys of its individuals ------------------------------
+
+_Keys = tuple[int | None, int | None]
+
+
+def individual_key(connection: Connection, name: str | None, *, merged: bool = False) -> int:
+    """Return the key of the individual of an id, of one that was merged that of whom it is.
+
+    `merged` returns the key of a merged individual itself.
+    """
+    row = connection.execute(select(IndividualStateRow).where(IndividualStateRow.id == name)).one_or_none()
+    if row is None:
+        raise FlukeprintError(
+            f"there is no individual {printable(name)}. Check the spelling (`flukeprint catalogue show`); a whale that "
+            "is not in the catalogue yet is decided with `new`."
+        )
+    return int(row.key if merged or row.merged_into is None else row.merged_into)
+
+
+def new_individual(connection: Connection, name: str, display: str | None = None) -> int:
+    """Return the key of a new individual; refuse an id that is taken."""
+    check_ids([name])
+    row = connection.execute(select(IndividualStateRow).where(IndividualStateRow.id == name)).one_or_none()
+    if row is not None and not _is_free(connection, row):
+        raise FlukeprintError(_taken(connection, row))
+    if row is not None:
+        return int(row.key)
+    [key] = connection.execute(
+        insert(IndividualRow).values(first_id=name, first_name=display)
+    ).inserted_primary_key or (0,)
+    keep_new_individual(connection, key, Known(name, display))
+    return int(key)
+
+
+def _is_free(connection: Connection, row: Any) -> bool:
+    """Tell whether an individual shows on nothing, as after its `new` was undone, so that its id can be used again."""
+    uses = [
+        select(PhotoStateRow.photo_id).where(PhotoStateRow.individual == row.key),
+        select(EncounterStateRow.encounter_id).where(EncounterStateRow.individual == row.key),
+        select(IndividualStateRow.key).where(IndividualStateRow.merged_into == row.key),
+    ]
+    return row.merged_into is None and not any(connection.execute(use.limit(1)).first() for use in uses)
+
+
+def _taken(connection: Connection, row: Any) -> str:
+    if row.merged_into is None:
+        return f"there is an individual {row.id} already. If both are one whale: `flukeprint catalogue decide merge`."
+    into = connection.execute(select(IndividualStateRow.id).where(IndividualStateRow.key == row.merged_into)).scalar()
+    return f"the id {row.id} was that of an individual that was merged into {into}. Choose another id."
+
+
+def _check_new(connection: Connection, wish: Wish, created: set[str]) -> _Keys:
+    return _individual_made(connection, wish, created), None
+
+
+def _individual_made(connection: Connection, wish: Wish, created: set[str]) -> int:
+    """Return the key of a new individual, which may be that of another decision saved at once with this one."""
+    encounter_of(connection, wish)
+    name = wish.individual or ""
+    if name in created:
+        return individual_key(connection, name)
+    created.add(name)
+    return new_individual(connection, name, wish.new_name)
+
+
+def _check_confirm(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
+    encounter_of(connection, wish)
+    return individual_key(connection, wish.individual), None
+
+
+def _check_unsure(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
+    encounter_of(connection, wish)
+    return None, None
+
+
+def _check_reject(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
+    key, decided = individual_key(connection, wish.individual), _decided(connection, wish)
+    # Of individuals that were merged, the one that was decided: the rejection holds after the merge is undone as well.
+    return (decided if decided is not None and _root(connection, decided) == key else key), None
+
+
+def _check_split(connection: Connection, wish: Wish, created: set[str]) -> _Keys:
+    decided = _decided(connection, wish)
+    if decided is None or _root(connection, decided) != individual_key(connection, wish.other):
+        raise FlukeprintError(f"it does not show {printable(wish.other)} at present, so it cannot be split from it.")
+    return _individual_made(connection, wish, created), decided
+
+
+def _decided(connection: Connection, wish: Wish) -> int | None:
+    """Return the individual that a photo or encounter shows, as decided, or None."""
+    encounter = encounter_of(connection, wish)
+    if wish.photo is not None:
+        return connection.execute(
+            select(PhotoStateRow.individual).where(PhotoStateRow.photo_id == wish.photo)
+        ).scalar_one()
+    return connection.execute(
+        select(EncounterStateRow.individual).where(EncounterStateRow.encounter_id == encounter)
+    ).scalar_one()
+
+
+def _root(connection: Connection, key: int) -> int:
+    into = connection.execute(select(IndividualStateRow.merged_into).where(IndividualStateRow.key == key)).scalar_one()
+    return key if into is None else into
+
+
+def _check_merge(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
+    key, into = individual_key(connection, wish.individual, merged=True), individual_key(connection, wish.other)
+    if key == into or _root(connection, key) == into:
+        raise FlukeprintError(f"{wish.individual} and {wish.other} are one individual already.")
+    if _root(connection, key) != key:
+        raise FlukeprintError(_taken(connection, _state(connection, key)))
+    return key, into
+
+
+def _check_rename(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
+    key = individual_key(connection, wish.individual, merged=True)
+    if wish.new_id is None and wish.new_name is None:
+        raise FlukeprintError("nothing to rename: name a new id (--to ID) or a new name (--name NAME).")
+    if wish.new_id is not None:
+        check_ids([wish.new_id])
+        there = connection.execute(
+            select(IndividualStateRow).where(IndividualStateRow.id == wish.new_id, IndividualStateRow.key != key)
+        ).one_or_none()
+        if there is not None:
+            raise FlukeprintError(_taken(connection, there))
+    return key, None
+
+
+def _state(connection: Connection, key: int) -> Any:
+    return connection.execute(select(IndividualStateRow).where(IndividualStateRow.key == key)).one()
+
+
+def _check_undo(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
+    holds = connection.execute(
+        select(DecisionStateRow.holds).where(DecisionStateRow.decision_id == wish.undoes)
+    ).scalar()
+    if holds is None:
+        raise FlukeprintError(f"there is no decision {wish.undoes}. `flukeprint catalogue log` lists them.")
+    if not holds:
+        undo = connection.execute(_undos(wish.undoes)).scalars().first()
+        raise FlukeprintError(
+            f"decision {wish.undoes} was undone already, by decision {undo}. To have it back: undo {undo}."
+        )
+    return None, None
+
+
+def _undos(number: int | None) -> Any:
+    holds = select(DecisionRow.id).join(DecisionStateRow, DecisionStateRow.decision_id == DecisionRow.id)
+    return holds.where(DecisionRow.undoes == number, DecisionStateRow.holds)
+
+
+_CHECKS = {
+    "new": _check_new,
+    "confirm": _check_confirm,
+    "reject": _check_reject,
+    "unsure": _check_unsure,
+    "split": _check_split,
+    "merge": _check_merge,
+    "rename": _check_rename,
+    "undo": _check_undo,
+}
+
+
+def undone_by(numbers: Iterable[int]) -> str:
+    """Return the command that takes decisions back."""
+    return f"flukeprint catalogue decide undo {' '.join(map(str, sorted(numbers, reverse=True)))}"
