@@ -126,7 +126,8 @@ def _refuse_what_was_not_seen(connection: Connection, wish: Wish) -> None:
     last = connection.execute(select(DecisionRow).where(DecisionRow.id == version)).one()
     raise ConflictError(
         f"encounter e{encounter} was decided by {printable(last.who)} at {last.at}, after what you saw (decision "
-        f"{version}: {last.action}). Look at it (`flukeprint catalogue show e{encounter}`), then decide with --seen {version}."
+        f"{version}: {last.action}). Look again (`flukeprint catalogue show e{encounter}`), then decide with "
+        f"--seen {version}."
     )
 
 

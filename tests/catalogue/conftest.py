@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,25 +27,39 @@ def _program(name: str) -> str | None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a server that is there for these tests alone, but for the database's name."""
-    programs = [_program(name) for name in ("initdb", "pg_ctl")]
-    if None in programs:
-        pytest.skip("no PostgreSQL server here: initdb and pg_ctl are not installed (Debian: postgresql)")
+    initdb, server = _program("initdb"), _program("postgres")
+    if initdb is None or server is None:
+        pytest.skip("no PostgreSQL server here: initdb and postgres are not installed (Debian: postgresql)")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'flukeprint[postgres]'")
     # A short path: a socket's may have 107 characters. The server refuses to be root.
     folder = Path(tempfile.mkdtemp(prefix="fp-pg-"))
     user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
     if user:
         shutil.chown(folder, "nobody", "nogroup")
-    data, log = folder / "data", folder / "log"
-    run = {"check": True, "capture_output": True, "cwd": folder}
-    subprocess.run([*user, programs[0], "-D", data, "-U", "flukeprint", "-A", "trust", "--no-sync"], **run)  # noqa: PLW1510
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    subprocess.run([*user, programs[1], "-D", data, "-l", log, "-o", options, "-w", "start"], **run)  # noqa: PLW1510
+    make = [*user, initdb, "-D", folder / "data", "-U", "flukeprint", "-A", "trust", "--no-sync"]
+    subprocess.run(make, check=True, capture_output=True, cwd=folder)
+    options = ["-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+    with (folder / "log").open("wb") as log:
+        run = subprocess.Popen([*user, server, "-D", folder / "data", *options], cwd=folder, stderr=log, stdout=log)
+    url = f"postgresql://flukeprint@/{{}}?host={folder}"
     try:
-        yield f"postgresql://flukeprint@/{{}}?host={folder}"
+        _wait_for(url.format("postgres"))
+        yield url
     finally:
-        subprocess.run([*user, programs[1], "-D", data, "-m", "immediate", "-w", "stop"], **run)  # noqa: PLW1510
+        run.send_signal(signal.SIGINT)
+        run.wait(60)
         shutil.rmtree(folder)
+
+
+def _wait_for(url: str) -> None:
+    import psycopg
+
+    for _ in range(300):
+        try:
+            return psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+    raise TimeoutError("PostgreSQL does not start")
 
 
 def new_database(server: str) -> str:
