@@ -7,6 +7,7 @@ second one is told.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,7 +48,7 @@ class Wish:
     encounter: int | None = None
     photo: int | None = None
     individual: str | None = None
-    other: str | None = None  # split: whom it was taken for; merge: into whom
+    other: str | None = None  # split: whom it was taken for, if that is to be compared; merge: into whom
     undoes: int | None = None
     new_id: str | None = None
     new_name: str | None = None
@@ -224,7 +225,10 @@ def _check_reject(connection: Connection, wish: Wish, _created: set[str]) -> _Ke
 
 def _check_split(connection: Connection, wish: Wish, created: set[str]) -> _Keys:
     decided = _decided(connection, wish)
-    if decided is None or _root(connection, decided) != individual_key(connection, wish.other):
+    if decided is None:
+        name = f"photo p{wish.photo}" if wish.encounter is None else f"encounter e{wish.encounter}"
+        raise FlukeprintError(f"{name} shows no individual at present that it could be split from. Use `new`.")
+    if wish.other is not None and _root(connection, decided) != individual_key(connection, wish.other):
         raise FlukeprintError(f"it does not show {printable(wish.other)} at present, so it cannot be split from it.")
     return _individual_made(connection, wish, created), decided
 
@@ -304,6 +308,7 @@ _CHECKS = {
 }
 
 
-def undone_by(numbers: Iterable[int]) -> str:
+def undone_by(numbers: Iterable[int], place: str) -> str:
     """Return the command that takes decisions back."""
-    return f"flukeprint catalogue decide undo {' '.join(map(str, sorted(numbers, reverse=True)))}"
+    undo = ["flukeprint", "catalogue", "decide", "undo", *map(str, sorted(numbers, reverse=True))]
+    return shlex.join([*undo, "--catalogue", place])

@@ -59,20 +59,22 @@ def keep_new_individual(connection: Connection, key: int, first: Known) -> None:
 
 def keep_new_encounter(connection: Connection, encounter: int) -> None:
     """Give a new encounter, about which nothing was decided, its state."""
-    connection.execute(insert(EncounterStateRow).values(encounter_id=encounter, version=0, **_columns(Standing())))
+    connection.execute(insert(EncounterStateRow).values(encounter_id=encounter, version=0, **columns_of(Standing())))
 
 
 def keep_new_photo(connection: Connection, photo: int, encounter: int) -> None:
     """Give a new photo the standing of its encounter."""
-    now = _read_standing(connection, encounter)
-    connection.execute(insert(PhotoStateRow).values(photo_id=photo, **_columns(standing_of_photo((), now))))
+    now = read_standing(connection, encounter)
+    connection.execute(insert(PhotoStateRow).values(photo_id=photo, **columns_of(standing_of_photo((), now))))
 
 
-def _columns(standing_: Standing) -> dict[str, object]:
+def columns_of(standing_: Standing) -> dict[str, object]:
+    """Return a standing as the columns of encounter_states and photo_states."""
     return standing_._asdict() | {"rejected": json.dumps(sorted(standing_.rejected))}
 
 
-def _read_standing(connection: Connection, encounter: int) -> Standing:
+def read_standing(connection: Connection, encounter: int) -> Standing:
+    """Return whom an encounter shows."""
     row = connection.execute(select(EncounterStateRow).where(EncounterStateRow.encounter_id == encounter)).one()
     return Standing(row.status, row.individual, frozenset(json.loads(row.rejected)))
 
@@ -99,7 +101,7 @@ def _keep_encounter(connection: Connection, encounter: int, version: int) -> Non
     connection.execute(
         update(EncounterStateRow)
         .where(EncounterStateRow.encounter_id == encounter)
-        .values(version=version, **_columns(now))
+        .values(version=version, **columns_of(now))
     )
     photos = connection.execute(select(PhotoRow.id).where(PhotoRow.encounter_id == encounter)).scalars().all()
     about: dict[int, list[Decision]] = {photo: [] for photo in photos}
@@ -109,7 +111,7 @@ def _keep_encounter(connection: Connection, encounter: int, version: int) -> Non
         about[one.photo or 0].append(one)
     for photo in photos:
         own = standing_of_photo(about[photo], now)
-        connection.execute(update(PhotoStateRow).where(PhotoStateRow.photo_id == photo).values(**_columns(own)))
+        connection.execute(update(PhotoStateRow).where(PhotoStateRow.photo_id == photo).values(**columns_of(own)))
 
 
 def _keep_merges(connection: Connection) -> None:
