@@ -11,17 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from flukeprint.bundle.model import Model
 from flukeprint.catalogue.catalogues import Catalogue
-from flukeprint.catalogue.entities import PhotoRow
 from flukeprint.catalogue.evidence import PairEvidence, with_prior
 from flukeprint.catalogue.season import Photos, clusters
-from flukeprint.data.inspection import THUMBNAIL_SIDE
-from flukeprint.data.near_duplicates import duplicate_pairs
 from flukeprint.identify.pair import thresholds_of
-from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.vectors import chunks
 
 Floats = NDArray[np.float64]
@@ -105,10 +100,10 @@ class _Labelled:
 
 def audit(catalogue: Catalogue, model: Model, model_id: int, top: int) -> Audit:
     """Look for mistakes; return at most `top` of each kind."""
-    photos = Photos.read(catalogue, model_id)
+    photos = Photos.read(catalogue, model, model_id)
     labelled = _Labelled.of(photos)
     agreement = 1.0 if model.calibration is None else model.calibration.duplicates.probability
-    copies = _copies(catalogue, labelled, model.limits)
+    copies = _copies(photos, labelled)
     verification, without = thresholds_of(model.calibration, model.provenance)
     if verification is None:
         return Audit(_one_whale(labelled, None, copies, agreement, top), [], [], without)
@@ -121,23 +116,14 @@ def audit(catalogue: Catalogue, model: Model, model_id: int, top: int) -> Audit:
     )
 
 
-def _copies(catalogue: Catalogue, labelled: _Labelled, limits: Limits) -> dict[tuple[int, int], tuple[int, int]]:
+def _copies(photos: Photos, labelled: _Labelled) -> dict[tuple[int, int], tuple[int, int]]:
     """Return the pairs of individuals (places) that have nearly the same picture, and two such photos."""
-    with catalogue.database.reading() as connection:
-        found = {
-            row.id: (int(row.phash, 16), row.thumbnail)
-            for row in connection.execute(select(PhotoRow.id, PhotoRow.phash, PhotoRow.thumbnail))
-        }
-    own = [found[photo] for photo in labelled.photos.tolist()]
-    thumbnails = np.frombuffer(b"".join(thumbnail for _, thumbnail in own), np.uint8)
-    hashes = np.array([phash for phash, _ in own], np.uint64)
-    square = thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    pairs = duplicate_pairs(hashes, square, max_bits=limits.bits, max_mse=limits.mse)
-    places, photos = labelled.individual, labelled.photos
+    place = dict(zip(labelled.photos.tolist(), labelled.individual.tolist(), strict=True))
     copies: dict[tuple[int, int], tuple[int, int]] = {}
-    for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True):
-        if places[i] != places[j]:
-            copies.setdefault((int(places[i]), int(places[j])), (int(photos[i]), int(photos[j])))
+    for one, other in photos.same_pictures(place):
+        (i, first), (j, second) = sorted([(place[one], one), (place[other], other)])
+        if i != j:
+            copies.setdefault((i, j), (first, second))
     return copies
 
 

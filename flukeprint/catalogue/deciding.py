@@ -23,17 +23,15 @@ from flukeprint.catalogue.entities import (
     DecisionRow,
     DecisionStateRow,
     EncounterStateRow,
-    IndividualRow,
-    IndividualStateRow,
     ModelRow,
     PhotoRow,
     PhotoStateRow,
 )
-from flukeprint.catalogue.kept_state import keep, keep_new_individual
-from flukeprint.catalogue.present_state import Decision, Known
+from flukeprint.catalogue.individual_ids import individual_key, new_individual, refuse_taken, root_of
+from flukeprint.catalogue.kept_state import keep
+from flukeprint.catalogue.present_state import Decision
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
-from flukeprint.retrieval.names import check_ids
 
 
 class ConflictError(FlukeprintError):
@@ -147,52 +145,6 @@ def _shown(connection: Connection, wish: Wish) -> dict[str, str]:
 _Keys = tuple[int | None, int | None]
 
 
-def individual_key(connection: Connection, name: str | None, *, merged: bool = False) -> int:
-    """Return the key of the individual of an id, of one that was merged that of whom it is.
-
-    `merged` returns the key of a merged individual itself.
-    """
-    row = connection.execute(select(IndividualStateRow).where(IndividualStateRow.id == name)).one_or_none()
-    if row is None:
-        raise FlukeprintError(
-            f"there is no individual {printable(name)}. Check the spelling (`flukeprint catalogue show`); a whale that "
-            "is not in the catalogue yet is decided with `new`."
-        )
-    return int(row.key if merged or row.merged_into is None else row.merged_into)
-
-
-def new_individual(connection: Connection, name: str, display: str | None = None) -> int:
-    """Return the key of a new individual; refuse an id that is taken."""
-    check_ids([name])
-    row = connection.execute(select(IndividualStateRow).where(IndividualStateRow.id == name)).one_or_none()
-    if row is not None and not _is_free(connection, row):
-        raise FlukeprintError(_taken(connection, row))
-    if row is not None:
-        return int(row.key)
-    [key] = connection.execute(
-        insert(IndividualRow).values(first_id=name, first_name=display)
-    ).inserted_primary_key or (0,)
-    keep_new_individual(connection, key, Known(name, display))
-    return int(key)
-
-
-def _is_free(connection: Connection, row: Any) -> bool:
-    """Tell whether an individual shows on nothing, as after its `new` was undone, so that its id can be used again."""
-    uses = [
-        select(PhotoStateRow.photo_id).where(PhotoStateRow.individual == row.key),
-        select(EncounterStateRow.encounter_id).where(EncounterStateRow.individual == row.key),
-        select(IndividualStateRow.key).where(IndividualStateRow.merged_into == row.key),
-    ]
-    return row.merged_into is None and not any(connection.execute(use.limit(1)).first() for use in uses)
-
-
-def _taken(connection: Connection, row: Any) -> str:
-    if row.merged_into is None:
-        return f"there is an individual {row.id} already. If both are one whale: `flukeprint catalogue decide merge`."
-    into = connection.execute(select(IndividualStateRow.id).where(IndividualStateRow.key == row.merged_into)).scalar()
-    return f"the id {row.id} was that of an individual that was merged into {into}. Choose another id."
-
-
 def _check_new(connection: Connection, wish: Wish, created: set[str]) -> _Keys:
     return _individual_made(connection, wish, created), None
 
@@ -220,7 +172,7 @@ def _check_unsure(connection: Connection, wish: Wish, _created: set[str]) -> _Ke
 def _check_reject(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
     key, decided = individual_key(connection, wish.individual), _decided(connection, wish)
     # Of individuals that were merged, the one that was decided: the rejection holds after the merge is undone as well.
-    return (decided if decided is not None and _root(connection, decided) == key else key), None
+    return (decided if decided is not None and root_of(connection, decided) == key else key), None
 
 
 def _check_split(connection: Connection, wish: Wish, created: set[str]) -> _Keys:
@@ -228,7 +180,7 @@ def _check_split(connection: Connection, wish: Wish, created: set[str]) -> _Keys
     if decided is None:
         name = f"photo p{wish.photo}" if wish.encounter is None else f"encounter e{wish.encounter}"
         raise FlukeprintError(f"{name} shows no individual at present that it could be split from. Use `new`.")
-    if wish.other is not None and _root(connection, decided) != individual_key(connection, wish.other):
+    if wish.other is not None and root_of(connection, decided) != individual_key(connection, wish.other):
         raise FlukeprintError(f"it does not show {printable(wish.other)} at present, so it cannot be split from it.")
     return _individual_made(connection, wish, created), decided
 
@@ -245,36 +197,23 @@ def _decided(connection: Connection, wish: Wish) -> int | None:
     ).scalar_one()
 
 
-def _root(connection: Connection, key: int) -> int:
-    into = connection.execute(select(IndividualStateRow.merged_into).where(IndividualStateRow.key == key)).scalar_one()
-    return key if into is None else into
-
-
 def _check_merge(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
     key, into = individual_key(connection, wish.individual, merged=True), individual_key(connection, wish.other)
-    if key == into or _root(connection, key) == into:
+    root = root_of(connection, key)
+    if root == into:
         raise FlukeprintError(f"{wish.individual} and {wish.other} are one individual already.")
-    if _root(connection, key) != key:
-        raise FlukeprintError(_taken(connection, _state(connection, key)))
+    if root != key:
+        raise FlukeprintError(f"{wish.individual} was merged before. Merge the individual that it is part of.")
     return key, into
 
 
 def _check_rename(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:
-    key = individual_key(connection, wish.individual, merged=True)
     if wish.new_id is None and wish.new_name is None:
         raise FlukeprintError("nothing to rename: name a new id (--to ID) or a new name (--name NAME).")
+    key = individual_key(connection, wish.individual, merged=True)
     if wish.new_id is not None:
-        check_ids([wish.new_id])
-        there = connection.execute(
-            select(IndividualStateRow).where(IndividualStateRow.id == wish.new_id, IndividualStateRow.key != key)
-        ).one_or_none()
-        if there is not None:
-            raise FlukeprintError(_taken(connection, there))
+        refuse_taken(connection, wish.new_id, key)
     return key, None
-
-
-def _state(connection: Connection, key: int) -> Any:
-    return connection.execute(select(IndividualStateRow).where(IndividualStateRow.key == key)).one()
 
 
 def _check_undo(connection: Connection, wish: Wish, _created: set[str]) -> _Keys:

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, insert, select
 from flukeprint.bundle.encoder import Encoded
 from flukeprint.bundle.model import Model
 from flukeprint.catalogue.catalogues import Catalogue
-from flukeprint.catalogue.deciding import new_individual
 from flukeprint.catalogue.entities import (
     DecisionRow,
     DecisionStateRow,
@@ -29,6 +28,7 @@ from flukeprint.catalogue.entities import (
     VectorRow,
 )
 from flukeprint.catalogue.import_plan import PlannedPhoto
+from flukeprint.catalogue.individual_ids import new_individual
 from flukeprint.catalogue.kept_state import columns_of, read_standing
 from flukeprint.catalogue.photo_store import keep_photo
 from flukeprint.catalogue.present_state import Decision, Standing, standing, standing_of_photo

@@ -52,6 +52,8 @@ def _lines(asked: Asked, top: int) -> Iterator[str]:
         seen = " ".join(filter(None, [one.date, one.place]))
         unsure = ", somebody was unsure" if one.status == "unsure" else ""
         yield printable(f"  e{one.id} {one.name}{': ' if seen else ''}{seen}, {len(one.photos)} photo(s){unsure}")
+    for photo, copy in asked.copies:
+        yield printable(f"     ! p{photo} is nearly the same picture as p{copy.photo} of {copy.individual}")
     if asked.one_whale is not None:
         yield f"     one whale: {percent(asked.one_whale)}"
     for candidate in asked.answer.candidates[:top]:
@@ -64,11 +66,10 @@ def _lines(asked: Asked, top: int) -> Iterator[str]:
 
 def _proposed(asked: Asked) -> str:
     """Return the command for the most probable decision."""
-    subjects = [f"e{one.id}" for one in asked.encounters]
     seen = max(one.version for one in asked.encounters)
     best = asked.answer.candidates[0] if asked.answer.candidates else None
     is_new = best is None or (asked.answer.new_probability or 0) > (best.probability or 0)
-    decision = ["new", *subjects, "NEW_ID"] if is_new else ["confirm", *subjects, best.id if best else ""]
+    decision = ["new", *asked.subjects, "NEW_ID"] if is_new else ["confirm", *asked.subjects, best.id if best else ""]
     return shlex.join(["flukeprint", "catalogue", "decide", *decision, *(["--seen", str(seen)] if seen else [])])
 
 

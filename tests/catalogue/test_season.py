@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from catalogue_model import calibration, fake_model, import_folder, save_whales
+from PIL import Image
 from sqlalchemy import select
 
 from flukeprint.catalogue.catalogues import create_catalogue
@@ -115,6 +116,37 @@ def test_what_somebody_was_unsure_about_is_doubtful_and_comes_last(filled):
     assert list(queued) == ["sure", "new", "doubtful"]
     chances = [asked.answer.new_probability for asked in queued["new"]]
     assert chances == sorted(chances, reverse=True)
+
+
+@pytest.mark.numeric
+def test_a_single_photo_that_shows_nobody_is_asked_for_by_itself(filled):
+    encounter = number_of(filled, "e_new")
+    [first, _] = [one.photo for one in holdings_of(filled).sightings if one.encounter == encounter]
+    decide(filled, [Wish("new", encounter=encounter, individual="w_50")], "ann")
+    decide(filled, [Wish("reject", photo=first, individual="w_50", seen=None)], "ann")
+    subjects = [one for asked in answered(filled).asked for one in asked.subjects]
+    assert f"p{first}" in subjects
+    assert f"e{encounter}" not in subjects
+
+
+def test_nearly_the_same_pictures_are_said(filled, tmp_path):
+    one = next(one for one in holdings_of(filled).sightings if one.individual == "w_3")
+    (tmp_path / "late" / "e_copy").mkdir(parents=True)
+    with Image.open(one.file) as image:
+        image.save(tmp_path / "late" / "e_copy" / "copy.png")
+    import_folder(filled, tmp_path / "late", "encounters")
+    season = answered(filled)
+    [copies] = [asked.copies for asked in season.asked if "e_copy" in _names(asked)]
+    assert [(copy.photo, copy.individual) for _, copy in copies] == [(one.photo, "w_3")]
+    assert f"nearly the same picture as p{one.photo} of w_3" in season_text(season, 3)
+
+
+@pytest.mark.numeric
+def test_more_encounters_than_are_compared_are_answered_one_by_one(filled, monkeypatch):
+    monkeypatch.setattr("flukeprint.catalogue.season._MOST_COMPARED", 4)
+    season = answered(filled)
+    assert len(season.asked) == 5
+    assert "--only" in season.ungrouped
 
 
 @pytest.mark.numeric
@@ -244,9 +276,9 @@ def test_encounters_are_grouped_by_the_average_of_their_pairs():
 def test_a_gallery_of_the_catalogue_is_one_of_the_pipelines_kind(filled):
     from flukeprint.catalogue.season import Photos
 
-    photos = Photos.read(filled, 1)
-    gallery = photos.gallery(MODEL, photos.holdings.sightings)
+    photos = Photos.read(filled, MODEL, 1)
     known = [one for one in photos.holdings.sightings if one.individual]
+    gallery = photos.gallery(MODEL, known)
     names = [one.sha256 for one in known]
     vectors = photos.of(one.photo for one in known)
     plain = build_gallery(vectors, names, [one.individual for one in known], MODEL.provenance, names)
