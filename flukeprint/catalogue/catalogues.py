@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.engine import make_url
 
 from flukeprint.catalogue.database import Database, open_database
 from flukeprint.catalogue.entities import SettingRow
@@ -40,6 +41,11 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
+def printed(place: str) -> str:
+    """Return a place as it may be printed: without the password of a URL."""
+    return printable(make_url(place).render_as_string(hide_password=True) if is_url(place) else place)
+
+
 def create_catalogue(place: str, store: Path | None = None, *, in_place: bool = False) -> Catalogue:
     """Make a catalogue, without any photo, in a new or empty folder or database.
 
@@ -47,35 +53,36 @@ def create_catalogue(place: str, store: Path | None = None, *, in_place: bool = 
     """
     if is_url(place) and store is None and not in_place:
         raise FlukeprintError("a catalogue in a database needs a folder for its photos: name one (--photos DIR).")
-    if not is_url(place) and Path(place).exists() and not _is_empty(Path(place)):
-        raise FlukeprintError(f"{printable(place)} is not empty. Name a new folder, or add to it (`import`).")
+    if not is_url(place) and Path(place).exists() and not _can_be_filled(Path(place)):
+        raise FlukeprintError(f"{printed(place)} is not empty. Name a new folder, or add to it (`import`).")
     if not is_url(place):
         Path(place).mkdir(parents=True, exist_ok=True)
     database = _opened(place)
     with database.writing() as connection:
         if setting(connection, STORE) is not None:
-            raise FlukeprintError(f"{printable(place)} is a catalogue already. Add to it (`import`).")
+            raise FlukeprintError(f"{printed(place)} is a catalogue already. Add to it (`import`).")
         # A relative place: the folder may be moved, with all that is in it.
         set_setting(connection, STORE, "" if in_place else str(store.absolute()) if store else _PHOTOS)
     return open_catalogue(place)
 
 
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+def _can_be_filled(folder: Path) -> bool:
+    """Tell whether a folder is empty, but for a database that may be an unfinished one."""
+    return folder.is_dir() and all(entry.name.startswith(DATABASE) for entry in folder.iterdir())
 
 
 def open_catalogue(place: str) -> Catalogue:
     """Open a catalogue; refuse what is none."""
     if not is_url(place) and not (Path(place) / DATABASE).is_file():
         raise FlukeprintError(
-            f"there is no catalogue in {printable(place)} ({DATABASE} is missing). Name another folder (--catalogue), "
-            "or make one: `flukeprint catalogue create`."
+            f"there is no catalogue in {printed(place)} ({DATABASE} is missing). Name another (--catalogue), or make "
+            "one: `flukeprint catalogue create`."
         )
     database = _opened(place)
     with database.reading() as connection:
         store = setting(connection, STORE)
     if store is None:
-        raise FlukeprintError(f"{printable(place)} is no finished catalogue. Make it: `flukeprint catalogue create`.")
+        raise FlukeprintError(f"{printed(place)} is no finished catalogue. Finish it: `flukeprint catalogue create`.")
     folder = Path(store) if is_url(place) else Path(place) / store
     return Catalogue(place, database, folder if store else None)
 

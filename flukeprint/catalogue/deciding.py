@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from flukeprint.catalogue.catalogues import Catalogue
+from flukeprint.catalogue.catalogues import Catalogue, printed
 from flukeprint.catalogue.entities import (
     ABOUT_SIGHTINGS,
     Action,
@@ -89,7 +89,8 @@ def _save(connection: Connection, wish: Wish, who: str, created: set[str]) -> in
         "new_name": wish.new_name,
     }
     shown = _shown(connection, wish) if wish.action in ABOUT_SIGHTINGS else {}
-    further = {"at": now, "who": who, "seen": wish.seen, "note": wish.note, **shown}
+    seen = wish.seen if wish.action in ABOUT_SIGHTINGS else None
+    further = {"at": now, "who": who, "seen": seen, "note": wish.note, **shown}
     [number] = connection.execute(insert(DecisionRow).values(**content, **further)).inserted_primary_key or (0,)
     keep(connection, Decision(number, *content.values()))
     return int(number)
@@ -250,4 +251,4 @@ _CHECKS = {
 def undone_by(numbers: Iterable[int], place: str) -> str:
     """Return the command that takes decisions back."""
     undo = ["flukeprint", "catalogue", "decide", "undo", *map(str, sorted(numbers, reverse=True))]
-    return shlex.join([*undo, "--catalogue", place])
+    return shlex.join([*undo, "--catalogue", printed(place)])

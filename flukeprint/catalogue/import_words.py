@@ -42,6 +42,7 @@ def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported) -> s
     lines += [f"! {printable(f'{photo.row.where}: refused: {why}')}" for photo, why in done.refused]
     known = sum(photo.verdict == "known" for photo in plan)
     already = f"; {known} were there already" if known else ""
+    already += f", {done.moved} of them in another place" if done.moved else ""
     lines.append(
         f"{done.photos} photos added, in {done.encounters} new encounters; {len(done.individuals)} new individuals"
         f"{already}; {left_out(plan, done)} left out."

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from flukeprint.bundle.encoder import Encoded
 from flukeprint.bundle.model import Model
@@ -47,6 +47,7 @@ class Imported:
 
     photos: int = 0
     encounters: int = 0
+    moved: int = 0  # photos left where they were, that are now elsewhere
     individuals: list[str] = field(default_factory=list)  # ids of the new ones
     refused: list[tuple[PlannedPhoto, str]] = field(default_factory=list)  # photos that could not be used, and why
 
@@ -73,6 +74,8 @@ class Import:
 
     def carry_out(self, plan: Iterable[PlannedPhoto]) -> Imported:
         """Add the photos of a plan that are new. One that cannot be used is said, and left out."""
+        plan = list(plan)
+        self._find_again(photo for photo in plan if photo.verdict == "known")
         planned = {photo.row.file: photo for photo in plan if photo.verdict == "new" and photo.row.file}
         waiting: list[_Ready] = []
         for encoded in self.model.encode_batches(list(planned)):
@@ -82,6 +85,17 @@ class Import:
                 waiting = []
         self._save(waiting)
         return self.done
+
+    def _find_again(self, known: Iterable[PlannedPhoto]) -> None:
+        """Note where photos that were left where they were are now, if they were moved."""
+        files = {photo.own.sha256: photo.row.file for photo in known if photo.row.file}
+        with self.catalogue.database.writing() as connection:
+            left = connection.execute(select(PhotoRow.sha256, PhotoRow.path).where(PhotoRow.stored.is_(None)))
+            moved = [sha256 for sha256, path in left if sha256 in files and not Path(path).is_file()]
+            for sha256 in moved:
+                path = str(files[sha256].absolute())
+                connection.execute(update(PhotoRow).where(PhotoRow.sha256 == sha256).values(path=path))
+        self.done.moved += len(moved)
 
     def _stored(self, encoded: Encoded, planned: dict[Path, PlannedPhoto]) -> list[_Ready]:
         """Put photos into the store, before the database says that they are there."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_bundle
-from flukeprint.catalogue.catalogues import BUNDLE, MODEL, Catalogue, set_setting, setting
+from flukeprint.catalogue.catalogues import BUNDLE, MODEL, Catalogue, printed, set_setting, setting
 from flukeprint.catalogue.entities import ModelRow, PhotoRow, VectorRow
 from flukeprint.catalogue.importing import inserted, vector_bytes
 from flukeprint.core.errors import FlukeprintError
@@ -51,19 +51,20 @@ def known_model(catalogue: Catalogue, model: Model) -> int:
 
 def open_model_of(catalogue: Catalogue) -> tuple[Model, int]:
     """Open the model that a catalogue answers with; return its number as well."""
+    place = printed(catalogue.place)
     with catalogue.database.reading() as connection:
         bundle, fingerprint = setting(connection, BUNDLE), setting(connection, MODEL)
     if bundle is None:
-        raise FlukeprintError(f"{catalogue.place} has no model. Name one: `flukeprint catalogue embed --bundle DIR`.")
+        raise FlukeprintError(f"{place} has no model. Name one: `flukeprint catalogue embed --bundle DIR`.")
     if not Path(bundle).is_dir():
         raise FlukeprintError(
-            f"the bundle that {catalogue.place} answers with is no longer in {printable(bundle)}. Say where it is: "
+            f"the bundle that {place} answers with is no longer in {printable(bundle)}. Say where it is: "
             "`flukeprint catalogue embed --bundle DIR`."
         )
     model = open_bundle(Path(bundle))
     if fingerprint_of(model) != fingerprint:
         raise FlukeprintError(
-            f"the bundle in {printable(bundle)} is another one than {catalogue.place} answers with. To use the "
+            f"the bundle in {printable(bundle)} is another one than {place} answers with. To use the "
             f"new one: `flukeprint catalogue embed --bundle {printable(bundle)}`."
         )
     return model, known_model(catalogue, model)

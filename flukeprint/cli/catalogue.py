@@ -44,7 +44,7 @@ def create(
 ) -> None:
     """Make a catalogue that answers with the model of a bundle."""
     from flukeprint.bundle.opening import open_bundle
-    from flukeprint.catalogue.catalogues import create_catalogue
+    from flukeprint.catalogue.catalogues import create_catalogue, printed
     from flukeprint.catalogue.import_plan import read_source
     from flukeprint.catalogue.vector_cache import use_model
 
@@ -53,7 +53,7 @@ def create(
     found = None if source is None else read_source(source, folders)
     made = create_catalogue(place, store, in_place=in_place)
     use_model(made, bundle)
-    echo(f"{place}: a catalogue that answers with the model in {bundle}")
+    echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
     if found is not None:
         _import(made, found, who)
 

@@ -78,7 +78,7 @@ def merge(
     from flukeprint.catalogue.deciding import Wish
 
     _save([Wish("merge", individual=old, other=into, note=note)], place, who)
-    echo(f"{old} and {into} are one individual now, {into}")
+    echo(f"{old} is {into} from now on")
 
 
 @app.command()
@@ -139,7 +139,14 @@ def _save(wishes: "Sequence[Wish]", place: str, who: str | None) -> None:
     """Save decisions; say so once they are."""
     from flukeprint.catalogue.catalogues import open_catalogue
     from flukeprint.catalogue.deciding import decide, undone_by
+    from flukeprint.catalogue.individual_ids import ids_alike
 
-    numbers = decide(open_catalogue(place), wishes, name_of(who))
+    opened = open_catalogue(place)
+    numbers = decide(opened, wishes, name_of(who))
     echo(f"saved: decision {', '.join(map(str, numbers))}")
+    with opened.database.reading() as connection:
+        given = {wish.new_id or wish.individual for wish in wishes if wish.action in ("new", "split", "rename")}
+        for name in sorted(filter(None, given)):
+            if alike := ids_alike(connection, name):
+                echo(f"! {name} looks like {', '.join(alike)}: if both are one whale, merge them")
     echo(f"To undo: {undone_by(numbers, place)}")

@@ -13,8 +13,8 @@ from catalogue_rows import add_encounter
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
-from flukeprint.catalogue.catalogues import create_catalogue, open_catalogue
-from flukeprint.catalogue.database import VERSION
+from flukeprint.catalogue.catalogues import create_catalogue, open_catalogue, printed
+from flukeprint.catalogue.database import VERSION, open_database
 from flukeprint.catalogue.entities import Base, DecisionRow
 from flukeprint.core.errors import FlukeprintError
 
@@ -95,6 +95,21 @@ def test_places_that_are_no_catalogue_are_refused(tmp_path):
     for place in ("mysql://host/name", "postgresql://nobody@127.0.0.1:1/none", "x://"):
         with pytest.raises(FlukeprintError):
             open_catalogue(place)
+
+
+def test_a_catalogue_that_was_not_finished_is_made_again_and_a_finished_one_is_not(tmp_path):
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    open_database(folder / "catalogue.db")  # killed before anything else was said
+    with pytest.raises(FlukeprintError, match="create"):
+        open_catalogue(str(folder))
+    create_catalogue(str(folder))
+    with pytest.raises(FlukeprintError, match="is a catalogue already"):
+        create_catalogue(str(folder))
+
+
+def test_no_password_is_printed():
+    assert printed("postgresql://ann:secret@host/whales") == "postgresql://ann:***@host/whales"
 
 
 def test_a_newer_catalogue_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from catalogue_model import fake_model, import_folder, save_whales, seeds, whale
 from PIL import Image
 
 from flukeprint.catalogue.catalogues import create_catalogue, open_catalogue
+from flukeprint.catalogue.checking import faults_of
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.import_plan import planned, read_source
 from flukeprint.catalogue.importing import Import
@@ -181,6 +182,17 @@ def test_photos_may_stay_where_they_are(tmp_path):
     import_folder(catalogue, source)
     assert [one.file for one in holdings_of(catalogue).sightings] == [source / "w_a" / "w_a_0.jpg"]
     assert sorted(path.name for path in (tmp_path / "whales").iterdir() if "catalogue.db" not in path.name) == []
+
+
+def test_photos_that_were_moved_are_found_again(tmp_path):
+    source = save_whales(tmp_path / "known", seeds(["w_a"], 2))
+    catalogue = create_catalogue(str(tmp_path / "whales"), in_place=True)
+    import_folder(catalogue, source)
+    source.rename(tmp_path / "moved")
+    done = import_folder(catalogue, tmp_path / "moved")
+    assert (done.photos, done.moved) == (0, 2)
+    assert faults_of(catalogue) == []
+    assert import_folder(catalogue, tmp_path / "moved").moved == 0
 
 
 def test_a_file_that_changes_under_way_is_refused(catalogue, tmp_path):

@@ -101,6 +101,11 @@ def test_answers_are_decided_logged_undone_and_shown(filled, capsys):
     assert "nothing called x9" in refused(capsys, "show", "x9")
 
 
+def test_an_id_that_looks_like_another_is_said(filled, capsys):
+    assert "! W-A looks like w_a" in run(capsys, "decide", "new", "e1", "W-A", "--seen", "1")
+    assert "looks like" not in run(capsys, "decide", "new", "e2", "w_q", "--seen", "2")
+
+
 def test_what_is_no_subject_or_no_name_is_refused(filled, capsys):
     assert "e12" in refused(capsys, "decide", "confirm", "12", "w_a")
     assert "what?" in refused(capsys, "decide", "confirm", "w_a")
