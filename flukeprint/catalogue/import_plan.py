@@ -74,7 +74,11 @@ def planned(catalogue: Catalogue, source: Source) -> list[PlannedPhoto]:
         judge = _Judge(source, _Holds.of(connection))
     with ThreadPoolExecutor(_WORKERS) as pool:
         looked = pool.map(_looked_at, source.rows)
-        return [judge(one) for one in tqdm(looked, "files", len(source.rows), unit="file", disable=None)]
+        rows = list(tqdm(looked, "files", len(source.rows), unit="file", disable=None))
+    # Of one file twice the one that names somebody counts, wherever it stands.
+    order = sorted(range(len(rows)), key=lambda place: rows[place].row.individual is None)
+    judged = {place: judge(rows[place]) for place in order}
+    return [judged[place] for place in range(len(rows))]
 
 
 def _looked_at(row: SourceRow) -> PlannedPhoto:

@@ -9,7 +9,7 @@ from flukeprint.catalogue.importing import Imported
 from flukeprint.catalogue.source_rows import Source
 from flukeprint.core.safe_text import printable
 
-_SAYS = {"new": "will be added", "known": "is there already", "twice": "left out", "refused": "refused"}
+_SAYS = {"new": "will be added", "known": "is there already", "twice": "is there twice", "refused": "refused"}
 
 
 def plan_text(source: Source, plan: Sequence[PlannedPhoto]) -> str:
@@ -57,5 +57,5 @@ def _odd(plan: Sequence[PlannedPhoto]) -> Iterator[str]:
 
 
 def left_out(plan: Sequence[PlannedPhoto], done: Imported) -> int:
-    """Return how many rows could not be taken."""
-    return sum(photo.verdict in ("refused", "twice") for photo in plan) + len(done.refused)
+    """Return how many rows could not be taken; a second copy of a file is nothing lost."""
+    return sum(photo.verdict == "refused" for photo in plan) + len(done.refused)

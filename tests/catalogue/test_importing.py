@@ -125,6 +125,15 @@ def test_one_file_twice_is_added_once_and_a_second_individual_for_it_is_said(cat
     assert import_folder(catalogue, source).photos == 1
 
 
+def test_of_one_file_twice_the_one_that_names_somebody_counts(catalogue, tmp_path):
+    source = save_whales(tmp_path / "known", {"new_whale/1.jpg": (1, 1)})
+    (source / "w_a").mkdir()
+    shutil.copy(source / "new_whale" / "1.jpg", source / "w_a" / "2.jpg")
+    assert [one[0] for one in verdicts(catalogue, source).values()] == ["twice", "new"]
+    import_folder(catalogue, source)
+    assert whom(catalogue) == {"2.jpg": "w_a"}
+
+
 def test_names_with_blanks_become_ids_and_two_names_never_one_individual(catalogue, tmp_path):
     photos = {"Scar Face/1.jpg": (1, 1), "Scar_Face/2.jpg": (2, 1), "+bad/3.jpg": (3, 1), "scarface/4.jpg": (4, 1)}
     source = save_whales(tmp_path / "known", photos)
