@@ -43,8 +43,7 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture
-def filled(tmp_path, photos):
-    catalogue = create_catalogue(str(tmp_path / "whales"))
+def filled(catalogue, photos):
     import_folder(catalogue, photos / "known")
     import_folder(catalogue, photos / "season", "encounters")
     return catalogue
