@@ -139,7 +139,7 @@ def audit(
 ) -> None:
     """Name what is probably wrong: one whale under two ids, two under one, photos under a wrong one."""
     from flukeprint.catalogue.audit import audit as look
-    from flukeprint.catalogue.catalogue_words import audit_text
+    from flukeprint.catalogue.audit_words import audit_text
     from flukeprint.catalogue.catalogues import open_catalogue
     from flukeprint.catalogue.vector_cache import open_model_of
 

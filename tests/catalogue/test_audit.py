@@ -7,7 +7,7 @@ from catalogue_model import calibration, fake_model, import_folder, save_whales
 from PIL import Image
 
 from flukeprint.catalogue.audit import audit
-from flukeprint.catalogue.catalogue_words import audit_text
+from flukeprint.catalogue.audit_words import audit_text
 from flukeprint.catalogue.catalogues import create_catalogue
 from flukeprint.catalogue.checking import faults_of
 from flukeprint.catalogue.sightings import holdings_of
