@@ -2,16 +2,20 @@
 
 The model is a bundle (onnxruntime) or, without one, the project in the current folder (torch). Both rates come from one
 run, in alternating rounds: the encoder on pixels that lie decoded in memory, and `identify` from files to answers
-(decoding, hashing, near-duplicates, search, calibration). `cold` starts a new process for one photo, to its answer.
+(decoding, hashing, near-duplicates, search, calibration). With a bundle also `catalogue import`, from files to photos
+saved (hashing, EXIF, decoding, the photo store, the database). `cold` starts a new process for one photo, to its
+answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +27,11 @@ import numpy as np
 from flukeprint.bundle.encoder import BATCH_SIZE
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_model
+from flukeprint.catalogue.catalogues import create_catalogue
+from flukeprint.catalogue.import_plan import planned
+from flukeprint.catalogue.importing import Import
+from flukeprint.catalogue.source_rows import Source, SourceRow
+from flukeprint.catalogue.vector_cache import open_model_of, use_model
 from flukeprint.data.photos import read_rgb
 from flukeprint.data.reading import ahead, list_photos
 from flukeprint.identify.answers import identify
@@ -39,8 +48,11 @@ def main() -> None:
     photos = list_photos([arguments.folder])[: arguments.photos]
     model = open_model(arguments.bundle, None)
     pixels = np.stack([read_rgb(path.parent, path.name, model.encoder.size) for path in photos])
-    rounds = [(forward_rate(model, pixels), identify_rate(model, photos)) for _ in range(arguments.rounds)]
-    bare, whole = (median(rates) for rates in zip(*rounds, strict=True))
+    rounds = [
+        (forward_rate(model, pixels), identify_rate(model, photos), import_rate(arguments.bundle, photos))
+        for _ in range(arguments.rounds)
+    ]
+    bare, whole, imported = (median(rates) for rates in zip(*rounds, strict=True))
     figures = {
         "photos": len(photos),
         "size": list(model.encoder.size),
@@ -50,7 +62,9 @@ def main() -> None:
         "load_average": os.getloadavg()[0],
         "forward_photos_per_s": round(bare, 1),
         "identify_photos_per_s": round(whole, 1),
-        "ratio": round(median(own / forward for forward, own in rounds), 3),
+        "ratio": round(median(own / forward for forward, own, _ in rounds), 3),
+        "import_photos_per_s": round(imported, 1),
+        "import_ratio": round(median(own / forward for forward, _, own in rounds), 3),
         "cold_s": [round(cold_start(photos[0], arguments.bundle), 2) for _ in range(arguments.rounds)],
     }
     print(json.dumps(figures, indent=2))
@@ -72,6 +86,20 @@ def identify_rate(model: Model, photos: list[Path]) -> float:
     start = time.perf_counter()
     identify(model, photos, 5)
     return len(photos) / (time.perf_counter() - start)
+
+
+def import_rate(bundle: Path | None, photos: list[Path]) -> float:
+    """Return photos/s of an import into a new catalogue; not a number without a bundle."""
+    if bundle is None:
+        return math.nan
+    source = Source("bench", [SourceRow(path.name, path) for path in photos], [])
+    with tempfile.TemporaryDirectory() as place:
+        catalogue = create_catalogue(f"{place}/catalogue")
+        use_model(catalogue, bundle)
+        model, number = open_model_of(catalogue)
+        start = time.perf_counter()
+        done = Import(catalogue, model, number, "bench").carry_out(planned(catalogue, source))
+        return done.photos / (time.perf_counter() - start)
 
 
 def cold_start(photo: Path, bundle: Path | None) -> float:

@@ -21,6 +21,7 @@ FLOORS = (
     ("scoring", "quality"),
     ("evaluation", "bundle"),
     ("identify",),
+    ("catalogue",),
     ("stages", "cli"),
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
@@ -117,7 +118,18 @@ def test_a_planted_circle_is_found(copy):
 
 
 def test_the_command_line_starts_without_heavy_imports():
-    heavy = ("torch", "pandas", "pyarrow", "great_expectations", "sklearn", "scipy", "matplotlib", "faiss")
+    heavy = (
+        "torch",
+        "pandas",
+        "pyarrow",
+        "great_expectations",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "faiss",
+        "sqlalchemy",
+        "openpyxl",
+    )
     code = f"import sys, flukeprint.cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout

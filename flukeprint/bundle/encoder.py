@@ -6,7 +6,7 @@ A member is a function from pixels (uint8, N x 3 x H x W) and a number of views 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -73,22 +73,32 @@ def encode_photos(
     max_pixels: int = MAX_PIXELS,
 ) -> Encoded:
     """Encode photos while the next are decoded; those that cannot be read are set apart, with their fault."""
-    from tqdm import tqdm
-
-    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels)
-    parts: list[Encoded] = []
-    with (
-        tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar,
-        ThreadPoolExecutor(encoder.at_once) as pool,
-    ):
-        for part in ahead(pool, partial(_encoded, encoder), batches, encoder.at_once):
-            parts.append(part)
-            bar.update(len(part.photos) + len(part.failed))
+    parts = list(encoded_batches(encoder, paths, workers, batch_size, max_pixels))
     return Encoded(
         [photo for part in parts for photo in part.photos],
         np.concatenate([part.vectors for part in parts if part.photos] or [_NO_VECTORS]),
         [photo for part in parts for photo in part.failed],
     )
+
+
+def encoded_batches(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    workers: int,
+    batch_size: int = BATCH_SIZE,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Encoded]:
+    """Yield what `encode_photos` returns batch by batch, in the order given, while the next ones are worked on."""
+    from tqdm import tqdm
+
+    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels)
+    with (
+        tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar,
+        ThreadPoolExecutor(encoder.at_once) as pool,
+    ):
+        for part in ahead(pool, partial(_encoded, encoder), batches, encoder.at_once):
+            yield part
+            bar.update(len(part.photos) + len(part.failed))
 
 
 def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from flukeprint.bundle.album import Album, Albums, album_path, read_album
-from flukeprint.bundle.encoder import Encoded, Encoder, encode_photos
+from flukeprint.bundle.encoder import Encoded, Encoder, encode_photos, encoded_batches
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery
@@ -37,6 +37,10 @@ class Model:
     def encode(self, paths: Sequence[Path]) -> Encoded:
         """Return photos with their vectors, and those that cannot be read."""
         return encode_photos(self.encoder, paths, self.workers, max_pixels=self.limits.max_pixels)
+
+    def encode_batches(self, paths: Sequence[Path]) -> Iterator[Encoded]:
+        """Yield what `encode` returns batch by batch, in the order given, while the next ones are worked on."""
+        return encoded_batches(self.encoder, paths, self.workers, max_pixels=self.limits.max_pixels)
 
     def gallery(self) -> Gallery:
         """Read the gallery; refuse one that was made with other weights or preprocessing."""

@@ -13,6 +13,12 @@ Json = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 Bundle = Annotated[Path | None, Option(metavar="DIR", help="Use a model written by `export`, not this project's.")]
 Gallery = Annotated[Path | None, Option(metavar="DIR", help="Use another gallery, made by the same model.")]
 
+Place = Annotated[str, Option("--catalogue", metavar="DIR|URL", envvar="FLUKEPRINT_CATALOGUE", help="The catalogue.")]
+Who = Annotated[
+    str | None,
+    Option(metavar="NAME", envvar="FLUKEPRINT_WHO", help="Who decides; else the name you are logged in with."),
+]
+
 
 def check_output(option: str, path: Path | None, inputs: Iterable[Path] = ()) -> None:
     """Refuse, before any work, a file that cannot be written or that is an input; nothing is said of None."""

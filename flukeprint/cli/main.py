@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import typer
 
-from flukeprint.cli import gallery
+from flukeprint.cli import catalogue, gallery
 from flukeprint.cli.compare import compare
 from flukeprint.cli.enroll import enroll
 from flukeprint.cli.export import export
@@ -27,6 +27,7 @@ app = typer.Typer(
 for _command in (identify, verify, enroll, export, results, compare, score, quality):
     app.command()(_command)
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(catalogue.app, name="catalogue")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,61 @@
+"""What an import does or would do, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flukeprint.catalogue.import_plan import PlannedPhoto
+from flukeprint.catalogue.importing import Imported
+from flukeprint.catalogue.source_rows import Source
+from flukeprint.core.safe_text import printable
+
+_SAYS = {"new": "will be added", "known": "is there already", "twice": "is there twice", "refused": "refused"}
+
+
+def plan_text(source: Source, plan: Sequence[PlannedPhoto]) -> str:
+    """Say row by row what would happen."""
+    lines = [printable(remark) for remark in source.remarks]
+    for photo in plan:
+        facts = [
+            photo.identity or "nobody named", f"encounter {photo.encounter_name!r}", photo.taken_at,
+            None if photo.row.place is None else photo.row.place,
+        ]  # fmt: skip
+        told = f" ({', '.join(fact for fact in facts if fact)})" if photo.verdict == "new" else ""
+        lines.append(printable(f"{photo.row.where}: {_SAYS[photo.verdict]}{told}{_because(photo.why)}"))
+    return "\n".join([*lines, *_counts(plan)])
+
+
+def _because(why: str | None) -> str:
+    return f": {why}" if why else ""
+
+
+def _counts(plan: Sequence[PlannedPhoto]) -> list[str]:
+    verdicts = [photo.verdict for photo in plan]
+    counts = ", ".join(f"{verdicts.count(name)} {says}" for name, says in _SAYS.items() if name in verdicts)
+    return [f"{len(plan)} rows: {counts}. Nothing was changed."]
+
+
+def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported) -> str:
+    """Say what was done, and of every row that was left out, or is odd, why."""
+    lines = [printable(remark) for remark in source.remarks]
+    lines += [f"! {printable(line)}" for line in _odd(plan)]
+    lines += [f"! {printable(f'{photo.row.where}: refused: {why}')}" for photo, why in done.refused]
+    known = sum(photo.verdict == "known" for photo in plan)
+    already = f"; {known} were there already" if known else ""
+    already += f", {done.moved} of them in another place" if done.moved else ""
+    lines.append(
+        f"{done.photos} photos added, in {done.encounters} new encounters; {len(done.individuals)} new individuals"
+        f"{already}; {left_out(plan, done)} left out."
+    )
+    return "\n".join(lines)
+
+
+def _odd(plan: Sequence[PlannedPhoto]) -> Iterator[str]:
+    for photo in plan:
+        if photo.why is not None:
+            yield f"{photo.row.where}: {_SAYS[photo.verdict] + ': ' if photo.verdict != 'new' else ''}{photo.why}"
+
+
+def left_out(plan: Sequence[PlannedPhoto], done: Imported) -> int:
+    """Return how many rows could not be taken; a second copy of a file is nothing lost."""
+    return sum(photo.verdict == "refused" for photo in plan) + len(done.refused)

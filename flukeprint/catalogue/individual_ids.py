@@ -1,0 +1,81 @@
+"""Individuals by their present ids: finding them, and which ids can be given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from flukeprint.catalogue.entities import EncounterStateRow, IndividualRow, IndividualStateRow, PhotoStateRow
+from flukeprint.catalogue.kept_state import keep_new_individual
+from flukeprint.catalogue.present_state import Known
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.safe_text import printable
+from flukeprint.data.spellings import looks_like
+from flukeprint.retrieval.names import check_ids
+
+
+def individual_key(connection: Connection, name: str | None, *, merged: bool = False) -> int:
+    """Return the key of the individual of an id, of one that was merged that of whom it is.
+
+    `merged` returns the key of a merged individual itself.
+    """
+    row = _found(connection, name)
+    if row is None:
+        raise FlukeprintError(
+            f"there is no individual {printable(name)}. Check the spelling (`flukeprint catalogue show`); a whale that "
+            "is not in the catalogue yet is decided with `new`."
+        )
+    return int(row.key if merged or row.merged_into is None else row.merged_into)
+
+
+def new_individual(connection: Connection, name: str, display: str | None = None) -> int:
+    """Return the key of a new individual; refuse an id that is taken."""
+    check_ids([name])
+    row = _found(connection, name)
+    if row is not None and _is_free(connection, row):
+        return int(row.key)
+    refuse_taken(connection, name)
+    added = connection.execute(insert(IndividualRow).values(first_id=name, first_name=display))
+    [key] = added.inserted_primary_key or (0,)
+    keep_new_individual(connection, key, Known(name, display))
+    return int(key)
+
+
+def refuse_taken(connection: Connection, name: str, key: int | None = None) -> None:
+    """Refuse an id that cannot be one, or that another individual than `key` has."""
+    check_ids([name])
+    row = _found(connection, name)
+    if row is None or row.key == key:
+        return
+    if row.merged_into is None:
+        raise FlukeprintError(
+            f"there is an individual {name} already. If both are one whale: `flukeprint catalogue decide merge`."
+        )
+    into = connection.execute(select(IndividualStateRow.id).where(IndividualStateRow.key == row.merged_into)).scalar()
+    raise FlukeprintError(f"the id {name} is that of an individual that was merged into {into}. Choose another id.")
+
+
+def _found(connection: Connection, name: str | None) -> Any:
+    return connection.execute(select(IndividualStateRow).where(IndividualStateRow.id == name)).one_or_none()
+
+
+def _is_free(connection: Connection, row: Any) -> bool:
+    """Tell whether an individual shows on nothing, as after its `new` was undone, so that its id can be used again."""
+    uses = [
+        select(PhotoStateRow.photo_id).where(PhotoStateRow.individual == row.key),
+        select(EncounterStateRow.encounter_id).where(EncounterStateRow.individual == row.key),
+        select(IndividualStateRow.key).where(IndividualStateRow.merged_into == row.key),
+    ]
+    return row.merged_into is None and not any(connection.execute(use.limit(1)).first() for use in uses)
+
+
+def ids_alike(connection: Connection, name: str) -> list[str]:
+    """Return other individuals' ids that look like one: the whale may be there under another spelling."""
+    return looks_like(name, connection.execute(select(IndividualStateRow.id)).scalars())
+
+
+def root_of(connection: Connection, key: int) -> int:
+    """Return the key of whom an individual was merged into, or its own."""
+    into = connection.execute(select(IndividualStateRow.merged_into).where(IndividualStateRow.key == key)).scalar_one()
+    return key if into is None else into

@@ -1,0 +1,88 @@
+"""A season's answers for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+
+from flukeprint.catalogue.decision_queue import ORDER, queue
+from flukeprint.catalogue.season import Asked, Season, described
+from flukeprint.core.safe_text import printable
+from flukeprint.identify.formats import PEOPLE_DECIDE, percent
+
+_TITLES = {
+    "sure": "Probably known: quickly confirmed",
+    "new": "Probably new",
+    "doubtful": "Doubtful: look at these at leisure",
+}
+
+
+def season_text(season: Season, top: int) -> str:
+    """Return a block for each kind of decision, the most probable first."""
+    queued = queue(season.asked)
+    blocks = ["\n".join(_notes(season))]
+    for name in ORDER:
+        if queued[name]:
+            lines = [line for asked in queued[name] for line in _lines(asked, top)]
+            blocks.append("\n".join([f"{_TITLES[name]} ({len(queued[name])})", *lines]))
+    if season.asked:
+        blocks.append(PEOPLE_DECIDE)
+    return "\n\n".join(blocks)
+
+
+def _notes(season: Season) -> Iterator[str]:
+    encounters = sum(len(asked.encounters) for asked in season.asked)
+    yield (
+        f"{encounters} encounters of nobody known, compared with {season.photos} photos of {season.individuals} "
+        "individuals and among themselves"
+    )
+    if season.collapsed:
+        yield f"Nobody is named, because with this model {printable(season.collapsed)}."
+    if season.uncalibrated:
+        yield f"No probabilities: {printable(season.uncalibrated)}."
+    if season.ungrouped:
+        yield f"Not compared among themselves: {printable(season.ungrouped)}."
+    for photo in season.without:
+        yield f"! photo p{photo.photo} {printable(photo.name)} has no vector (`flukeprint catalogue embed`)"
+
+
+def _lines(asked: Asked, top: int) -> Iterator[str]:
+    for one in asked.encounters:
+        seen = " ".join(filter(None, [one.date, one.place]))
+        unsure = ", somebody was unsure" if one.status == "unsure" else ""
+        yield printable(f"  e{one.id} {one.name}{': ' if seen else ''}{seen}, {len(one.photos)} photo(s){unsure}")
+    for photo, copy in asked.copies:
+        yield printable(f"     ! p{photo} is nearly the same picture as p{copy.photo} of {copy.individual}")
+    if asked.one_whale is not None:
+        yield f"     one whale: {percent(asked.one_whale)}"
+    for candidate in asked.answer.candidates[:top]:
+        chance = percent(candidate.probability)
+        yield f"     {printable(candidate.id):20} {chance:>8}  similarity {candidate.similarity:.3f}"
+    if asked.answer.new_probability is not None:
+        yield f"     {'none of these':20} {percent(asked.answer.new_probability):>8}"
+    yield f"     {_proposed(asked)}"
+
+
+def _proposed(asked: Asked) -> str:
+    """Return the command for the most probable decision."""
+    seen = max(one.version for one in asked.encounters)
+    best = asked.answer.candidates[0] if asked.answer.candidates else None
+    is_new = best is None or (asked.answer.new_probability or 0) > (best.probability or 0)
+    decision = ["new", *asked.subjects, "NEW_ID"] if is_new else ["confirm", *asked.subjects, best.id if best else ""]
+    return shlex.join(["flukeprint", "catalogue", "decide", *decision, *(["--seen", str(seen)] if seen else [])])
+
+
+def season_json(season: Season) -> str:
+    """Return one JSON object; its keys are those of docs/season.md."""
+    queued = queue(season.asked)
+    content = {
+        "note": PEOPLE_DECIDE,
+        "gallery": {"photos": season.photos, "individuals": season.individuals},
+        "uncalibrated": season.uncalibrated,
+        "ungrouped": season.ungrouped,
+        "collapsed": season.collapsed,
+        "queue": [{"worth": name, **described(asked)} for name in ORDER for asked in queued[name]],
+        "without": [photo.photo for photo in season.without],
+    }
+    return json.dumps(content, indent=2, allow_nan=False)

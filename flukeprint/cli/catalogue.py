@@ -1,0 +1,216 @@
+"""`flukeprint catalogue ...`: individuals, encounters and people's decisions."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Exit, Option, Typer, echo
+
+from flukeprint.cli import decide
+from flukeprint.cli.arguments import Json, Place, Who
+
+if TYPE_CHECKING:
+    from flukeprint.catalogue.catalogues import Catalogue
+    from flukeprint.catalogue.source_rows import Source
+
+Layout = Annotated[
+    Literal["individuals", "encounters"],
+    Option("--folders", help="What a folder is: an individual (in it perhaps one per encounter), or an encounter."),
+]
+Conditions = list[str] | None
+
+app = Typer(no_args_is_help=True)
+app.add_typer(decide.app, name="decide")
+
+
+@app.callback()
+def catalogue() -> None:
+    """Keep a catalogue of individuals: import photos, match a season's encounters, decide, look for mistakes.
+
+    Nothing is trained. Nothing is ever deleted: any decision can be undone.
+    """
+
+
+@app.command()
+def create(
+    bundle: Annotated[Path, Option(metavar="DIR", help="The model to answer with: what `flukeprint export` wrote.")],
+    place: Annotated[str, Argument(metavar="[DIR|URL]", help="New; or postgresql://USER@HOST/NAME.")] = "catalogue",
+    source: Annotated[Path | None, Option("--from", metavar="FOLDER|TABLE", help="Import this at once.")] = None,
+    folders: Layout = "individuals",
+    store: Annotated[Path | None, Option(metavar="DIR", help="Where photos are kept, if it is a URL.")] = None,
+    in_place: Annotated[bool, Option("--in-place", help="Leave photos where they are.")] = False,
+    who: Who = None,
+) -> None:
+    """Make a catalogue that answers with the model of a bundle."""
+    from flukeprint.bundle.opening import open_bundle
+    from flukeprint.catalogue.catalogues import create_catalogue, printed
+    from flukeprint.catalogue.import_plan import read_source
+    from flukeprint.catalogue.vector_cache import use_model
+
+    # What can be wrong is asked before anything is made.
+    open_bundle(bundle)
+    found = None if source is None else read_source(source, folders)
+    made = create_catalogue(place, store, in_place=in_place)
+    use_model(made, bundle)
+    echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
+    if found is not None:
+        _import(made, found, who)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, Argument(metavar="FOLDER|TABLE", help="A folder of photos, or a CSV or XLSX file.")],
+    place: Place = "catalogue",
+    folders: Layout = "individuals",
+    photos: Annotated[Path | None, Option(metavar="DIR", help="A table's photos, if not beside it.")] = None,
+    column: Annotated[Conditions, Option(metavar="NAME=HEADER", help="What is not to be guessed; repeat.")] = None,
+    dates: Annotated[Literal["day-first", "month-first"] | None, Option(help="How 3/4/2024 is to be read.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say row by row what would happen; change nothing.")] = False,
+    who: Who = None,
+) -> None:
+    """Add photos; what is there already stays as it is. What was interrupted goes on where it was.
+
+    Exit code 1 if a row or a photo was left out; all others are added.
+    """
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.import_plan import read_source
+
+    opened = open_catalogue(place)
+    day_first = None if dates is None else dates == "day-first"
+    found = read_source(source, folders, photos, column or (), day_first=day_first)
+    if dry_run:
+        from flukeprint.catalogue.import_plan import planned
+        from flukeprint.catalogue.import_words import plan_text
+
+        echo(plan_text(found, planned(opened, found)))
+    elif _import(opened, found, who):
+        raise Exit(1)
+
+
+def _import(opened: "Catalogue", source: "Source", who: str | None) -> int:
+    """Import and say what was done; return how many rows were left out."""
+    from flukeprint.catalogue.import_plan import planned
+    from flukeprint.catalogue.import_words import done_text, left_out
+    from flukeprint.catalogue.importing import Import
+    from flukeprint.catalogue.vector_cache import open_model_of
+
+    model, number = open_model_of(opened)
+    plan = planned(opened, source)
+    done = Import(opened, model, number, decide.name_of(who)).carry_out(plan)
+    echo(done_text(source, plan, done))
+    return left_out(plan, done)
+
+
+@app.command()
+def identify(
+    source: Annotated[Path | None, Argument(metavar="[FOLDER|TABLE]", help="New photos, imported first.")] = None,
+    place: Place = "catalogue",
+    only: Annotated[Conditions, Option(metavar="NAME=VALUE", help="Which encounters, as since=2026; repeat.")] = None,
+    against: Annotated[Conditions, Option(metavar="NAME=VALUE", help="With which photos to compare; repeat.")] = None,
+    top: Annotated[int, Option(metavar="N", min=1, max=20, help="How many candidates to name.")] = 3,
+    as_json: Json = False,
+    who: Who = None,
+) -> None:
+    """Match encounters of nobody known with the catalogue's individuals, and among themselves.
+
+    New photos are in a folder per encounter. Answers come in the order in which they are best decided.
+    """
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.import_plan import read_source
+    from flukeprint.catalogue.restriction import restriction
+    from flukeprint.catalogue.season import ask
+    from flukeprint.catalogue.season_words import season_json, season_text
+    from flukeprint.catalogue.vector_cache import open_model_of
+
+    opened, conditions = open_catalogue(place), (restriction(only or ()), restriction(against or ()))
+    left_out = 0 if source is None else _import(opened, read_source(source, "encounters"), who)
+    season = ask(opened, *open_model_of(opened), *conditions)
+    echo(season_json(season) if as_json else season_text(season, top))
+    if left_out:
+        raise Exit(1)
+
+
+@app.command()
+def audit(
+    place: Place = "catalogue",
+    top: Annotated[int, Option(metavar="N", min=1, help="How many of each kind to name.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Name what is probably wrong: one whale under two ids, two under one, photos under a wrong one."""
+    from flukeprint.catalogue.audit import audit as look
+    from flukeprint.catalogue.audit_words import audit_text
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.vector_cache import open_model_of
+
+    opened = open_catalogue(place)
+    found = look(opened, *open_model_of(opened), top)
+    echo(json.dumps(asdict(found), indent=2) if as_json else audit_text(found))
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, Argument(metavar="[e12|p7|ID]", help="An encounter, a photo or an individual.")] = None,
+    place: Place = "catalogue",
+) -> None:
+    """Say what there is: all in all, or of one encounter, photo or individual."""
+    from flukeprint.catalogue.catalogue_words import described_thing, summary
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.sightings import decisions_of, holdings_of
+
+    opened = open_catalogue(place)
+    holdings = holdings_of(opened)
+    echo(summary(holdings) if name is None else described_thing(holdings, decisions_of(opened), name))
+
+
+@app.command()
+def log(place: Place = "catalogue", as_json: Json = False) -> None:
+    """Print every decision: who, when, what, and whether it still holds."""
+    from flukeprint.catalogue.catalogue_words import log_lines
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.sightings import decisions_of
+
+    found = decisions_of(open_catalogue(place))
+    echo(json.dumps([asdict(one) for one in found], indent=2) if as_json else "\n".join(log_lines(found)))
+
+
+@app.command()
+def embed(
+    place: Place = "catalogue",
+    bundle: Annotated[Path | None, Option(metavar="DIR", help="Another model, to answer from then on.")] = None,
+) -> None:
+    """Compute the vectors that are missing, of a new model all; it answers once it has them. May be interrupted.
+
+    Exit code 1 if a photo's file could not be read.
+    """
+    from flukeprint.bundle.opening import open_bundle
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.vector_cache import embed_missing, known_model, open_model_of, use_model
+
+    opened = open_catalogue(place)
+    if bundle is None:
+        model, number = open_model_of(opened)
+    else:
+        model = open_bundle(bundle)
+        number = known_model(opened, model)
+    count, failed = embed_missing(opened, model, number)
+    if bundle is not None:
+        use_model(opened, bundle)
+    echo("\n".join([*(f"! photo p{photo}: {why}" for photo, why in failed), f"{count} vectors computed"]))
+    if failed:
+        raise Exit(1)
+
+
+@app.command()
+def check(place: Place = "catalogue") -> None:
+    """Compare the present state with the log of decisions, and the photos with their checksums.
+
+    Exit code 1 if something is not as it should be.
+    """
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.checking import faults_of
+
+    faults = faults_of(open_catalogue(place))
+    echo("\n".join(faults) if faults else "the state is that of the log; every photo is there, unchanged")
+    if faults:
+        raise Exit(1)

@@ -1,0 +1,285 @@
+"""A season: known whales are named, unknown ones found among themselves, and the queue is in the order of its worth."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from catalogue_model import calibration, fake_model, import_folder, save_whales
+from PIL import Image
+from sqlalchemy import select
+
+from flukeprint.catalogue.catalogues import create_catalogue
+from flukeprint.catalogue.deciding import Wish, decide
+from flukeprint.catalogue.decision_queue import queue, worth
+from flukeprint.catalogue.entities import AnswerRow
+from flukeprint.catalogue.evidence import together
+from flukeprint.catalogue.restriction import restriction
+from flukeprint.catalogue.season import Season, ask, clusters
+from flukeprint.catalogue.season_words import season_json, season_text
+from flukeprint.catalogue.sightings import decisions_of, holdings_of
+from flukeprint.catalogue.vector_cache import embed_missing, known_model
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.identify.matching import Match, RankedCandidate
+from flukeprint.retrieval.gallery import build_gallery
+
+MODEL = fake_model(calibration())
+EVERYTHING = restriction(())
+KNOWN = {f"w_{seed}/{seed}_{n}.jpg": (seed, n) for seed in range(6) for n in range(3)}
+# Two encounters of whale 2, two of whale 50 that nobody knows, one of whale 60.
+SEASON = {
+    "e_known/a1.jpg": (2, 10), "e_known/a2.jpg": (2, 11), "e_again/b1.jpg": (2, 12), "e_new/c1.jpg": (50, 1),
+    "e_new/c2.jpg": (50, 2), "e_new_again/d1.jpg": (50, 3), "e_other/f1.jpg": (60, 1),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    save_whales(folder / "known", KNOWN)
+    save_whales(folder / "season", SEASON)
+    return folder
+
+
+@pytest.fixture
+def filled(catalogue, photos):
+    import_folder(catalogue, photos / "known")
+    import_folder(catalogue, photos / "season", "encounters")
+    return catalogue
+
+
+def answered(catalogue, model=MODEL, only=EVERYTHING, against=EVERYTHING) -> Season:
+    return ask(catalogue, model, known_model(catalogue, model), only, against)
+
+
+def by_encounter(season: Season) -> dict[str, dict]:
+    return {
+        "+".join(sorted(one.name for one in asked.encounters)): {
+            "first": asked.answer.candidates[0].id if asked.answer.candidates else None,
+            "probability": asked.answer.candidates[0].probability if asked.answer.candidates else None,
+            "new": asked.answer.new_probability,
+            "worth": worth(asked),
+        }
+        for asked in season.asked
+    }
+
+
+def number_of(catalogue, name: str) -> int:
+    [found] = [one.id for one in holdings_of(catalogue).encounters if one.name == name]
+    return found
+
+
+@pytest.mark.numeric
+def test_known_whales_are_named_and_new_ones_found_among_themselves(filled):
+    found = by_encounter(answered(filled))
+    assert set(found) == {"e_again+e_known", "e_new+e_new_again", "e_other"}
+    assert (found["e_again+e_known"]["first"], found["e_again+e_known"]["worth"]) == ("w_2", "sure")
+    assert found["e_new+e_new_again"]["worth"] == found["e_other"]["worth"] == "new"
+
+
+@pytest.mark.numeric
+def test_after_the_decision_the_new_whale_is_known_and_what_was_shown_is_in_the_log(filled):
+    answered(filled)
+    decide(filled, [Wish("new", encounter=number_of(filled, "e_new"), individual="w_50")], "ann")
+    logged = decisions_of(filled)[-1]
+    assert logged.shown["encounters"] == [number_of(filled, "e_new"), number_of(filled, "e_new_again")]
+    assert logged.shown["new_probability"] > 0.5
+    with filled.database.reading() as connection:
+        assert connection.execute(select(AnswerRow.encounter_id)).scalars().all()
+    assert logged.model is not None
+    assert by_encounter(answered(filled))["e_new_again"]["first"] == "w_50"
+
+
+@pytest.mark.numeric
+def test_whom_people_rejected_is_not_named_again(filled):
+    for name in ("e_known", "e_again"):
+        decide(filled, [Wish("reject", encounter=number_of(filled, name), individual="w_2")], "ann")
+    season = answered(filled)
+    named = {one.id for asked in season.asked for one in asked.answer.candidates if "e_known" in _names(asked)}
+    assert named == {f"w_{number}" for number in (0, 1, 3, 4, 5)}
+    assert by_encounter(season)["e_again+e_known"]["worth"] == "new"
+
+
+def _names(asked) -> set[str]:
+    return {one.name for one in asked.encounters}
+
+
+@pytest.mark.numeric
+def test_what_somebody_was_unsure_about_is_doubtful_and_comes_last(filled):
+    decide(filled, [Wish("unsure", encounter=number_of(filled, "e_known"))], "ann")
+    season = answered(filled)
+    assert by_encounter(season)["e_again+e_known"]["worth"] == "doubtful"
+    queued = queue(season.asked)
+    assert [len(queued[name]) for name in ("sure", "new", "doubtful")] == [0, 2, 1]
+    assert list(queued) == ["sure", "new", "doubtful"]
+    chances = [asked.answer.new_probability for asked in queued["new"]]
+    assert chances == sorted(chances, reverse=True)
+
+
+@pytest.mark.numeric
+def test_a_single_photo_that_shows_nobody_is_asked_for_by_itself(filled):
+    encounter = number_of(filled, "e_new")
+    [first, _] = [one.photo for one in holdings_of(filled).sightings if one.encounter == encounter]
+    decide(filled, [Wish("new", encounter=encounter, individual="w_50")], "ann")
+    decide(filled, [Wish("reject", photo=first, individual="w_50", seen=None)], "ann")
+    subjects = [one for asked in answered(filled).asked for one in asked.subjects]
+    assert f"p{first}" in subjects
+    assert f"e{encounter}" not in subjects
+
+
+def test_nearly_the_same_pictures_are_said(filled, tmp_path):
+    one = next(one for one in holdings_of(filled).sightings if one.individual == "w_3")
+    (tmp_path / "late" / "e_copy").mkdir(parents=True)
+    with Image.open(one.file) as image:
+        image.save(tmp_path / "late" / "e_copy" / "copy.png")
+    import_folder(filled, tmp_path / "late", "encounters")
+    season = answered(filled)
+    [copies] = [asked.copies for asked in season.asked if "e_copy" in _names(asked)]
+    assert [(copy.photo, copy.individual) for _, copy in copies] == [(one.photo, "w_3")]
+    assert f"nearly the same picture as p{one.photo} of w_3" in season_text(season, 3)
+
+
+@pytest.mark.numeric
+def test_more_encounters_than_are_compared_are_answered_one_by_one(filled, monkeypatch):
+    monkeypatch.setattr("flukeprint.catalogue.season._MOST_COMPARED", 4)
+    season = answered(filled)
+    assert len(season.asked) == 5
+    assert "--only" in season.ungrouped
+
+
+@pytest.mark.numeric
+def test_without_a_calibration_candidates_are_ranked_and_it_is_said(filled):
+    season = answered(filled, fake_model(None))
+    assert season.uncalibrated
+    assert season.ungrouped
+    found = by_encounter(season)
+    assert (found["e_known"]["first"], found["e_known"]["probability"], found["e_known"]["worth"]) == (
+        "w_2", None, "doubtful",
+    )  # fmt: skip
+    assert "No probabilities" in season_text(season, 3)
+
+
+def test_an_empty_catalogue_knows_nobody(tmp_path, photos):
+    catalogue = create_catalogue(str(tmp_path / "whales"))
+    import_folder(catalogue, photos / "season", "encounters")
+    season = answered(catalogue)
+    assert (season.photos, season.individuals) == (0, 0)
+    assert {one["new"] for one in by_encounter(season).values()} == {1.0}
+    assert answered(create_catalogue(str(tmp_path / "none"))).asked == []
+
+
+@pytest.mark.numeric
+def test_json_holds_the_queue_in_order(filled):
+    content = json.loads(season_json(answered(filled)))
+    assert [one["worth"] for one in content["queue"]] == ["sure", "new", "new"]
+    best = content["queue"][0]["candidates"][0]
+    assert best["id"] == "w_2"
+    assert 0.9 < best["probability"] <= 1
+    assert content["gallery"] == {"photos": 18, "individuals": 6}
+
+
+def test_photos_without_a_vector_are_said_and_embedded_later(filled):
+    other = fake_model(calibration())
+    number = known_model(filled, other) + 1
+    with filled.database.writing() as connection:
+        from flukeprint.catalogue.entities import ModelRow
+
+        connection.execute(ModelRow.__table__.insert().values(id=number, fingerprint="f" * 64, provenance="{}"))
+    assert len(ask(filled, other, number, EVERYTHING, EVERYTHING).without) == len(SEASON)
+    gone = next(one for one in holdings_of(filled).sightings if one.name == "f1.jpg")
+    gone.file.unlink()
+    count, failed = embed_missing(filled, other, number)
+    assert count == len(KNOWN) + len(SEASON) - 1
+    assert [photo for photo, _ in failed] == [gone.photo]
+    assert embed_missing(filled, other, number)[0] == 0
+
+
+# --- restrictions ------------------------------------------------------------------------------------------
+
+
+def test_restrictions_say_what_is_asked_and_what_it_is_compared_with(tmp_path, photos):
+    catalogue = create_catalogue(str(tmp_path / "whales"))
+    longitudes = [170 + n if n <= 10 else n - 190 for n in range(len(KNOWN))]
+    rows = [
+        f"known/{name},{name.split('/')[0]},2025-0{n % 3 + 1}-01,{-40 - n},{longitude},left"
+        for n, (name, longitude) in enumerate(zip(KNOWN, longitudes, strict=True))
+    ]
+    rows += [f"season/{name},,2026-07-01,-41,179.5,right" for name in SEASON]
+    table = photos / "all.csv"
+    table.write_text("\n".join(["image,id,date,lat,lon,side", *rows]))
+    import_folder(catalogue, table, photos=photos)
+    everything = answered(catalogue)
+    assert (everything.photos, sum(len(one.encounters) for one in everything.asked)) == (18, 7)
+    counts = {
+        "since=2026": 0, "until=2025-02": 12, "until=2025-02-01": 12, "since=2025-03-01": 6, "viewpoint=LEFT": 18,
+        "viewpoint=right": 0, "area=-45,170,-40,175": 6, "area=-90,175,90,171": 15, "flags=none": 18, "place=x": 0,
+    }  # fmt: skip
+    for condition, number in counts.items():
+        assert (condition, answered(catalogue, against=restriction([condition])).photos) == (condition, number)
+    assert answered(catalogue, only=restriction(["until=2025-12-31"])).asked == []
+
+
+@pytest.mark.parametrize("text", ["x=1", "since", "since=", "area=1,2,3", "area=5,0,-5,0", "area=a,b,c,d"])
+def test_what_is_no_condition_is_refused(text):
+    with pytest.raises(FlukeprintError):
+        restriction([text])
+
+
+# --- evidence ----------------------------------------------------------------------------------------------
+
+
+def photo(new: float, **chances: float) -> Match:
+    return Match([RankedCandidate(name, chance, 0.5, 0.5, "x", 1) for name, chance in chances.items()], new)
+
+
+def test_one_photo_gives_its_own_answer():
+    answer = together([photo(0.3, a=0.4, b=0.2)], 0.325, 50)
+    assert [(one.id, round(one.probability, 9)) for one in answer.candidates] == [("a", 0.4), ("b", 0.2)]
+    assert answer.new_probability == pytest.approx(0.3)
+
+
+def test_photos_that_agree_are_surer_than_one_and_less_sure_than_independent_ones():
+    one, two = (together([photo(0.3, a=0.4, b=0.2)] * number, 0.325, 50).candidates[0].probability for number in (1, 2))
+    ratio = np.array([0.4 / (0.675 / 50), 0.2 / (0.675 / 50), (0.1 / 48) / (0.675 / 50), 0.3 / 0.325])
+    prior = np.array([0.675 / 50, 0.675 / 50, 0.675 * 48 / 50, 0.325])
+    independent = (prior * ratio**2 / (prior * ratio**2).sum())[0]
+    assert one < two < independent
+
+
+def test_photos_that_disagree_leave_it_open():
+    answer = together([photo(0.1, a=0.8, b=0.05), photo(0.1, b=0.8, a=0.05)], 0.325, 50)
+    assert [one.probability for one in answer.candidates] == [pytest.approx(answer.candidates[0].probability)] * 2
+    assert answer.candidates[0].probability < 0.8
+
+
+def test_a_rejected_individual_leaves_its_share_to_the_others():
+    answer = together([photo(0.3, a=0.6, b=0.1)], 0.325, 2, {"a"})
+    assert [(one.id, one.probability) for one in answer.candidates] == [("b", pytest.approx(0.25))]
+    assert answer.new_probability == pytest.approx(0.75)
+
+
+def test_an_individual_that_only_one_photo_names_is_a_candidate():
+    answer = together([photo(0.2, a=0.7), photo(0.5, b=0.1)], 0.325, 100)
+    assert {one.id for one in answer.candidates} == {"a", "b"}
+    assert sum(one.probability for one in answer.candidates) + answer.new_probability < 1
+
+
+def test_encounters_are_grouped_by_the_average_of_their_pairs():
+    odds = np.array([[0, 3, -4], [3, 0, 1], [-4, 1, 0]], float)
+    assert clusters(odds).tolist() == [0, 0, 1]
+    assert clusters(np.zeros((2, 2)) - 1).tolist() == [0, 1]
+    assert clusters(np.zeros((3, 3)) + 1).tolist() == [0, 0, 0]
+
+
+def test_a_gallery_of_the_catalogue_is_one_of_the_pipelines_kind(filled):
+    from flukeprint.catalogue.season import Photos
+
+    photos = Photos.read(filled, MODEL, 1)
+    known = [one for one in photos.holdings.sightings if one.individual]
+    gallery = photos.gallery(MODEL, known)
+    names = [one.sha256 for one in known]
+    vectors = photos.of(one.photo for one in known)
+    plain = build_gallery(vectors, names, [one.individual for one in known], MODEL.provenance, names)
+    assert gallery.photos == plain.photos
+    assert (gallery.vectors == plain.vectors).all()

@@ -1,0 +1,178 @@
+"""The commands of the catalogue with a real bundle: two from a folder per individual to answers, and all others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from identify_project import NAMES, PHOTO_OF, make_project
+from quality_folder import texture
+
+from flukeprint.bundle.export import export_bundle
+from flukeprint.cli.main import main
+from flukeprint.core.paths import RAW
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A bundle; photos of its project in a folder per individual; a season with copies of some, and others."""
+    folder, here = tmp_path_factory.mktemp("project"), Path.cwd()
+    make_project(folder, ("m1",))
+    os.chdir(folder)
+    try:
+        export_bundle(Path("bundle"))
+    finally:
+        os.chdir(here)
+    for name in NAMES:
+        (folder / "known" / PHOTO_OF[name]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / RAW / "train" / name, folder / "known" / PHOTO_OF[name] / name)
+    for number in range(4):
+        (folder / "season" / f"e{number // 2}").mkdir(parents=True, exist_ok=True)
+        texture(50 + number, (96, 64)).save(folder / "season" / f"e{number // 2}" / f"s{number}.jpg")
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch) -> Path:
+    """A folder without any project, in which a catalogue is to be made."""
+    for name in ("bundle", "known", "season"):
+        shutil.copytree(made / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLUKEPRINT_WHO", "ann")
+    return tmp_path
+
+
+def run(capsys, *arguments: str) -> str:
+    main(["catalogue", *arguments])
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["catalogue", *arguments])
+    assert end.value.code not in (0, None)
+    return str(end.value.code) + "".join(capsys.readouterr())
+
+
+@pytest.fixture
+def filled(here, capsys) -> Path:
+    run(capsys, "create", "--bundle", "bundle", "--from", "known")
+    return here
+
+
+def test_two_commands_lead_from_folders_to_answers(here, capsys):
+    assert "12 photos added" in run(capsys, "create", "whales", "--bundle", "bundle", "--from", "known")
+    answers = run(capsys, "identify", "season", "--catalogue", "whales")
+    assert "compared with 12 photos of 5 individuals" in answers
+    assert "decide" in answers
+    content = json.loads(run(capsys, "identify", "--catalogue", "whales", "--json"))
+    assert sorted(number for one in content["queue"] for number in one["encounters"]) == [13, 14]
+
+
+def test_answers_are_decided_logged_undone_and_shown(filled, capsys):
+    run(capsys, "identify", "season")
+    assert "saved: decision 13" in run(capsys, "decide", "confirm", "e13", "w_a")
+    said = run(capsys, "decide", "confirm", "p14", "w_a", "--seen", "13")
+    assert "flukeprint catalogue decide undo 14 --catalogue catalogue" in said
+    assert "--seen 14" in refused(capsys, "decide", "unsure", "e13", "--who", "bob")
+    run(capsys, "decide", "unsure", "e13", "--who", "bob", "--seen", "14", "--note", "fog")
+    run(capsys, "decide", "new", "e14", "w_new")
+    run(capsys, "decide", "split", "p15", "w_other", "--seen", "16")
+    run(capsys, "decide", "reject", "e14", "w_new", "--seen", "17")
+    run(capsys, "decide", "merge", "w_b", "w_c")
+    run(capsys, "decide", "rename", "w_c", "--to", "w_z", "--name", "Zoë")
+    run(capsys, "decide", "undo", "20", "19")
+    log = [(one["action"], one["who"], one["holds"]) for one in json.loads(run(capsys, "log", "--json"))[12:]]
+    assert log == [
+        ("confirm", "ann", True), ("confirm", "ann", True), ("unsure", "bob", True), ("new", "ann", True),
+        ("split", "ann", True), ("reject", "ann", True), ("merge", "ann", False), ("rename", "ann", False),
+        ("undo", "ann", True), ("undo", "ann", True),
+    ]  # fmt: skip
+    assert len(run(capsys, "log").splitlines()) == 22
+    assert "16 photos in 14 encounters" in run(capsys, "show")
+    assert "(fog)" in run(capsys, "show", "e13")
+    assert "w_a" in run(capsys, "show", "p14")
+    assert "4 photos in 4 encounters" in run(capsys, "show", "w_b")
+    assert "nothing called x9" in refused(capsys, "show", "x9")
+
+
+def test_an_id_that_looks_like_another_is_said(filled, capsys):
+    assert "! W-A looks like w_a" in run(capsys, "decide", "new", "e1", "W-A", "--seen", "1")
+    assert "looks like" not in run(capsys, "decide", "new", "e2", "w_q", "--seen", "2")
+
+
+def test_what_is_no_subject_or_no_name_is_refused(filled, capsys):
+    assert "e12" in refused(capsys, "decide", "confirm", "12", "w_a")
+    assert "what?" in refused(capsys, "decide", "confirm", "w_a")
+    assert "--who" in refused(capsys, "decide", "unsure", "e1", "--who", " ", "--seen", "1")
+
+
+def test_a_dry_run_says_row_by_row_what_would_happen_and_changes_nothing(filled, capsys):
+    (filled / "known" / "w_a" / "broken.jpg").write_bytes(b"no photo")
+    texture(70).save(filled / "known" / "w_b" / "more.jpg")
+    said = run(capsys, "import", "known", "--dry-run")
+    assert "w_b/more.jpg: will be added (w_b, encounter 'more.jpg')" in said
+    assert said.count("is there already") == 13
+    assert run(capsys, "show").startswith("12 photos")
+
+
+def test_an_import_ends_with_1_if_something_was_left_out_and_adds_the_rest(filled, capsys):
+    (filled / "known" / "w_a" / "broken.jpg").write_bytes(b"no photo")
+    texture(70).save(filled / "known" / "w_b" / "more.jpg")
+    said = refused(capsys, "import", "known")
+    assert "broken.jpg: refused" in said
+    assert "1 photos added" in said
+    assert "0 photos added" in refused(capsys, "import", "known")
+    assert run(capsys, "check").startswith("the state is that of the log")
+
+
+def test_an_audit_and_a_check(filled, capsys):
+    assert "One whale under two ids" in run(capsys, "audit", "--top", "3")
+    assert set(json.loads(run(capsys, "audit", "--json"))) == {"one_whale", "two_whales", "mislabelled", "without"}
+    next((filled / "catalogue" / "photos").rglob("*.jpg")).unlink()
+    assert "cannot be read" in refused(capsys, "check")
+
+
+def test_another_bundle_embeds_everything_anew_and_answers_from_then_on(filled, made, capsys, tmp_path_factory):
+    other, back = tmp_path_factory.mktemp("other"), Path.cwd()
+    make_project_with_other_weights(other)
+    os.chdir(other)
+    export_bundle(Path("bundle"))
+    os.chdir(back)
+    assert "12 vectors computed" in run(capsys, "embed", "--bundle", str(other / "bundle"))
+    assert "0 vectors computed" in run(capsys, "embed")
+    shutil.rmtree(other / "bundle")
+    assert "embed --bundle" in refused(capsys, "identify")
+    assert "0 vectors computed" in run(capsys, "embed", "--bundle", "bundle")
+
+
+def make_project_with_other_weights(folder: Path) -> None:
+    back = Path.cwd()
+    os.chdir(folder)
+    make_project(Path(), ("m2",))
+    os.chdir(back)
+
+
+def test_nothing_is_made_where_something_is_wrong(here, capsys):
+    assert "no bundle" in refused(capsys, "create", "whales", "--bundle", "known")
+    assert "holds no photo" in refused(capsys, "create", "whales", "--bundle", "bundle", "--from", "bundle/members")
+    assert not (here / "whales").exists()
+    assert "no catalogue" in refused(capsys, "show", "--catalogue", "whales")
+    assert not (here / "whales").exists()
+
+
+def test_it_runs_without_torch(here):
+    code = (
+        "import sys; sys.modules['torch'] = None; from flukeprint.cli.main import main;"
+        "main(['catalogue', 'create', '--bundle', 'bundle', '--from', 'known']);"
+        "main(['catalogue', 'identify', 'season']); main(['catalogue', 'audit'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "4 photos added" in found.stdout
