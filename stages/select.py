@@ -6,6 +6,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_frame, write_figures, write_frame, write_json
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import METRICS, SELECTED, VALIDATED
+from flukeprint.data.labels import ENCOUNTER, TAKEN_AT
 from flukeprint.data.selected_tables import SPLITS, class_labels
 from flukeprint.data.splits import assign_splits, selection_counts, shortfalls
 
@@ -15,8 +16,8 @@ KEYS = ("seed", "select")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    table = read_frame(VALIDATED / "train.parquet", columns=["Image", "Id", "cluster"]).astype({"Id": str})
-    table = table.assign(pixel=range(len(table)))
+    validated = read_frame(VALIDATED / "train.parquet").astype({"Id": str})
+    table = validated.filter(["Image", "Id", "cluster", ENCOUNTER, TAKEN_AT]).assign(pixel=range(len(validated)))
     counts = selection_counts(table, params.select)
     small, full = assign_splits(table, params.select, params.seed)
     for text in shortfalls(small, full, params.select):

@@ -320,6 +320,14 @@ ALONE = {
         "train.csv row 14",
         r"not UTF-8 (caf\xe9.jpg,w_a)",
     ),
+    "a date in another spelling": Fault(
+        lambda f: f.write("train.csv", [f"{HEADER},taken_at", *(f"{line},1.7.2024" for line in f.lines()[1:2])]),
+        "taken_at_format",
+        "error",
+        "train.csv row 2",
+        "taken_at is '1.7.2024'",
+        {"rows": [1, 5]},
+    ),
     "one label": Fault(lambda f: _labels(f, ["w_a"] * 12), "label_count", "error", "train.csv", "1 distinct labels"),
     "nearly all new_whale": Fault(
         lambda f: _labels(f, ["new_whale"] * 11 + ["w_a"]), "new_whale_share", "warning", "train.csv", "is 0.917"

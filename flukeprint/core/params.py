@@ -141,7 +141,7 @@ class SelectParams(Section):
     threshold: Rows
     new_whale: Rows
     drop: list[str]
-    protocol: Literal["grouped", "mlebench"]
+    protocol: Literal["grouped", "time", "mlebench"]
     holdout: Share
     new_share: OpenShare
     validation: Literal["grouped", "random"]

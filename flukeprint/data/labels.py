@@ -1,4 +1,4 @@
-"""The label that is no individual's, and what follows from that."""
+"""The label that is no individual's, and what follows from that; what a table of labels may tell beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 # The competition's label for a whale without a known identity. Two photos with it usually show two whales.
 NEW_WHALE = "new_whale"
+# Columns that train.csv may have beside Image and Id: on which occasion a photo was taken, and when.
+ENCOUNTER, TAKEN_AT = "encounter", "taken_at"
 
 
 def individuals_of(ids: Iterable[str], images: Iterable[str]) -> NDArray[np.str_]:

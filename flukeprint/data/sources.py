@@ -62,11 +62,19 @@ def _folder(target: Path, path: str | None, _seed: int) -> None:
         _without_test_photos(temporary)
 
 
+def _catalogue(target: Path, path: str | None, _seed: int) -> None:
+    """Copy the photos of a catalogue's snapshot."""
+    from flukeprint.data.snapshot_table import lay_out_snapshot
+
+    with replacing_folder(target) as temporary:
+        lay_out_snapshot(Path(_needed(path)), temporary)
+
+
 def _needed(path: str | None) -> str:
     if not path:
         raise FlukeprintError(
-            "profiles.<profile>.path is empty, but the profile's source needs one: a folder, or a competition's name. "
-            "Set it in params.yaml."
+            "profiles.<profile>.path is empty, but the profile's source needs one: a folder, a catalogue's snapshot, "
+            "or a competition's name. Set it in params.yaml."
         )
     return path
 
@@ -171,5 +179,6 @@ def _unpack(archive: Path, folder: Path) -> None:
 SOURCES: dict[str, Callable[[Path, str | None, int], None]] = {
     "sample": _sample,
     "folder": _folder,
+    "catalogue": _catalogue,
     "kaggle": _kaggle,
 }

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import SelectParams
 from flukeprint.core.runtime import derived_seed
-from flukeprint.data.labels import NEW_WHALE, individuals_of
+from flukeprint.data.labels import ENCOUNTER, NEW_WHALE, TAKEN_AT, individuals_of
 from flukeprint.data.selected_tables import (
     CALIBRATION,
     LEAST_CLASSES,
@@ -23,6 +24,23 @@ from flukeprint.data.selected_tables import (
 Groups = list[list[str]]
 # Known and new individuals each: a scorer is chosen on some and fitted to others (flukeprint/scoring/choice.py).
 LEAST_TO_CALIBRATE = 2
+
+
+def kept_together(table: pd.DataFrame) -> pd.Series[int]:
+    """Return for each row (columns cluster and, if known, encounter) the number of what stays on one side of a split.
+
+    These are clusters of near-duplicates, joined where they share an encounter; the number is that of the first one.
+    """
+    together = table["cluster"].astype(np.int64)
+    if ENCOUNTER not in table:
+        return together
+    encounter = table[ENCOUNTER].astype(object)
+    while True:
+        of_encounter = together.groupby(encounter).transform("min").fillna(together)
+        wider = of_encounter.groupby(table["cluster"]).transform("min").astype(np.int64)
+        if wider.equals(together):
+            return together
+        together = wider
 
 
 def full_set(table: pd.DataFrame, params: SelectParams) -> pd.DataFrame:
@@ -98,17 +116,23 @@ def selection_counts(table: pd.DataFrame, params: SelectParams) -> dict[str, int
 def assign_splits(table: pd.DataFrame, params: SelectParams, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the small and the full set with a `split` column: train, valid, query, calibration.
 
-    A photo that is set aside (query, calibration) is so in both sets; train and valid are drawn apart. Under
-    `select.protocol: mlebench` the queries are MLE-bench's test photos, those in `select.drop` too: scores compare only
-    on the same queries, and nothing is trained on them. Its small set is chosen among its training photos.
+    A photo that is set aside (query, calibration) is so in both sets; train and valid are drawn apart. No cluster of
+    near-duplicates and no encounter is on both sides of anything. That cannot be had of MLE-bench's queries, which are
+    given (`select.protocol: mlebench`; those in `select.drop` are among them: scores compare only on the same queries),
+    and of `select.validation: random`. Where queries are given or the newest photos, the small set is chosen among the
+    rest.
 
-    `table` holds every labelled photo in the order of train.csv (Image, Id, cluster, pixel).
+    `table` holds every labelled photo in the order of train.csv (Image, Id, cluster, pixel; encounter and taken_at if
+    they are known). The result has a column `together` (see `kept_together`) instead of the last two.
     """
-    queries = table[mlebench_test(table)] if params.protocol == "mlebench" else table[:0]
-    rest = table.drop(queries.index)
-    small, full = small_set(rest, params), full_set(rest, params)
-    aside = set_aside(full, small, queries, params, seed) | dict.fromkeys(queries["Image"], QUERY)
-    full = table[table["Image"].isin([*full["Image"], *queries["Image"]])].reset_index(drop=True)
+    table = table.assign(together=kept_together(table))
+    fixed = _fixed(table, params)
+    chosen = table["Image"].isin(fixed)
+    small, full = small_set(table[~chosen], params), full_set(table[~chosen], params)
+    drawn = {} if params.protocol == "time" else set_aside(full, small, table[chosen], params, seed)
+    aside = drawn | fixed
+    full = table[chosen | table["Image"].isin(full["Image"])].reset_index(drop=True)
+    small, full = (part.drop(columns=[ENCOUNTER, TAKEN_AT], errors="ignore") for part in (small, full))
 
     def with_split(part: pd.DataFrame, name: str) -> pd.DataFrame:
         part = part.assign(split=[aside.get(image, TRAIN) for image in part["Image"]])
@@ -119,6 +143,42 @@ def assign_splits(table: pd.DataFrame, params: SelectParams, seed: int) -> tuple
         return part
 
     return with_split(small, "small"), with_split(full, "full")
+
+
+def _fixed(table: pd.DataFrame, params: SelectParams) -> dict[str, str]:
+    """Return {Image: split} of what the protocol itself sets aside, without drawing."""
+    match params.protocol:
+        case "mlebench":
+            return dict.fromkeys(table["Image"][mlebench_test(table)], QUERY)
+        case "time":
+            return newest(full_set(table, params), params.holdout)
+        case _:
+            return {}
+
+
+def newest(table: pd.DataFrame, share: float) -> dict[str, str]:
+    """Set the newest photos aside, as the next season would bring them: {Image: query or calibration}.
+
+    What stays together (column `together`) is as new as its newest photo. The newest, about a `share` of the dated
+    photos, are queries; the next newest, as many, are for calibration; all others are trained on. Whom the older photos
+    do not show is a new whale by that. What stays together under several labels, and what has no date, is never set
+    aside. Columns: Image, Id, together, taken_at.
+    """
+    if TAKEN_AT not in table:
+        raise FlukeprintError(
+            "select.protocol is time, but no photo has a date: train.csv needs a column taken_at (2024, 2024-07, "
+            "2024-07-01 or 2024-07-01T09:30:00). Add it, or set select.protocol to grouped in params.yaml."
+        )
+    labels = table.groupby("together")["Id"].transform("nunique")
+    groups = table[labels == 1].groupby("together")[TAKEN_AT]
+    taken = groups.max().dropna().sort_values(kind="stable", ascending=False)
+    sizes = groups.size()[taken.index]
+    # How many photos are newer than the middle of a group, as a share.
+    newer = (sizes.cumsum() - sizes / 2) / sizes.sum()
+    split_of = dict.fromkeys(newer.index[newer < 2 * share], CALIBRATION)
+    split_of |= dict.fromkeys(newer.index[newer < share], QUERY)
+    aside = table[table["together"].isin(split_of)]
+    return dict(zip(aside["Image"], aside["together"].map(split_of), strict=True))
 
 
 def mlebench_test(table: pd.DataFrame) -> NDArray[np.bool_]:
@@ -158,11 +218,11 @@ def grouped_validation(table: pd.DataFrame, share: float, seed: int) -> list[int
     A cluster is taken only if each of its labels keeps another one for training, so no validation
     photo is of an individual that training never saw. Where that leaves too few, fewer are taken.
     """
-    left = table.groupby("Id")["cluster"].nunique().to_dict()
-    rows_of, labels_of = table.groupby("cluster").groups, table.groupby("cluster")["Id"].agg(set)
+    left = table.groupby("Id")["together"].nunique().to_dict()
+    rows_of, labels_of = table.groupby("together").groups, table.groupby("together")["Id"].agg(set)
     wanted = round(share * len(table))
     chosen: list[int] = []
-    for cluster in np.random.default_rng(seed).permutation(np.unique(table["cluster"].to_numpy())):
+    for cluster in np.random.default_rng(seed).permutation(np.unique(table["together"].to_numpy())):
         if len(chosen) + len(rows_of[cluster]) <= wanted and all(left[label] > 1 for label in labels_of[cluster]):
             chosen += rows_of[cluster].tolist()
             for label in labels_of[cluster]:
@@ -188,8 +248,8 @@ def set_aside(
         return {}
     splits = (CALIBRATION,) if params.protocol == "mlebench" else (QUERY, CALIBRATION)
     generator = np.random.default_rng(derived_seed(seed, "aside"))
-    labels = full.groupby("cluster")["Id"].transform("nunique")
-    free = full[(labels == 1) & ~full["cluster"].isin(queries["cluster"])]
+    labels = full.groupby("together")["Id"].transform("nunique")
+    free = full[(labels == 1) & ~full["together"].isin(queries["together"])]
     clusters_of = _clusters_of_known(full, free)
     ids = generator.permutation(sorted(clusters_of))
     number = max(1, round(params.holdout * len(ids))) if len(ids) else 0
@@ -198,7 +258,7 @@ def set_aside(
         [groups[index] for index in generator.permutation(len(groups))]
         for groups in _new_groups(full, free, small, used)
     )
-    photos_of = free.groupby("cluster")["Image"].agg(list)
+    photos_of = free.groupby("together")["Image"].agg(list)
     aside: dict[str, str] = {}
     for part, split in enumerate(splits):
         chosen = ids[part * number : (part + 1) * number]
@@ -212,16 +272,16 @@ def set_aside(
 
 def _clusters_of_known(full: pd.DataFrame, free: pd.DataFrame) -> dict[str, list[int]]:
     """Return {individual with two or more clusters: those of them that are free}."""
-    clusters = full[full["Id"] != NEW_WHALE].groupby("Id")["cluster"].nunique()
+    clusters = full[full["Id"] != NEW_WHALE].groupby("Id")["together"].nunique()
     rows = free[free["Id"].isin(clusters.index[clusters >= 2])]
-    return {str(label): sorted(set(own)) for label, own in rows.groupby("Id")["cluster"]}
+    return {str(label): sorted(set(own)) for label, own in rows.groupby("Id")["together"]}
 
 
 def _new_groups(full: pd.DataFrame, free: pd.DataFrame, small: pd.DataFrame, used: set[str]) -> tuple[Groups, Groups]:
     """Return what may play new whales: new_whale's free clusters, and whole individuals that are not in `used`."""
-    new = free[(free["Id"] == NEW_WHALE) & ~free["cluster"].isin(small["cluster"])]
+    new = free[(free["Id"] == NEW_WHALE) & ~free["together"].isin(small["together"])]
     whole = full[~full["Id"].isin({*used, *full.drop(free.index)["Id"], NEW_WHALE})]
-    return new.groupby("cluster")["Image"].agg(list).tolist(), whole.groupby("Id")["Image"].agg(list).tolist()
+    return new.groupby("together")["Image"].agg(list).tolist(), whole.groupby("Id")["Image"].agg(list).tolist()
 
 
 def _take_new(new: Groups, whole: Groups, quota: int) -> list[str]:

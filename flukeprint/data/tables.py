@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -41,7 +41,7 @@ class Table:
     """What was read of one CSV file. A row's number is its line in the file: the header is row 1."""
 
     file: str  # name for messages
-    columns: tuple[str, ...]  # as expected
+    columns: tuple[str, ...]  # as expected, and those of the optional ones that the header names
     # Well-formed rows: file, csv_line (int64), and the expected columns as strings (null: empty cell).
     frame: pd.DataFrame
     faults: list[tuple[int, str]] = field(default_factory=list)  # (row, what is wrong with it), at most 1,000
@@ -66,10 +66,16 @@ class _UnreadableError(Exception):
     """A fault after which the rest of the file cannot be read: (row, what is wrong)."""
 
 
-def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: int = MAX_ROWS) -> Table:
+def read_table(
+    path: Path,
+    columns: Sequence[str] = ("Image", "Id"),
+    max_rows: int = MAX_ROWS,
+    optional: Collection[str] = (),
+) -> Table:
     """Read a CSV file with exactly these columns; what is wrong with it is in the result, nothing is raised.
 
-    Accepted: a byte order mark, any line ends, quotes as in RFC 4180, empty lines. A cell is never interpreted.
+    After them may come some of the `optional` ones, in any order. Accepted: a byte order mark, any line ends, quotes as
+    in RFC 4180, empty lines. A cell is never interpreted.
     """
     table = Table(path.name, tuple(columns), _frame(path.name, columns, []))
     table.missing = _not_a_file(path)
@@ -80,13 +86,13 @@ def read_table(path: Path, columns: Sequence[str] = ("Image", "Id"), max_rows: i
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         try:
             _refuse_other_formats(path)
-            good = _well_formed(_records(stream), table, max_rows)
+            good = _well_formed(_records(stream), table, max_rows, optional)
             while some := list(islice(good, _CHUNK_ROWS)):
                 chunks.append(_chunk(table, some))
         except _UnreadableError as error:
             table.complete = False
             _add_fault(table, *error.args)
-    table.frame = _frame(path.name, columns, chunks)
+    table.frame = _frame(path.name, table.columns, chunks)
     return table
 
 
@@ -135,11 +141,14 @@ def _refuse_other_formats(path: Path) -> None:
             raise _UnreadableError(1, f"the file is {name}, expected CSV text in UTF-8")
 
 
-def _well_formed(records: Iterator[Row], table: Table, max_rows: int) -> Iterator[Row]:
+def _well_formed(records: Iterator[Row], table: Table, max_rows: int, optional: Collection[str]) -> Iterator[Row]:
     """Yield the rows with as many cells as the right header; note the header and the other rows in `table`."""
     header = next(records, None)
     if header is None:
         return
+    further = header[1][len(table.columns) :]
+    if len(further) == len(set(further)) and set(further) <= set(optional):
+        table.columns = (*table.columns, *further)
     expected = list(table.columns)
     table.header = _shown(",".join(header[1]))
     if header[1] != expected:

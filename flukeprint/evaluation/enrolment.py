@@ -1,9 +1,10 @@
 """Enrolment: individuals that nothing was trained on are added with one photo each, and looked for with another.
 
 Protocol. The gallery has one photo of every individual: of each known one the first by name of its photos in the
-gallery, of each held-out one with two or more clusters of near-duplicates the first by name. Queries are, of the
-held-out ones, their photos in other clusters than the enrolled photo's; and beside them, of the known ones, the known
-queries (split query), those that full fine-tuning left out apart from those it trained on: `finetune.min_photos` leaves
+gallery, of each held-out one with photos of two or more occasions the first by name. (Photos of one occasion have one
+number in the column `together`: near-duplicates, and encounters where they are known.) Queries are, of the held-out
+ones, their photos of other occasions than the enrolled photo's; and beside them, of the known ones, the known queries
+(split query), those that full fine-tuning left out apart from those it trained on: `finetune.min_photos` leaves
 individuals out, and so does the small set. All search the same gallery, so all have as many distractors. Candidates are
 ranked by cosine similarity of the networks' embeddings; the head of every class plays no part.
 
@@ -35,7 +36,7 @@ class EnrolmentTest:
 
     enrolled: NDArray[np.int64]  # one photo per individual
     queries: dict[str, NDArray[np.int64]]  # held_out, left_out, trained
-    held_out: int  # individuals held out, with one cluster or more
+    held_out: int  # individuals held out, with one occasion or more
     labels: NDArray[np.str_]  # of every row of the table
 
 
@@ -51,10 +52,10 @@ def enrolment_test(table: pd.DataFrame, learned: AbstractSet[str]) -> EnrolmentT
     gallery = named[is_trained(named)]
     known = set(gallery["Id"])
     held_out = named[~is_trained(named) & ~named["Id"].isin(known)].sort_values("Image")
-    several = held_out[held_out.groupby("Id")["cluster"].transform("nunique") >= 2]
+    several = held_out[held_out.groupby("Id")["together"].transform("nunique") >= 2]
     enrolled = several.drop_duplicates("Id")
-    cluster = enrolled.set_index("Id")["cluster"]
-    again = several[several["cluster"] != several["Id"].map(cluster)]
+    occasion = enrolled.set_index("Id")["together"]
+    again = several[several["together"] != several["Id"].map(occasion)]
     first = gallery.sort_values("Image").drop_duplicates("Id")
     queries = named[(named["split"] == QUERY) & named["Id"].isin(known)]
     trained = queries["Id"].isin(learned)

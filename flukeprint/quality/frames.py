@@ -16,7 +16,7 @@ import pandas as pd
 from flukeprint.core.params import DuplicateParams, ValidateParams
 from flukeprint.core.safe_text import told_apart
 from flukeprint.data.inspection import PhotoRecord, inspect_photos
-from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.labels import ENCOUNTER, NEW_WHALE, TAKEN_AT
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
 from flukeprint.data.photo_folders import FolderContents, NearlyNamed, hint_beside, list_folder
 from flukeprint.data.photos import plain_file_name
@@ -48,7 +48,7 @@ class Inputs:
 def read_inputs(folder: Path, max_rows: int, exclusions: Path | None = None) -> Inputs:
     """Read the tables and list the folders. The rows that exclusions name are taken out of train."""
     tables = {
-        "train": read_table(folder / "train.csv", max_rows=max_rows),
+        "train": read_table(folder / "train.csv", max_rows=max_rows, optional=(ENCOUNTER, TAKEN_AT)),
         "submission": read_table(folder / "sample_submission.csv", max_rows=max_rows),
     }
     if exclusions is not None and os.path.lexists(exclusions):
@@ -184,6 +184,7 @@ def _present(rows: pd.DataFrame) -> list[str]:
 def _train_rows(table: pd.DataFrame, content: FolderContents, params: ValidateParams) -> pd.DataFrame:
     """Return the rows of train.csv with what the rules on labels look at."""
     frame = _with_rows_of_image(table)
+    frame = frame.assign(**{name: None for name in (ENCOUNTER, TAKEN_AT) if name not in frame})
     unknown = frame["Id"].isin(unknown_among(frame["Id"].dropna(), params.unknown.words))
     if params.unknown.as_new_whale:
         frame["Id"] = frame["Id"].mask(unknown, NEW_WHALE)

@@ -31,6 +31,8 @@ from flukeprint.data.photo_folders import SUFFIXES_OF_FORMAT
 
 Level = Literal["error", "warning", "off"]
 _SUFFIXES_AND_FORMATS = [f"{suffix} {name}" for name, suffixes in SUFFIXES_OF_FORMAT.items() for suffix in suffixes]
+# ISO 8601, as exact as it is known: compared as texts, which are then in the order of time.
+_TAKEN_AT = r"\A\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?)?)?\Z"
 # Pillow's modes of photos without colours.
 _GREY = ["1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"]
 
@@ -89,9 +91,10 @@ RULES: tuple[Rule, ...] = (
     ),
     _required(
         name="table_header",
-        expects="the first row of a table names exactly its columns, separated by commas",
+        expects="the first row of a table names exactly its columns, separated by commas; those of train.csv may be "
+        "followed by encounter and taken_at",
         reason="A cell is only known by its column.",
-        repair="Repair the header; export with commas (not semicolons or tabs), and without further columns.",
+        repair="Repair the header; export with commas (not semicolons or tabs), and without other columns.",
         check=_equal(("files.header=columns",)),
         says="the header is {header}, expected {columns}",
     ),
@@ -130,6 +133,14 @@ RULES: tuple[Rule, ...] = (
         repair="Keep only the file's name in the column Image, or rename the file.",
         check=Check("ExpectPlainFileNames", ("train.Image", "submission.Image", "test.Image")),
         says="Image is {Image!r}",
+    ),
+    _required(
+        name="taken_at_format",
+        expects="taken_at, where it is known, is 2024 or more exact: 2024-07, 2024-07-01, 2024-07-01T09:30:00",
+        reason="select.protocol: time splits by what was photographed first, and other spellings have no order.",
+        repair="Write it like that, or leave the cell empty.",
+        check=Check("ExpectColumnValuesToMatchRegex", ("train.taken_at",), lambda _: {"regex": _TAKEN_AT}),
+        says="taken_at is {taken_at!r}",
     ),
     _required(
         name="photo_exists",

@@ -1,9 +1,16 @@
-"""The declared schema of the validated tables: types, and units in each field's metadata."""
+"""The declared schema of the validated tables: types, and units in each field's metadata.
+
+Optional columns are there if train.csv has a value in them, and may be null.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 import pyarrow as pa
+
+from flukeprint.data.labels import ENCOUNTER, TAKEN_AT
 
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 
@@ -26,25 +33,31 @@ _FIELDS: tuple[tuple[str, pa.DataType, str, str], ...] = (
 )
 
 
-def schema(labelled: bool) -> pa.Schema:
-    """Return the schema of train.parquet (labelled) or test.parquet (the same without Id)."""
+_OPTIONAL: tuple[tuple[str, pa.DataType, str, str], ...] = (
+    (ENCOUNTER, _NAMES, "", "occasion on which the photo was taken: its photos stay on one side of every split"),
+    (TAKEN_AT, pa.string(), "ISO 8601", "when the photo was taken, as exact as it is known"),
+)
+
+
+def schema(labelled: bool, optional: Collection[str] = ()) -> pa.Schema:
+    """Return the schema of train.parquet (labelled, with some optional columns) or test.parquet (without Id)."""
     return pa.schema(
-        pa.field(name, kind, nullable=False, metadata={"unit": unit, "description": description})
-        for name, kind, unit, description in _FIELDS
+        pa.field(name, kind, nullable=name in optional, metadata={"unit": unit, "description": description})
+        for name, kind, unit, description in (*_FIELDS, *(field for field in _OPTIONAL if field[0] in optional))
         if labelled or name != "Id"
     )
 
 
 def arrow_table(frame: pd.DataFrame, labelled: bool) -> pa.Table:
     """Return a frame of readable photos as an Arrow table; dictionaries are sorted, so equal rows give equal bytes."""
-    declared = schema(labelled)
+    declared = schema(labelled, [name for name, *_ in _OPTIONAL if name in frame and frame[name].notna().any()])
     return pa.table([_array(frame[field.name], field.type) for field in declared], schema=declared)
 
 
 def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
     if not pa.types.is_dictionary(kind):
         return pa.array(column.tolist(), kind)
-    values = sorted(set(column))
+    values = sorted(set(column.dropna()))
     place = {value: index for index, value in enumerate(values)}
-    indices = pa.array([place[value] for value in column], kind.index_type)
+    indices = pa.array([place.get(value) for value in column], kind.index_type)
     return pa.DictionaryArray.from_arrays(indices, pa.array(values, kind.value_type))

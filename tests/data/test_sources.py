@@ -83,7 +83,7 @@ def test_a_missing_folder_is_named(tmp_path):
         fetch("folder", tmp_path / "raw", "nowhere", 0)
 
 
-@pytest.mark.parametrize("source", ["folder", "kaggle"])
+@pytest.mark.parametrize("source", ["folder", "catalogue", "kaggle"])
 def test_a_source_that_needs_a_path_says_so(source, tmp_path):
     with pytest.raises(FlukeprintError, match=r"^profiles\.<profile>\.path is empty"):
         fetch(source, tmp_path / "raw", None, 0)
@@ -91,7 +91,7 @@ def test_a_source_that_needs_a_path_says_so(source, tmp_path):
 
 
 def test_an_unknown_source_is_refused_with_the_known_ones(tmp_path):
-    known = r"^profiles\.<profile>\.source is 'noaa', expected one of sample, folder, kaggle"
+    known = r"^profiles\.<profile>\.source is 'noaa', expected one of sample, folder, catalogue, kaggle"
     with pytest.raises(FlukeprintError, match=known):
         fetch("noaa", tmp_path / "raw", "photos", 0)
     assert not (tmp_path / "raw").exists()

@@ -12,7 +12,15 @@ from sklearn.model_selection import train_test_split
 from flukeprint.core.params import SelectParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import class_labels, often_seen, true_labels
-from flukeprint.data.splits import assign_splits, mlebench_test, selection_counts, shortfalls, small_set
+from flukeprint.data.splits import (
+    assign_splits,
+    kept_together,
+    mlebench_test,
+    newest,
+    selection_counts,
+    shortfalls,
+    small_set,
+)
 
 SHIP = "496b52ff.jpg"
 # The competition's label file may not be handed on, so a drawn table with its published counts stands in for it. Where
@@ -156,6 +164,107 @@ def test_the_recogniser_sees_a_straddling_cluster_and_a_half_held_out_individual
     for table in (straddling, taken):
         with pytest.raises(AssertionError):
             assert_protocol(small, table)
+
+
+# --- encounters and dates -------------------------------------------------------------------------------------
+
+
+def seasons(seed: int) -> pd.DataFrame:
+    """Return the long tail in encounters of one to four photos, each dated but for every tenth."""
+    table = long_tail(seed)
+    generator = np.random.default_rng(seed)
+    rows = table.sort_values("Id", kind="stable")
+    numbers = np.repeat(np.arange(len(rows)), generator.integers(1, 5, len(rows)))[: len(rows)]
+    encounter = pd.Series([f"e{number}" for number in numbers], rows.index, dtype=object)
+    days = generator.integers(0, 2000, len(rows))
+    dates = {number: str(np.datetime64("2018-01-01") + days[number]) for number in set(numbers) if number % 10}
+    taken = pd.Series([dates.get(number) for number in numbers], rows.index, dtype=object)
+    encounter[rows.index[::13]] = None
+    return table.assign(encounter=encounter, taken_at=taken)
+
+
+def assert_on_one_side(full: pd.DataFrame, table: pd.DataFrame) -> None:
+    split = full.set_index("Image")["split"]
+    sides = table.assign(split=table["Image"].map(split)).dropna(subset="split")
+    trained = sides["split"].isin(["train", "valid"])
+    for column in ("encounter", "cluster"):
+        for kept in (sides["split"], trained):
+            assert kept.groupby(sides[column]).nunique().max() == 1, column
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), protocol=st.sampled_from(["grouped", "time"]))
+def test_an_encounter_and_a_cluster_stay_on_one_side_of_every_split(seed, protocol):
+    table = seasons(seed)
+    small, full = assign_splits(table, select_params(protocol=protocol, holdout=0.2, threshold=5), seed)
+    for part in (small, full):
+        assert_on_one_side(part, table)
+        assert list(part.columns) == ["Image", "Id", "cluster", "pixel", "together", "split"]
+    assert {"train", "valid", "query", "calibration"} == set(full["split"])
+
+
+def test_without_encounters_they_would_be_torn_apart():
+    table = seasons(0)
+    _, full = assign_splits(table.drop(columns="encounter"), select_params(), 0)
+    with pytest.raises(AssertionError, match="encounter"):
+        assert_on_one_side(full, table)
+
+
+def test_an_encounter_of_each_photo_of_its_own_changes_nothing():
+    table = long_tail()
+    own = table.assign(encounter=[f"e{number}" for number in range(len(table))])
+    for mine, other in zip(
+        assign_splits(own, select_params(), 3), assign_splits(table, select_params(), 3), strict=True
+    ):
+        pd.testing.assert_frame_equal(mine, other)
+
+
+def test_clusters_and_encounters_are_joined_over_any_number_of_steps():
+    table = pd.DataFrame({"cluster": [5, 5, 4, 4, 3, 2, 1], "encounter": ["a", "b", "b", "c", "c", None, None]})
+    assert kept_together(table).tolist() == [3, 3, 3, 3, 3, 2, 1]
+
+
+def test_the_newest_encounters_are_queries_and_the_next_ones_for_calibration():
+    dates = [
+        "2021",
+        "2021-05",
+        "2021-05-02T08:00",
+        "2021-05-02T09:00",
+        "2022-01-01",
+        "2023",
+        None,
+        "2024",
+        "2024",
+    ]
+    table = table_of(["a", "b", "a", "b", "a", "c", "b", "a", "b"]).assign(taken_at=dates)
+    table["encounter"] = ["1", "2", "3", "3", "5", "6", "7", "8", "8"]
+    # Of nine photos six can be set aside: those of encounters 3 and 8 show two individuals, one has no date.
+    expected = {"00000005.jpg": "query", "00000004.jpg": "calibration"}
+    assert newest(table.assign(together=kept_together(table)), 0.25) == expected
+    assert newest(table.assign(together=kept_together(table)), 0) == {}
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), holdout=st.sampled_from([0.1, 0.2, 0.3]))
+def test_by_time_nothing_dated_that_is_trained_on_is_newer_than_what_is_asked(seed, holdout):
+    table = seasons(seed)
+    _, full = assign_splits(table, select_params(protocol="time", holdout=holdout, threshold=5), seed)
+    full = full.merge(table[["Image", "taken_at"]], on="Image")
+    groups = full.groupby("together")
+    of_one = full[full["together"].map(groups["Id"].nunique()) == 1]
+    when = of_one.groupby("together")["taken_at"].max().dropna()
+    split = of_one.groupby("together")["split"].first().reindex(when.index)
+    split = split.replace({"valid": "train"})
+    assert when[split == "train"].max() <= when[split == "calibration"].min()
+    assert when[split == "calibration"].max() <= when[split == "query"].min()
+    dated = of_one["together"].isin(when.index).sum()
+    asked = (full["split"] == "query").sum()
+    assert abs(asked - holdout * dated) <= groups.size().max()
+
+
+def test_a_split_by_time_needs_dates():
+    with pytest.raises(FlukeprintError, match=r"select\.protocol is time.*taken_at.*grouped"):
+        assign_splits(long_tail(), select_params(protocol="time"), 0)
 
 
 def recipe_of_mlebench(labels: list[str]) -> list[str]:

@@ -43,6 +43,25 @@ def test_what_spreadsheets_write_is_read(table, content):
     assert read.frame[["Image", "Id"]].to_numpy().tolist() == [["a.jpg", "w_1"], ["b.jpg", "w_2"]]
 
 
+@pytest.mark.parametrize("header", ["Image,Id,encounter,taken_at", "Image,Id,taken_at,encounter", "Image,Id,encounter"])
+def test_optional_columns_may_follow_in_any_order(table, header):
+    names = header.split(",")
+    read = table(f"{header}\n{','.join(names)}\n{','.join('abcd'[: len(names)])}\n", optional=("encounter", "taken_at"))
+    assert read.columns == tuple(names)
+    assert read.frame[names].to_numpy().tolist() == [list("abcd"[: len(names)])]
+    assert [fault for _, fault in read.faults] == ["the header once more"]
+    assert not table(f"{header}\n").header_is_right
+
+
+@pytest.mark.parametrize(
+    "header", ["Image,encounter,Id", "Image,Id,encouter", "Image,Id,taken_at,taken_at", "Image,Id,"]
+)
+def test_other_columns_are_no_optional_ones(table, header):
+    read = table(f"{header}\na,b,c,d\n", optional=("encounter", "taken_at"))
+    assert not read.header_is_right
+    assert read.columns == ("Image", "Id")
+
+
 def test_rows_are_numbered_as_in_a_text_editor(table):
     read = table('Image,Id\n\na.jpg,"w\n1"\nb.jpg,w_2\n')
     assert read.frame["csv_line"].tolist() == [3, 5]

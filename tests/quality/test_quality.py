@@ -241,6 +241,20 @@ def test_a_header_alone_does_not_stand_for_test_photos(tmp_path, check):
     assert failed(check(folder)) == {"row_count": 1, "submission_matches_test": 3}
 
 
+def test_encounters_and_dates_of_train_csv_come_into_the_table_if_there_are_any(tmp_path, check):
+    folder = Folder.make(tmp_path / "raw")
+    rows = folder.lines()[1:]
+    folder.write("train.csv", [f"{HEADER},encounter,taken_at", *(f"{row},,2024-07" for row in rows)])
+    table = arrow_table(check(folder).frames["train"], labelled=True)
+    assert table.schema.equals(schema(labelled=True, optional=["taken_at"]), check_metadata=True)
+    assert table["taken_at"].to_pylist() == ["2024-07"] * 12
+    dated = [f"{row},e{number // 3},{2020 + number}" if number else f"{row},," for number, row in enumerate(rows)]
+    folder.write("train.csv", [f"{HEADER},encounter,taken_at", *dated])
+    table = arrow_table(check(folder).frames["train"], labelled=True)
+    assert table["encounter"].to_pylist() == [None, *(f"e{number // 3}" for number in range(1, 12))]
+    assert table["taken_at"].to_pylist() == [None, *(f"{2020 + number}" for number in range(1, 12))]
+
+
 def test_labels_that_leave_nothing_to_tell_apart(tmp_path, check):
     folder = Folder.make(tmp_path / "raw")
     folder.write("train.csv", [HEADER, *(f"t{number:02}.jpg,new_whale" for number in range(12))])

@@ -35,7 +35,7 @@ PHOTOS = [
     ("13", "z", 11, "calibration"),
     ("14", NEW_WHALE, 12, "query"),
 ]
-TABLE = pd.DataFrame(PHOTOS, columns=["Image", "Id", "cluster", "split"])
+TABLE = pd.DataFrame(PHOTOS, columns=["Image", "Id", "together", "split"])
 ASIDE = TABLE[TABLE["split"].isin(["query", "calibration"])].index.to_numpy()
 MATRIX = np.random.default_rng(0).normal(size=(len(ASIDE), len(TABLE))).astype(np.float32)
 

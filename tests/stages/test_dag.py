@@ -66,6 +66,7 @@ STALE = {
     "runtime": set(),
     "profiles.folder.path": {"fetch"},  # watched as a folder, whatever the profile
     "profiles.folder": set(),
+    "profiles.catalogue": set(),
     "profiles.kaggle": set(),
     "profiles.sample.source": {"fetch"},
     "profiles.sample.path": {"fetch"},
