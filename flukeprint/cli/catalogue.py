@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Exit, Option, Typer, echo
 
-from flukeprint.cli import decide
+from flukeprint.cli import catalogue_export, decide
 from flukeprint.cli.arguments import Json, Place, Who
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ Conditions = list[str] | None
 
 app = Typer(no_args_is_help=True)
 app.add_typer(decide.app, name="decide")
+app.add_typer(catalogue_export.app, name="export")
+app.command()(catalogue_export.snapshot)
 
 
 @app.callback()

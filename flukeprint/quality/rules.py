@@ -31,8 +31,9 @@ from flukeprint.data.photo_folders import SUFFIXES_OF_FORMAT
 
 Level = Literal["error", "warning", "off"]
 _SUFFIXES_AND_FORMATS = [f"{suffix} {name}" for name, suffixes in SUFFIXES_OF_FORMAT.items() for suffix in suffixes]
-# ISO 8601, as exact as it is known: compared as texts, which are then in the order of time.
-_TAKEN_AT = r"\A\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?)?)?\Z"
+# ISO 8601, as exact as it is known: compared as texts, which are in the order of time.
+_TIME = r"T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?(Z|[+-]\d\d:\d\d)?"
+_TAKEN_AT = rf"\A\d{{4}}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])({_TIME})?)?)?\Z"
 # Pillow's modes of photos without colours.
 _GREY = ["1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"]
 

@@ -1,0 +1,206 @@
+"""`flukeprint catalogue export ...` and `flukeprint catalogue snapshot`: what a catalogue gives to others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option, Typer, echo
+
+from flukeprint.cli.arguments import Place, check_output
+
+if TYPE_CHECKING:
+    from flukeprint.catalogue.positions import Precision
+    from flukeprint.catalogue.sightings import Holdings
+
+PrecisionText = Annotated[
+    str | None,
+    Option("--precision", metavar="SIZE", help="Give positions as centres of cells, as 10km or 0.1deg."),
+]
+Species = Annotated[str, Option(metavar="NAME", help="Genus and species.")]
+HUMPBACK = "Megaptera novaeangliae"
+NewFolder = Annotated[Path, Argument(metavar="FOLDER", help="New.")]
+
+app = Typer(no_args_is_help=True)
+
+
+@app.callback()
+def export() -> None:
+    """Write tables, archives and photos for other programs and people.
+
+    The same catalogue gives the same bytes. Shared photos carry no metadata; positions can be blurred (--precision).
+    """
+
+
+def _read(place: str, precision: str | None) -> "tuple[Holdings, Precision | None]":
+    """Return what a catalogue holds, with positions as exact as they are to be given."""
+    from dataclasses import replace
+
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.positions import blurred, precision_of
+    from flukeprint.catalogue.sightings import holdings_of
+
+    cells = precision_of(precision)
+    holdings = holdings_of(open_catalogue(place))
+    return replace(holdings, sightings=blurred(holdings.sightings, cells)), cells
+
+
+def _say_positions(holdings: "Holdings", cells: "Precision | None") -> None:
+    located = sum(one.latitude is not None for one in holdings.sightings)
+    if located:
+        exact = "exact (--precision 10km blurs them)" if cells is None else f"centres of cells of {cells.said}"
+        echo(f"positions of {located} photos: {exact}")
+
+
+@app.command()
+def sightings(
+    to: Annotated[Path, Argument(metavar="OUT", help="A .csv, .xlsx or .json file.")],
+    place: Place = "catalogue",
+    precision: PrecisionText = None,
+) -> None:
+    """Write a table of all photos: encounter, date, place, and whom each shows."""
+    from flukeprint.catalogue.export_tables import SIGHTING_COLUMNS, sighting_rows
+    from flukeprint.catalogue.exported_files import write_table
+
+    check_output("OUT", to)
+    holdings, cells = _read(place, precision)
+    write_table(to, SIGHTING_COLUMNS, sighting_rows(holdings.sightings, cells))
+    echo(f"{to}: {len(holdings.sightings)} photos")
+    _say_positions(holdings, cells)
+
+
+@app.command()
+def individuals(
+    to: Annotated[Path, Argument(metavar="OUT", help="A .csv, .xlsx or .json file.")], place: Place = "catalogue"
+) -> None:
+    """Write a table of all individuals: how often, and from when to when each was seen."""
+    from flukeprint.catalogue.export_tables import INDIVIDUAL_COLUMNS, individual_rows
+    from flukeprint.catalogue.exported_files import write_table
+
+    check_output("OUT", to)
+    holdings, _ = _read(place, None)
+    write_table(to, INDIVIDUAL_COLUMNS, individual_rows(holdings))
+    echo(f"{to}: {len(holdings.individuals)} individuals")
+
+
+@app.command()
+def decisions(
+    to: Annotated[Path, Argument(metavar="OUT", help="A .csv or .json file.")], place: Place = "catalogue"
+) -> None:
+    """Write the whole log: who decided what and when, what was shown to them, and whether it still holds."""
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.export_tables import DECISION_COLUMNS, decision_rows
+    from flukeprint.catalogue.exported_files import write_table
+    from flukeprint.catalogue.sightings import decisions_of
+
+    check_output("OUT", to)
+    log = decisions_of(open_catalogue(place))
+    write_table(to, DECISION_COLUMNS, decision_rows(_read(place, None)[0], log))
+    echo(f"{to}: {len(log)} decisions")
+
+
+@app.command("darwin-core")
+def darwin_core(
+    to: Annotated[Path, Argument(metavar="OUT.zip")],
+    creator: Annotated[str, Option(metavar="NAME", help="Person or organisation that publishes.")],
+    place: Place = "catalogue",
+    title: Annotated[str, Option(metavar="TEXT", help="Of the data set.")] = "Photo-identified whales",
+    licence: Annotated[Literal["cc0", "cc-by", "cc-by-nc"] | None, Option(help="GBIF asks for one.")] = None,
+    species: Species = HUMPBACK,
+    precision: PrecisionText = None,
+) -> None:
+    """Write a Darwin Core Archive, as GBIF and OBIS take it: an occurrence per whale and encounter."""
+    from flukeprint.catalogue.catalogues import open_catalogue
+    from flukeprint.catalogue.darwin_core import DataSet, write_darwin_core
+    from flukeprint.catalogue.sightings import decisions_of
+
+    check_output("OUT.zip", to)
+    holdings, cells = _read(place, precision)
+    log = decisions_of(open_catalogue(place))
+    count = write_darwin_core(to, holdings.sightings, log, DataSet(title, creator, species, licence), cells)
+    echo(f"{to}: {count} occurrences")
+    _say_positions(holdings, cells)
+
+
+@app.command()
+def histories(
+    to: NewFolder,
+    place: Place = "catalogue",
+    by: Annotated[Literal["day", "month", "year"], Option(help="What an occasion is.")] = "year",
+    cell: Annotated[float, Option(metavar="KM", min=0.01, help="Side of secr's detectors.")] = 5.0,
+    precision: PrecisionText = None,
+) -> None:
+    """Write capture histories for MARK (.inp), R's marked and RMark (.csv), and secr (traps, captures, a matrix)."""
+    from flukeprint.catalogue.capture_history import histories_of, write_histories
+
+    holdings, cells = _read(place, precision)
+    found = histories_of(holdings.sightings, by, cell)
+    write_histories(to, found)
+    echo(f"{to}: {len(found.seen)} individuals, {len(found.occasions)} occasions (each a {by} with photos)")
+    if found.without_date:
+        echo(f"left out: {found.without_date} photos of individuals, of which the {by} is not known")
+    if not found.cells:
+        echo("no photo has a position, so there are no files for secr")
+    _say_positions(holdings, cells)
+
+
+@app.command()
+def wildbook(
+    to: NewFolder,
+    place: Place = "catalogue",
+    species: Species = HUMPBACK,
+    location_id: Annotated[str | None, Option(metavar="ID", help="That your Wildbook has for the study site.")] = None,
+    submitter: Annotated[str | None, Option(metavar="USER", help="Your user name there.")] = None,
+    precision: PrecisionText = None,
+) -> None:
+    """Write sheets for Wildbook's bulk import, and the photos that they name."""
+    from flukeprint.catalogue.wildbook_sheet import write_wildbook
+
+    holdings, cells = _read(place, precision)
+    done = write_wildbook(to, holdings.sightings, species, location_id, submitter)
+    echo(f"{to}: {done.encounters} encounters in {done.sheets} sheet(s), photos without metadata")
+    if done.without_year:
+        echo(f"left out: {done.without_year} encounters without a year, which Wildbook asks for")
+    if done.without_place:
+        echo(
+            f"{done.without_place} encounters have no place, which Wildbook asks for (--location-id names one for all)"
+        )
+    _say_anew(done.encoded_anew)
+    _say_positions(holdings, cells)
+
+
+def _say_anew(photos: int) -> None:
+    if photos:
+        echo(f"{photos} photos were neither JPEG nor PNG, and are PNG now")
+
+
+@app.command()
+def photos(
+    to: Annotated[Path, Argument(metavar="OUT.zip")], place: Place = "catalogue", precision: PrecisionText = None
+) -> None:
+    """Write a zip archive of the photos, a folder per individual, with a table of sightings."""
+    from flukeprint.catalogue.photo_archive import write_photo_archive
+
+    check_output("OUT.zip", to)
+    holdings, cells = _read(place, precision)
+    count, anew = write_photo_archive(to, holdings.sightings, cells)
+    echo(f"{to}: {count} photos without metadata; {len(holdings.sightings) - count} of nobody known are not in it")
+    _say_anew(anew)
+    _say_positions(holdings, cells)
+
+
+def snapshot(
+    to: Annotated[Path, Option("--to", metavar="FOLDER", help="Where snapshots are kept.")] = Path("data/snapshots"),
+    place: Place = "catalogue",
+    undecided: Annotated[
+        Literal["leave-out", "new-whale"], Option(help="What of photos that nobody decided.")
+    ] = "leave-out",
+) -> None:
+    """Write what was decided as an immutable table, named by its content, that the pipeline trains on."""
+    from flukeprint.catalogue.snapshots import take_snapshot
+
+    holdings, _ = _read(place, None)
+    done = take_snapshot(to, holdings.sightings, undecided_as_new=undecided == "new-whale")
+    echo(f"{done.path}: {done.photos} photos of {done.individuals} individuals in {done.encounters} encounters")
+    if done.undecided:
+        what = "are in it as new_whale" if undecided == "new-whale" else "are left out (--undecided new-whale)"
+        echo(f"{done.undecided} photos that nobody decided {what}")
+    echo(f"Train on it: dvc exp run -S profile=catalogue -S profiles.catalogue.path={done.path}")
