@@ -67,15 +67,13 @@ def _name(rows: Rows) -> str:
 
 
 def lay_out_snapshot(path: Path, target: Path) -> None:
-    """Copy a snapshot's photos into an empty folder in Kaggle's layout, without photos to label.
+    """Copy a snapshot's photos into train/ of an empty folder, and make train.csv.
 
-    train.csv has the columns Image, Id, encounter and taken_at. A photo that is missing or is another one by now is a
+    Its columns are Image, Id, encounter and taken_at. A photo that is missing or is another one by now is a
     FlukeprintError.
     """
     rows = read_snapshot(path)
-    for part in ("train", "test"):
-        (target / part).mkdir()
-    (target / "sample_submission.csv").write_bytes(b"Image,Id\n")
+    (target / "train").mkdir()
     columns = ["Image", "Id", ENCOUNTER, TAKEN_AT]
     with (target / "train.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")

@@ -68,6 +68,7 @@ def _catalogue(target: Path, path: str | None, _seed: int) -> None:
 
     with replacing_folder(target) as temporary:
         lay_out_snapshot(Path(_needed(path)), temporary)
+        _without_test_photos(temporary)
 
 
 def _needed(path: str | None) -> str:

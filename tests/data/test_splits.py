@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import SelectParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import class_labels, often_seen, true_labels
