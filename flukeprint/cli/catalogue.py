@@ -23,7 +23,6 @@ Conditions = list[str] | None
 app = Typer(no_args_is_help=True)
 app.add_typer(decide.app, name="decide")
 app.add_typer(catalogue_export.app, name="export")
-app.command()(catalogue_export.snapshot)
 
 
 @app.callback()
@@ -216,3 +215,6 @@ def check(place: Place = "catalogue") -> None:
     echo("\n".join(faults) if faults else "the state is that of the log; every photo is there, unchanged")
     if faults:
         raise Exit(1)
+
+
+app.command()(catalogue_export.snapshot)

@@ -125,21 +125,22 @@ def histories(
     to: NewFolder,
     place: Place = "catalogue",
     by: Annotated[Literal["day", "month", "year"], Option(help="What an occasion is.")] = "year",
-    cell: Annotated[float, Option(metavar="KM", min=0.01, help="Side of secr's detectors.")] = 5.0,
-    precision: PrecisionText = None,
+    cell: Annotated[float, Option(metavar="KM", min=0.01, help="Side of the cells that secr has as detectors.")] = 5.0,
 ) -> None:
-    """Write capture histories for MARK (.inp), R's marked and RMark (.csv), and secr (traps, captures, a matrix)."""
+    """Write capture histories for MARK (.inp), R's marked and RMark (.csv), and secr (traps, captures, a matrix).
+
+    Positions are told as cells alone.
+    """
     from flukeprint.catalogue.capture_history import histories_of, write_histories
 
-    holdings, cells = _read(place, precision)
+    holdings, _ = _read(place, None)
     found = histories_of(holdings.sightings, by, cell)
     write_histories(to, found)
     echo(f"{to}: {len(found.seen)} individuals, {len(found.occasions)} occasions (each a {by} with photos)")
     if found.without_date:
-        echo(f"left out: {found.without_date} photos of individuals, of which the {by} is not known")
-    if not found.cells:
-        echo("no photo has a position, so there are no files for secr")
-    _say_positions(holdings, cells)
+        echo(f"left out: {found.without_date} photo(s) of individuals, of which the {by} is not known")
+    detectors = f"{len(found.cells)} cells of {cell:g} km are" if found.cells else "no photo has a position: no"
+    echo(f"for secr: {detectors} detectors")
 
 
 @app.command()
@@ -158,18 +159,16 @@ def wildbook(
     done = write_wildbook(to, holdings.sightings, species, location_id, submitter)
     echo(f"{to}: {done.encounters} encounters in {done.sheets} sheet(s), photos without metadata")
     if done.without_year:
-        echo(f"left out: {done.without_year} encounters without a year, which Wildbook asks for")
+        echo(f"left out: {done.without_year} encounter(s) without a year, which Wildbook asks for")
     if done.without_place:
-        echo(
-            f"{done.without_place} encounters have no place, which Wildbook asks for (--location-id names one for all)"
-        )
+        echo(f"{done.without_place} encounter(s) have no place, which Wildbook asks for (--location-id ID)")
     _say_anew(done.encoded_anew)
     _say_positions(holdings, cells)
 
 
 def _say_anew(photos: int) -> None:
     if photos:
-        echo(f"{photos} photos were neither JPEG nor PNG, and are PNG now")
+        echo(f"{photos} photo(s) were neither JPEG nor PNG, and are PNG now")
 
 
 @app.command()
@@ -202,5 +201,5 @@ def snapshot(
     echo(f"{done.path}: {done.photos} photos of {done.individuals} individuals in {done.encounters} encounters")
     if done.undecided:
         what = "are in it as new_whale" if undecided == "new-whale" else "are left out (--undecided new-whale)"
-        echo(f"{done.undecided} photos that nobody decided {what}")
+        echo(f"{done.undecided} photo(s) that nobody decided {what}")
     echo(f"Train on it: dvc exp run -S profile=catalogue -S profiles.catalogue.path={done.path}")

@@ -219,7 +219,7 @@ def test_a_blurred_position_is_as_near_as_is_said_and_tells_only_its_cell(latitu
     np.testing.assert_allclose(inside, centre, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["sightings.csv", "dwca.zip", "histories", "wildbook", "photos.zip"])
+@pytest.mark.parametrize("name", ["sightings.csv", "dwca.zip", "wildbook", "photos.zip"])
 def test_no_export_tells_exact_positions_when_they_are_blurred(export, name, capsys):
     path = export(name, "--precision", "25km")
     assert "centres of cells of 25 km" in capsys.readouterr().out
@@ -285,7 +285,7 @@ def test_capture_histories_by_day_month_and_year(export, capsys, by, occasions, 
     rows = rows_of((folder / "occasions.csv").read_bytes())
     assert [row[by] for row in rows] == occasions
     assert [int(row["interval"]) for row in rows[:-1]] == intervals
-    assert f"left out: {left_out} photos" in capsys.readouterr().out
+    assert f"left out: {left_out} photo(s)" in capsys.readouterr().out
 
 
 def table_of_r(path: Path) -> list[list[str]]:
@@ -359,8 +359,8 @@ def test_wildbooks_sheet_has_its_columns_and_names_photos_that_are_there(export,
     assert [first[f"Encounter.{name}"] for name in ("year", "month", "day", "hour", "minutes")] == [2021, 7, 1, 9, 1]
     assert (first["Encounter.genus"], first["Encounter.specificEpithet"]) == ("Megaptera", "novaeangliae")
     said = capsys.readouterr().out
-    assert "left out: 1 encounters without a year" in said
-    assert "1 photos were neither JPEG nor PNG" in said
+    assert "left out: 1 encounter(s) without a year" in said
+    assert "1 photo(s) were neither JPEG nor PNG" in said
 
 
 # --- photos --------------------------------------------------------------------------------------------------------
