@@ -155,7 +155,7 @@ def _eml(data_set: DataSet, table: bytes, log: Sequence[LoggedDecision]) -> byte
         link = f"<ulink url={quoteattr(address)}><citetitle>{escape(name)} License</citetitle></ulink>"
         rights = f"\n    <intellectualRights><para>This work is licensed under a {link}.</para></intellectualRights>"
     return f"""<?xml version="1.0" encoding="UTF-8"?>
-<eml:eml xmlns:eml="https://eml.ecoinformatics.org/eml-2.2.0" packageId="{package}" system="https://flukeprint" \
+<eml:eml xmlns:eml="https://eml.ecoinformatics.org/eml-2.2.0" packageId="{package}" system="flukeprint" \
 scope="system" xml:lang="en">
   <dataset>
     <title>{escape(printable(data_set.title))}</title>

@@ -6,6 +6,7 @@ photo is turned, and its colour profile. Photos of other formats become PNG, whi
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import struct
@@ -18,7 +19,7 @@ from pathlib import Path
 from flukeprint.catalogue.sightings import Sighting
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
-from flukeprint.data.photos import MAX_PIXELS, as_seen, open_photo, orientation, quiet, reason
+from flukeprint.data.photos import MAX_PIXELS, UnusableError, as_seen, open_photo, orientation, quiet, reason
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Chunks that say how the picture looks. Of an animated PNG, the picture that others show is left.
@@ -56,9 +57,16 @@ class SharedPhoto:
 
 
 def shared_photo(sighting: Sighting) -> SharedPhoto:
-    """Return a copy of a photo without metadata; one that cannot be read is a FlukeprintError that names it."""
+    """Return a copy of a photo without metadata.
+
+    Raises:
+        FlukeprintError: the file cannot be read, or is not the one that was decided about.
+    """
     try:
-        return without_metadata(sighting.file.read_bytes())
+        content = sighting.file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sighting.sha256:
+            raise UnusableError("it is another file than the one that was imported")
+        return without_metadata(content)
     except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise anything, even MemoryError
         raise FlukeprintError(
             f"photo p{sighting.photo}, {printable(sighting.file)}, cannot be copied: {reason(error)}. Put the file "

@@ -34,8 +34,10 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str, str], ...] = (
     ("sha256", pa.string(), "hex", "of the photo's file"),
     (FILE, pa.string(), "", "where the photo is: absolute, or relative to the snapshot's folder"),
 )
+_ALWAYS_KNOWN = ("Image", "Id", ENCOUNTER, "sha256", FILE)
 SNAPSHOT = pa.schema(
-    pa.field(name, kind, metadata={"unit": unit, "description": what}) for name, kind, unit, what in _COLUMNS
+    pa.field(name, kind, name not in _ALWAYS_KNOWN, metadata={"unit": unit, "description": what})
+    for name, kind, unit, what in _COLUMNS
 )
 _DIGITS = 16
 _REPAIR = "Make it anew: `flukeprint catalogue snapshot`."
@@ -53,6 +55,9 @@ def write_snapshot(folder: Path, rows: Rows) -> Path:
 def read_snapshot(path: Path) -> Rows:
     """Read a snapshot; one that is not what its name says is a FlukeprintError."""
     rows: Rows = read_parquet(path, SNAPSHOT, repair=_REPAIR).to_pylist()
+    # Photos are copied under these names.
+    if leading := [row["Image"] for row in rows if Path(row["Image"]).name != row["Image"]]:
+        raise FlukeprintError(f"{path} names a photo {leading[0]!r}, which leads out of its folder; refused.")
     if path.name != _name(rows):
         raise FlukeprintError(
             f"{path} is not what its name says, {_name(rows)} expected: it was changed or renamed. {_REPAIR}"
@@ -88,8 +93,8 @@ def _copy(photo: Path, target: Path, expected: str) -> None:
         shutil.copyfile(photo, target)
     except OSError as error:
         raise FlukeprintError(
-            f"the photo {str(photo)!r} cannot be read ({error.strerror}). Put it back, or, if the catalogue was "
-            "moved, make the snapshot again: `flukeprint catalogue snapshot`; its name stays the same."
+            f"the photo {str(photo)!r} cannot be read ({error.strerror or error}). Put it back, or, if the catalogue "
+            "was moved, make the snapshot again: `flukeprint catalogue snapshot`; its name stays the same."
         ) from None
     if sha256_of(target) != expected:
         raise FlukeprintError(

@@ -436,12 +436,14 @@ def test_photos_of_each_individual_are_in_its_folder(export, capsys):
     assert "8 photos without metadata; 1 of nobody known" in capsys.readouterr().out
 
 
-def test_a_photo_that_is_gone_is_named_and_nothing_is_written(tmp_path):
+@pytest.mark.parametrize(("how", "message"), [("gone", "the file is missing"), ("another", "it is another file")])
+def test_a_photo_that_is_not_the_decided_one_is_named_and_nothing_is_written(tmp_path, how, message):
     catalogue = create_catalogue(str(tmp_path / "c"), in_place=True)
     fill(catalogue, tmp_path / "photos")
-    (tmp_path / "photos/5-d.jpg").unlink()
+    path = tmp_path / "photos/5-d.jpg"
+    path.unlink() if how == "gone" else path.write_bytes(photo_bytes("d.jpg", 9))
     for command in ("photos", "wildbook"):
-        with pytest.raises(SystemExit, match=r"error: photo p5, .*5-d\.jpg, cannot be copied: the file is missing"):
+        with pytest.raises(SystemExit, match=rf"error: photo p5, .*5-d\.jpg, cannot be copied: {message}"):
             main(["catalogue", "export", command, str(tmp_path / "out.zip"), "--catalogue", str(tmp_path / "c")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "photos"]
 

@@ -24,7 +24,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import sha256_of
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.sample import SampleSpec, draw_sample
-from flukeprint.data.snapshot_table import read_snapshot
+from flukeprint.data.snapshot_table import read_snapshot, write_snapshot
 from flukeprint.data.sources import fetch
 from stages import fetch as fetch_stage
 from stages import pixels, select, validate
@@ -173,6 +173,14 @@ def test_a_snapshot_that_is_not_what_its_name_says_is_refused(season, tmp_path, 
         case "no table":
             path.write_bytes(b"PAR1")
     with pytest.raises(FlukeprintError, match=f"{path.name} is not .*flukeprint catalogue snapshot"):
+        fetch("catalogue", tmp_path / "raw", str(path), 0)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_snapshot_writes_no_photo_outside_its_folder(season, tmp_path):
+    rows = read_snapshot(snapshot(season, tmp_path / "snapshots"))
+    path = write_snapshot(tmp_path, [rows[0] | {"Image": "../../a.jpg"}])
+    with pytest.raises(FlukeprintError, match="leads out of its folder"):
         fetch("catalogue", tmp_path / "raw", str(path), 0)
     assert not (tmp_path / "raw").exists()
 
