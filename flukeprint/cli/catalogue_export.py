@@ -24,7 +24,7 @@ app = Typer(no_args_is_help=True)
 
 @app.callback()
 def export() -> None:
-    """Write tables, archives and photos for other programs and people.
+    """Write tables and photos for other programs and people.
 
     The same catalogue gives the same bytes. Shared photos carry no metadata; positions can be blurred (--precision).
     """
@@ -56,7 +56,7 @@ def sightings(
     place: Place = "catalogue",
     precision: PrecisionText = None,
 ) -> None:
-    """Write a table of all photos: encounter, date, place, and whom each shows."""
+    """Write all photos as a table: when, where, whom each shows."""
     from flukeprint.catalogue.export_tables import SIGHTING_COLUMNS, sighting_rows
     from flukeprint.catalogue.exported_files import write_table
 
@@ -71,7 +71,7 @@ def sightings(
 def individuals(
     to: Annotated[Path, Argument(metavar="OUT", help="A .csv, .xlsx or .json file.")], place: Place = "catalogue"
 ) -> None:
-    """Write a table of all individuals: how often, and from when to when each was seen."""
+    """Write all individuals as a table: how often each was seen."""
     from flukeprint.catalogue.export_tables import INDIVIDUAL_COLUMNS, individual_rows
     from flukeprint.catalogue.exported_files import write_table
 
@@ -85,7 +85,10 @@ def individuals(
 def decisions(
     to: Annotated[Path, Argument(metavar="OUT", help="A .csv or .json file.")], place: Place = "catalogue"
 ) -> None:
-    """Write the whole log: who decided what and when, what was shown to them, and whether it still holds."""
+    """Write the whole log of decisions, undone ones as well.
+
+    Who decided what and when, what was shown to them, and whether it still holds.
+    """
     from flukeprint.catalogue.catalogues import open_catalogue
     from flukeprint.catalogue.export_tables import DECISION_COLUMNS, decision_rows
     from flukeprint.catalogue.exported_files import write_table
@@ -99,7 +102,7 @@ def decisions(
 
 @app.command("darwin-core")
 def darwin_core(
-    to: Annotated[Path, Argument(metavar="OUT.zip")],
+    to: Annotated[Path, Argument(metavar="OUT.zip", help="The archive.")],
     creator: Annotated[str, Option(metavar="NAME", help="Person or organisation that publishes.")],
     place: Place = "catalogue",
     title: Annotated[str, Option(metavar="TEXT", help="Of the data set.")] = "Photo-identified whales",
@@ -107,7 +110,10 @@ def darwin_core(
     species: Species = HUMPBACK,
     precision: PrecisionText = None,
 ) -> None:
-    """Write a Darwin Core Archive, as GBIF and OBIS take it: an occurrence per whale and encounter."""
+    """Write a Darwin Core Archive, as GBIF and OBIS take it.
+
+    An occurrence is a whale in an encounter.
+    """
     from flukeprint.catalogue.catalogues import open_catalogue
     from flukeprint.catalogue.darwin_core import DataSet, write_darwin_core
     from flukeprint.catalogue.sightings import decisions_of
@@ -127,9 +133,9 @@ def histories(
     by: Annotated[Literal["day", "month", "year"], Option(help="What an occasion is.")] = "year",
     cell: Annotated[float, Option(metavar="KM", min=0.01, help="Side of the cells that secr has as detectors.")] = 5.0,
 ) -> None:
-    """Write capture histories for MARK (.inp), R's marked and RMark (.csv), and secr (traps, captures, a matrix).
+    """Write capture histories for MARK, RMark, marked and secr.
 
-    Positions are told as cells alone.
+    MARK's .inp, a .csv for R, and traps, captures and a matrix for secr. Positions are told as cells alone.
     """
     from flukeprint.catalogue.capture_history import histories_of, write_histories
 
@@ -152,7 +158,7 @@ def wildbook(
     submitter: Annotated[str | None, Option(metavar="USER", help="Your user name there.")] = None,
     precision: PrecisionText = None,
 ) -> None:
-    """Write sheets for Wildbook's bulk import, and the photos that they name."""
+    """Write sheets and photos for Wildbook's bulk import."""
     from flukeprint.catalogue.wildbook_sheet import write_wildbook
 
     holdings, cells = _read(place, precision)
@@ -173,9 +179,11 @@ def _say_anew(photos: int) -> None:
 
 @app.command()
 def photos(
-    to: Annotated[Path, Argument(metavar="OUT.zip")], place: Place = "catalogue", precision: PrecisionText = None
+    to: Annotated[Path, Argument(metavar="OUT.zip", help="The archive.")],
+    place: Place = "catalogue",
+    precision: PrecisionText = None,
 ) -> None:
-    """Write a zip archive of the photos, a folder per individual, with a table of sightings."""
+    """Write the photos as a zip archive, a folder per individual."""
     from flukeprint.catalogue.photo_archive import write_photo_archive
 
     check_output("OUT.zip", to)
@@ -193,7 +201,10 @@ def snapshot(
         Literal["leave-out", "new-whale"], Option(help="What of photos that nobody decided.")
     ] = "leave-out",
 ) -> None:
-    """Write what was decided as an immutable table, named by its content, that the pipeline trains on."""
+    """Write what was decided, for the pipeline to train on.
+
+    It is an immutable table, named by its content; photos stay where they are.
+    """
     from flukeprint.catalogue.snapshots import take_snapshot
 
     holdings, _ = _read(place, None)
