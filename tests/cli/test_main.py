@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from flukeprint.cli.main import app, main
 from flukeprint.core.errors import FlukeprintError
 
+WHAT_IS_EXPORTED = ("sightings", "individuals", "decisions", "darwin-core", "histories", "wildbook", "photos")
 HEAVY = ("numpy", "pandas", "rich", "sklearn", "torch", "yaml")
 
 
@@ -28,6 +29,7 @@ def test_the_commands():
     assert {" ".join(path) for path in LEAVES} == {
         "identify", "verify", "enroll", "export", "results", "compare", "score", "quality",
         "gallery info", "gallery remove", "gallery rename", "gallery merge",
+        "catalogue snapshot", *(f"catalogue export {what}" for what in WHAT_IS_EXPORTED),
     }  # fmt: skip
 
 
@@ -43,7 +45,7 @@ def test_every_command_explains_itself_and_its_options(path, option):
         assert all(name in shown.output for name in parameter.opts if name.startswith("-"))
 
 
-@pytest.mark.parametrize("path", [(), ("gallery",)], ids=["flukeprint", "gallery"])
+@pytest.mark.parametrize("path", [(), ("gallery",), ("catalogue", "export")], ids=" ".join)
 def test_the_overview_cuts_no_sentence(path):
     lines = CliRunner().invoke(app, [*path, "--help"], terminal_width=80).output.split("Commands:\n")[1].splitlines()
     assert len(lines) == len(COMMANDS[path].commands)
