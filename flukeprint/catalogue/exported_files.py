@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import replacing, replacing_folder, write_bytes
+from flukeprint.core.files import write_bytes
+from flukeprint.core.replacement import replacing, replacing_folder
 from flukeprint.core.safe_text import spreadsheet_cell
 
 Row = Mapping[str, Any]

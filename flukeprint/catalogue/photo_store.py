@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from flukeprint.core.files import replacing
-from flukeprint.data.photos import SUFFIXES, UnusableError
+from flukeprint.core.replacement import replacing
+from flukeprint.data.photo_folders import SUFFIXES
+from flukeprint.data.photos import UnusableError
 
 _BLOCK = 1 << 20  # bytes
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.photos import SUFFIXES
+from flukeprint.data.photo_folders import SUFFIXES
 from flukeprint.data.spellings import unknown_among
 from flukeprint.retrieval.names import check_ids
 
