@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,6 @@ class Holdings:
     sightings: list[Sighting]
     encounters: list[Encounter]
     individuals: list[Individual]
-    called: Mapping[int, str] = field(repr=False)  # key -> present id, of merged individuals that of whom they are
 
 
 def holdings_of(catalogue: Catalogue) -> Holdings:
@@ -127,7 +126,7 @@ def read_holdings(catalogue: Catalogue, connection: Connection) -> Holdings:
     for one in sightings:
         photos.setdefault(one.encounter, []).append(one.photo)
     encounters = [_encounter(row, called, photos) for row in connection.execute(_encounters())]
-    return Holdings(sightings, encounters, _individuals(connection, sightings), called)
+    return Holdings(sightings, encounters, _individuals(connection, sightings))
 
 
 def _sightings() -> Executable:

@@ -46,7 +46,7 @@ def postgresql() -> Iterator[str]:
         _wait_for(url.format("postgres"))
         yield url
     finally:
-        run.send_signal(signal.SIGINT)
+        run.send_signal(signal.SIGQUIT)  # at once: nothing here is to be kept
         run.wait(60)
         shutil.rmtree(folder)
 
