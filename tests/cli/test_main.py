@@ -27,8 +27,8 @@ LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "co
 
 def test_the_commands():
     assert {" ".join(path) for path in LEAVES} == {
-        "identify", "verify", "enroll", "export", "results", "compare", "score", "quality",
-        "gallery info", "gallery remove", "gallery rename", "gallery merge",
+        "identify", "verify", "export", "results", "compare", "score", "quality",
+        "gallery info",
         "catalogue snapshot", *(f"catalogue export {what}" for what in WHAT_IS_EXPORTED),
     }  # fmt: skip
 
