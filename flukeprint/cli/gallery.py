@@ -14,7 +14,10 @@ app = Typer(no_args_is_help=True)
 
 @app.callback()
 def gallery() -> None:
-    """Look at a gallery, which is only read: people change things in the catalogue."""
+    """Look at a gallery.
+
+    It is made by the pipeline or part of a bundle, and only read: people change things in the catalogue.
+    """
 
 
 @app.command()

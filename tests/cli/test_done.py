@@ -13,7 +13,9 @@ from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 
 TABLE = pd.DataFrame({"Image": ["a"], "truth": ["w"], "rank": [1], "score": [1.0]})
-CHECKED = SimpleNamespace(metrics={"warnings": 0}, excluded=["text"], warnings=[], refuse_errors=lambda _: None)
+CHECKED = SimpleNamespace(
+    metrics={"warnings": 0}, excluded=["text"], notes=[], warnings=[], refuse_errors=lambda _: None
+)
 # Commands that change something, and the functions of the library that they call, with what these return.
 COMMANDS = {
     "export there": {"flukeprint.bundle.export.export_bundle": 3},
