@@ -30,10 +30,13 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 
-run: env ## the whole pipeline on the current profile, then where its results are
+run: env ## the whole pipeline on the current profile, where its results are, and a bundle of it
 	@python -m flukeprint.core.dvc_lock
 	@dvc repro
 	@python -m flukeprint.cli results
+	@test models/bundle/manifest.json -nt dvc.lock || python -m flukeprint.cli export models/bundle
+	@echo "A catalogue of your own photos (a folder per whale), answered by this model:"
+	@echo "  $(VENV)/bin/flukeprint catalogue create --bundle models/bundle --from FOLDER"
 
 test: env ## the test suite
 	@python -m pytest

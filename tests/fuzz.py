@@ -223,7 +223,7 @@ KINDS: Mapping[str, Kind] = {
     "tensors": Kind(read_safetensors),
     "weights": Kind(read_state),
     "gallery": Kind(lambda path: as_text(describe(load_gallery(path))), _mutate_gallery, "bundle/bundle/gallery", 2),
-    "album": Kind(lambda path: read_album(path).entries(), _mutate_album, "bundle/bundle/gallery.album"),
+    "album": Kind(lambda path: read_album(path).table.to_pylist(), _mutate_album, "bundle/bundle/gallery.album"),
     "bundle": Kind(_answers, _mutate_bundle, "bundle/bundle"),
 }
 

@@ -1,11 +1,8 @@
-"""A small gallery for tests, and what processes do with one."""
-
-from pathlib import Path
+"""A small gallery for tests."""
 
 import numpy as np
 
 from flukeprint.retrieval.gallery import Gallery, build_gallery
-from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
 from flukeprint.retrieval.provenance import MemberRecord, Provenance
 from flukeprint.retrieval.vectors import unit
 
@@ -30,22 +27,3 @@ def small_gallery(photos: int = 12, exact_up_to: int = 1000, dimension: int = 8,
     ids = [f"w_{n % (photos // 3)}" for n in range(photos)]
     hashes = [f"{n:064x}" for n in range(photos)]
     return build_gallery(vectors_of(photos, dimension, seed), names, ids, PROVENANCE, hashes, exact_up_to)
-
-
-def add_photos(folder: Path, writer: int, times: int, ready) -> None:
-    ready.wait()
-    for n in range(times):
-        name = f"{writer}-{n}.jpg"
-        update_gallery(
-            folder, lambda gallery, name=name: gallery.add(vectors_of(1, seed=writer), [name], [f"w_{writer}"])
-        )
-
-
-def read_on(folder: Path, ready, done, seen) -> None:
-    sizes = []
-    ready.wait()
-    while not done.is_set():
-        gallery = load_gallery(folder)
-        assert len(gallery) == len(gallery.vectors)
-        sizes.append(len(gallery))
-    seen.put(sizes)

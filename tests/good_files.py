@@ -109,6 +109,4 @@ def make_bundle(folder: Path) -> None:
     save_gallery(build_gallery(vectors_of(6, 3), names, ids, provenance, hashes), folder / "gallery")
     write_album(folder / "gallery.album", [entry_of(photos, inspect_photo(photos, name)) for name in names])
     (folder / "README.md").write_text("# A bundle\n")
-    for lock in folder.glob(".*.lock"):
-        lock.unlink()
     write_manifest(folder)

@@ -23,7 +23,7 @@ from flukeprint.core import replacement
 Action = Callable[[], object]
 _CALLS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock", "exchange")
 _WRITES = os.O_WRONLY | os.O_RDWR
-_TEMPORARY = re.compile(r"\..*\.(tmp|old|lock)")
+_TEMPORARY = re.compile(r"\..*\.(tmp|old)")
 SOME, FEW = (1, 1) if "EVERY_KILL" in os.environ else (5, 10)
 # Seconds; a writer that hangs is killed by SIGALRM, which is no kill of ours.
 _LONGEST = 100
@@ -70,7 +70,7 @@ class Killed:
 
 
 def litter(folder: Path) -> list[str]:
-    """Return what is there under temporary names; locks stay."""
+    """Return what is there under temporary names."""
     return [path.name for path in folder.rglob(".*") if path.suffix in (".tmp", ".old")]
 
 

@@ -1,16 +1,16 @@
 """Albums: of each photo of a gallery its perceptual hash, its grey thumbnail and a small picture to look at.
 
 A gallery holds vectors; near-duplicates are told by hashes, and people need pictures. In a project they come from
-data/raw and data/validated. What was enrolled, and a bundle's whole gallery, is in a file beside the gallery's folder,
-`<gallery>.album`: 64 hexadecimal digits (the SHA-256 of what follows), a newline, and a Parquet table. Photos are known
-by the SHA-256 of their files.
+data/raw and data/validated. `flukeprint export` writes them to a file beside a bundle's gallery, `gallery.album`: 64
+hexadecimal digits (the SHA-256 of what follows), a newline, and a Parquet table. Photos are known by the SHA-256 of
+their files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,7 @@ from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_bytes, read_parquet, write_bytes
 from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_photo
 from flukeprint.data.photos import read_rgb
-from flukeprint.retrieval.gallery import Gallery, Photo
-from flukeprint.retrieval.gallery_files import load_gallery, update_gallery
+from flukeprint.retrieval.gallery import Photo
 
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
 PICTURE = (320, 160)
@@ -74,10 +73,6 @@ class FileAlbum:
         """Return what is known of a photo."""
         row = self._row.get(photo.sha256 or "")
         return None if row is None else Entry(**self.table.slice(row, 1).to_pylist()[0])
-
-    def entries(self) -> list[Entry]:
-        """Return what is known of all photos."""
-        return [Entry(**row) for row in self.table.to_pylist()]
 
 
 @dataclass
@@ -181,42 +176,6 @@ def write_album(path: Path, entries: Iterable[Entry]) -> None:
     pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], _SCHEMA), sink, compression="zstd")
     payload = sink.getvalue().to_pybytes()
     write_bytes(path, _digest(payload) + b"\n" + payload)
-
-
-def add_to_album(gallery: Path, entries: Iterable[Entry]) -> None:
-    """Add to a gallery's album what it lacks, before the photos join the gallery: one too many is never looked at."""
-    own = read_album(album_path(gallery)).entries()
-    known = {entry.sha256 for entry in own}
-    if new := [entry for entry in entries if entry.sha256 not in known]:
-        write_album(album_path(gallery), [*own, *new])
-
-
-def merge_into(folder: Path, other: Path, *, allow_copies: bool = False) -> Gallery:
-    """Add the gallery in `other`, with its pictures, to that in `folder`, or nothing; return what it is now."""
-    added = load_gallery(other)
-    wanted = {photo.sha256 for photo in added.photos}
-
-    def change(gallery: Gallery) -> Gallery:
-        merged = gallery.merge(added, allow_copies=allow_copies)
-        found = read_album(album_path(other)).entries()
-        add_to_album(folder, (entry for entry in found if entry.sha256 in wanted))
-        return merged
-
-    return update_gallery(folder, change)
-
-
-def remove_from(folder: Path, ids: Collection[str], images: Collection[str]) -> Gallery:
-    """Remove individuals and photos, with their pictures, from the gallery in `folder`; return what it is now."""
-
-    def drop_pictures(now: Gallery) -> None:
-        # What is removed may have been asked to be removed: no picture of it stays.
-        path, kept = album_path(folder), {photo.sha256 for photo in now.photos}
-        entries = read_album(path).entries()
-        left = [entry for entry in entries if entry.sha256 in kept]
-        if len(left) < len(entries):
-            write_album(path, left)
-
-    return update_gallery(folder, lambda gallery: gallery.remove(ids, images), drop_pictures)
 
 
 def _digest(payload: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """manifest.json of a bundle: every file with its checksum. All is checked before anything else is read.
 
-The gallery's folder and its album are not listed: both grow by `flukeprint enroll`, and carry their own checksums.
+The gallery's folder and its album are not listed: both carry their own checksums.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from flukeprint.retrieval.gallery_manifest import DATA_FILE
 
 GALLERY, ALBUM = "gallery", "gallery.album"
 _FOLDERS = (GALLERY, "members")
-# What has a checksum of its own, and what writers leave beside a gallery: locks, and files under way.
-_NOT_LISTED = re.compile(
-    rf"{re.escape(ALBUM)}|gallery/(gallery\.json|{DATA_FILE.pattern})|(gallery/)?\.[^/]*\.(lock|tmp|old)"
-)
+# What has a checksum of its own.
+_NOT_LISTED = re.compile(rf"{re.escape(ALBUM)}|gallery/(gallery\.json|{DATA_FILE.pattern})")
 
 # Names open files: only those that `flukeprint export` writes are taken, so none leads out of the folder.
 Name = Annotated[
@@ -74,7 +72,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, int]]:
     """Yield (path in the bundle, mode) of everything but its own folders; links and other folders are not entered."""
     for inner in (".", *_FOLDERS):
         for entry in _listed(folder / inner):
-            # A gallery's writer may just have replaced a file; what the manifest lists is missed later.
+            # An export may just have replaced the bundle; what the manifest lists is missed later.
             with suppress(FileNotFoundError):
                 name, mode = (Path(inner) / entry.name).as_posix(), entry.stat(follow_symlinks=False).st_mode
                 if name not in _FOLDERS or not stat.S_ISDIR(mode):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 from flukeprint.bundle.album import Entry, write_album
@@ -18,9 +17,8 @@ from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
 from flukeprint.core.replacement import recover, replacing_folder
-from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.gallery import Gallery
-from flukeprint.retrieval.gallery_files import load_gallery, locked, save_gallery
+from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.scoring.calibration import write_calibration
 
 _VECTOR = (
@@ -39,14 +37,8 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
     refuse_other_folder(folder)
     model = open_project(gallery)
     content = model.gallery()
-    _refuse_to_lose_photos(folder, content)
-    with ExitStack() as held, replacing_folder(folder) as temporary:
-        shown = _write(temporary, model, content, pictures=pictures)
-        if (folder / GALLERY).is_dir():
-            # Somebody may have enrolled photos meanwhile; from here until the new bundle is in place nobody can.
-            held.enter_context(locked(folder / GALLERY))
-            _refuse_to_lose_photos(folder, content)
-    return shown
+    with replacing_folder(folder) as temporary:
+        return _write(temporary, model, content, pictures=pictures)
 
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
@@ -66,8 +58,6 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
             entries = [entry for entry in pool.map(model.album().entry, gallery.photos) if entry]
         write_album(folder / ALBUM, entries)
     (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
-    for lock in folder.glob(".*.lock"):  # what writing the gallery left beside it
-        lock.unlink()
     write_manifest(folder)
     return len(entries)
 
@@ -84,18 +74,3 @@ def refuse_other_folder(folder: Path) -> None:
         raise FlukeprintError(
             f"{folder} holds other files than a bundle ({error}), and would be replaced. Name a new or an empty folder."
         ) from None
-
-
-def _refuse_to_lose_photos(folder: Path, content: Gallery) -> None:
-    """Refuse to replace a bundle into which photos were enrolled that the new one would not have."""
-    if not (folder / GALLERY).is_dir():
-        return
-    known = set(content.photos)
-    lost = [photo for photo in load_gallery(folder / GALLERY).photos if photo not in known]
-    if lost:
-        raise FlukeprintError(
-            f"the bundle in {folder} would be replaced, and its gallery has {len(lost)} photo(s) that the new one "
-            f"lacks, such as {printable(lost[0].image)} of {printable(lost[0].id)}. Name another folder, or bring them "
-            f"along (`flukeprint gallery merge {folder / GALLERY}`; of two files of one name, rename one and enrol it "
-            "again)."
-        )

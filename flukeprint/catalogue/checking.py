@@ -7,6 +7,7 @@ from tqdm import tqdm
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.kept_state import disagreements
 from flukeprint.catalogue.sightings import holdings_of
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import sha256_of
 
 
@@ -18,6 +19,6 @@ def faults_of(catalogue: Catalogue) -> list[str]:
         try:
             if sha256_of(one.file) != one.sha256:
                 faults.append(f"photo p{one.photo}: {one.file} is another file than was imported")
-        except OSError as error:
-            faults.append(f"photo p{one.photo}: {one.file} cannot be read ({error.strerror})")
+        except (OSError, FlukeprintError):
+            faults.append(f"photo p{one.photo}: {one.file} is missing, or cannot be read")
     return faults

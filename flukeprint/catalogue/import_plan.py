@@ -22,7 +22,7 @@ from flukeprint.catalogue.sightings import own_ids, present_ids
 from flukeprint.catalogue.source_rows import Source, SourceRow, id_of
 from flukeprint.catalogue.table_source import read_table_source, said_columns
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.safe_text import printable
+from flukeprint.core.safe_text import printable, told_apart
 from flukeprint.data.photos import UnusableError, reason
 from flukeprint.data.spellings import looks_like
 
@@ -144,7 +144,8 @@ class _Judge:
                 "are one whale, spell them alike; else rename one."
             )
         alike = [] if identity in self.holds.ids else looks_like(identity, {*self.holds.ids, *self.spellings})
-        return identity, f"{identity} looks like {', '.join(alike)}" if alike else None
+        near = ", ".join(told_apart(identity, other) for other in alike)
+        return identity, f"{identity} looks like {near}" if alike else None
 
     def _said_otherwise(self, photo: PlannedPhoto) -> str | None:
         there = self.holds.photos[photo.own.sha256]

@@ -10,6 +10,7 @@ from flukeprint.catalogue.source_rows import Source
 from flukeprint.core.safe_text import printable
 
 _SAYS = {"new": "will be added", "known": "is there already", "twice": "is there twice", "refused": "refused"}
+_MOST = 10  # pictures under two ids that are named one by one
 
 
 def plan_text(source: Source, plan: Sequence[PlannedPhoto]) -> str:
@@ -40,6 +41,10 @@ def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported) -> s
     lines = [printable(remark) for remark in source.remarks]
     lines += [f"! {printable(line)}" for line in _odd(plan)]
     lines += [f"! {printable(f'{photo.row.where}: refused: {why}')}" for photo, why in done.refused]
+    lines += _named_otherwise(done)
+    if done.flags:
+        odd = ", ".join(f"{rule} {count}" for rule, count in sorted(done.flags.items()))
+        lines.append(f"! odd photos: {odd} (`show` marks them, `--only flags=none` leaves them out)")
     known = sum(photo.verdict == "known" for photo in plan)
     already = f"; {known} were there already" if known else ""
     already += f", {done.moved} of them in another place" if done.moved else ""
@@ -54,6 +59,14 @@ def _odd(plan: Sequence[PlannedPhoto]) -> Iterator[str]:
     for photo in plan:
         if photo.why is not None:
             yield f"{photo.row.where}: {_SAYS[photo.verdict] + ': ' if photo.verdict != 'new' else ''}{photo.why}"
+
+
+def _named_otherwise(done: Imported) -> Iterator[str]:
+    found = done.named_otherwise
+    for one in found[:_MOST]:
+        yield f"! p{one.photo} of {one.id} is nearly the same picture as p{one.other} of {one.other_id}"
+    if len(found) > _MOST:
+        yield f"! and {len(found) - _MOST} more; `flukeprint catalogue audit` names such individuals"
 
 
 def left_out(plan: Sequence[PlannedPhoto], done: Imported) -> int:

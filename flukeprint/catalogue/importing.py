@@ -6,6 +6,7 @@ an import that was killed is done up to a batch, and goes on there when it is ru
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from flukeprint.catalogue.individual_ids import new_individual
 from flukeprint.catalogue.kept_state import columns_of, read_standing
 from flukeprint.catalogue.photo_store import keep_photo
 from flukeprint.catalogue.present_state import Decision, Standing, standing, standing_of_photo
+from flukeprint.catalogue.same_pictures import NamedOtherwise, named_otherwise
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.photos import UnusableError, reason
 from flukeprint.quality.flags import flags_of
@@ -50,6 +52,8 @@ class Imported:
     moved: int = 0  # photos left where they were, that are now elsewhere
     individuals: list[str] = field(default_factory=list)  # ids of the new ones
     refused: list[tuple[PlannedPhoto, str]] = field(default_factory=list)  # photos that could not be used, and why
+    flags: Counter[str] = field(default_factory=Counter)  # how many new photos break each rule of quality/rules.py
+    named_otherwise: list[NamedOtherwise] = field(default_factory=list)  # new photos that may have a wrong id
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Import:
     model_id: int
     who: str
     done: Imported = field(default_factory=Imported)
+    added: list[int] = field(default_factory=list)  # numbers of the new photos
 
     def carry_out(self, plan: Iterable[PlannedPhoto]) -> Imported:
         """Add the photos of a plan that are new. One that cannot be used is said, and left out."""
@@ -84,6 +89,7 @@ class Import:
                 self._save(waiting)
                 waiting = []
         self._save(waiting)
+        self.done.named_otherwise += named_otherwise(self.catalogue, self.added, self.model.limits)
         return self.done
 
     def _find_again(self, known: Iterable[PlannedPhoto]) -> None:
@@ -162,14 +168,11 @@ class Import:
     def _photos(
         self, connection: Connection, ready: Sequence[_Ready], standings: dict[str, tuple[int, Standing]]
     ) -> None:
-        limits = self.model.limits
+        flags = [[flag.rule for flag in flags_of(one.record, self.model.limits)] for one in ready]
+        self.done.flags.update(rule for rules in flags for rule in rules)
         rows = (
-            _photo_columns(one)
-            | {
-                "encounter_id": standings[one.plan.encounter][0],
-                "flags": " ".join(flag.rule for flag in flags_of(one.record, limits)),
-            }
-            for one in ready
+            _photo_columns(one) | {"encounter_id": standings[one.plan.encounter][0], "flags": " ".join(rules)}
+            for one, rules in zip(ready, flags, strict=True)
         )
         numbers = inserted(connection, PhotoRow, PhotoRow.id, rows)
         together = list(zip(numbers, ready, strict=True))
@@ -181,6 +184,7 @@ class Import:
         vectors = ({"model_id": self.model_id, "photo_id": n, "vector": one.vector} for n, one in together)
         inserted(connection, VectorRow, None, vectors)
         self.done.photos += len(numbers)
+        self.added += numbers
 
 
 def vector_bytes(vector: Vectors) -> bytes:

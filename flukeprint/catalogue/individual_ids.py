@@ -11,7 +11,6 @@ from flukeprint.catalogue.kept_state import keep_new_individual
 from flukeprint.catalogue.present_state import Known
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
-from flukeprint.data.spellings import looks_like
 from flukeprint.retrieval.names import check_ids
 
 
@@ -68,11 +67,6 @@ def _is_free(connection: Connection, row: Any) -> bool:
         select(IndividualStateRow.key).where(IndividualStateRow.merged_into == row.key),
     ]
     return row.merged_into is None and not any(connection.execute(use.limit(1)).first() for use in uses)
-
-
-def ids_alike(connection: Connection, name: str) -> list[str]:
-    """Return other individuals' ids that look like one: the whale may be there under another spelling."""
-    return looks_like(name, connection.execute(select(IndividualStateRow.id)).scalars())
 
 
 def root_of(connection: Connection, key: int) -> int:

@@ -27,7 +27,7 @@ app.add_typer(catalogue_export.app, name="export")
 
 @app.callback()
 def catalogue() -> None:
-    """Keep a catalogue of individuals: import photos, match a season's encounters, decide, look for mistakes.
+    """Keep a catalogue: import photos, match a season's, decide.
 
     Nothing is trained. Nothing is ever deleted: any decision can be undone.
     """

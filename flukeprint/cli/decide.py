@@ -139,14 +139,11 @@ def _save(wishes: "Sequence[Wish]", place: str, who: str | None) -> None:
     """Save decisions; say so once they are."""
     from flukeprint.catalogue.catalogues import open_catalogue
     from flukeprint.catalogue.deciding import decide, undone_by
-    from flukeprint.catalogue.individual_ids import ids_alike
+    from flukeprint.catalogue.doubts import doubts_about
 
     opened = open_catalogue(place)
     numbers = decide(opened, wishes, name_of(who))
     echo(f"saved: decision {', '.join(map(str, numbers))}")
-    with opened.database.reading() as connection:
-        given = {wish.new_id or wish.individual for wish in wishes if wish.action in ("new", "split", "rename")}
-        for name in sorted(filter(None, given)):
-            if alike := ids_alike(connection, name):
-                echo(f"! {name} looks like {', '.join(alike)}: if both are one whale, merge them")
+    for doubt in doubts_about(opened, numbers):
+        echo(f"! {doubt}")
     echo(f"To undo: {undone_by(numbers, place)}")

@@ -6,7 +6,6 @@ import typer
 
 from flukeprint.cli import catalogue, gallery
 from flukeprint.cli.compare import compare
-from flukeprint.cli.enroll import enroll
 from flukeprint.cli.export import export
 from flukeprint.cli.identify import identify
 from flukeprint.cli.quality import quality
@@ -24,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (identify, verify, enroll, export, results, compare, score, quality):
+for _command in (identify, verify, export, results, compare, score, quality):
     app.command()(_command)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(catalogue.app, name="catalogue")

@@ -19,8 +19,6 @@ _DEPTH, _PROBES = 10, 256
 # FAISS's advice is 4 to 16 times the square root of N cells, trained on 30 to 256 vectors each. Fewer cells and rounds
 # take less time to make; the recall is measured in any case.
 _CELLS, _PER_CELL, _ITERATIONS, _SEED = 2, 39, 6, 1234
-# Cells are made anew once the gallery has grown by this factor.
-_GROWTH = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,23 +28,9 @@ class Cells:
     centroids: NDArray[np.float32]  # cells x D
     cell: NDArray[np.int32]  # N
     probes: int  # cells that a query looks into
-    trained_on: int  # photos that there were when the cells were made
 
 
-def cells_for(vectors: NDArray[np.float32], old: Cells | None, known: NDArray[np.int32]) -> Cells:
-    """Return the cells of a gallery: the `old` ones, if they still fit, else new ones.
-
-    `known` is the cell of each of the N photos that had one before a change, else -1.
-    """
-    if old is None or len(vectors) > _GROWTH * old.trained_on:
-        return _new_cells(vectors)
-    cell = known.copy()
-    new = np.flatnonzero(cell < 0)
-    cell[new] = _nearest(vectors[new], old.centroids, 1)[:, 0]
-    return Cells(old.centroids, cell, old.probes, old.trained_on)
-
-
-def _new_cells(vectors: NDArray[np.float32]) -> Cells:
+def new_cells(vectors: NDArray[np.float32]) -> Cells:
     """Make cells by k-means on a sample, and measure how many a query must look into."""
     import faiss
 
@@ -62,7 +46,7 @@ def _new_cells(vectors: NDArray[np.float32]) -> Cells:
     centroids: NDArray[np.float32] = np.ascontiguousarray(kmeans.centroids, np.float32)
     cell = _nearest(vectors, centroids, 1)[:, 0].astype(np.int32)
     probed = np.sort(rng.permutation(len(vectors))[:_PROBES])
-    return Cells(centroids, cell, _probes(vectors, centroids, cell, probed), len(vectors))
+    return Cells(centroids, cell, _probes(vectors, centroids, cell, probed))
 
 
 def _probes(

@@ -1,14 +1,11 @@
 """A gallery's folder: `gallery.json`, and the data files that it names by their checksums.
 
-A change writes new data files beside the old ones, then renames a new gallery.json into place: that one rename is the
-change, so a reader finds the old gallery or the new one. Writers take turns by a lock file beside the folder.
+It is written whole or not at all, and never changed afterwards: the pipeline and `flukeprint export` replace it.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,82 +16,21 @@ from numpy.typing import NDArray
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_npy, read_parquet, write_npy, write_parquet
 from flukeprint.core.manifests import FileRecord
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.retrieval.cells import Cells
 from flukeprint.retrieval.gallery import Gallery, Photo, too_long
-from flukeprint.retrieval.gallery_manifest import DATA_FILE, CellsRecord, GalleryManifest, Part, data_file_name
+from flukeprint.retrieval.gallery_manifest import CellsRecord, GalleryManifest, Part, data_file_name
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# Seconds that a writer waits for another one.
-_PATIENCE = 600
-# Times that a reader starts again because a writer replaced the files under it.
-_ATTEMPTS = 20
 _REPAIR = GalleryManifest.REPAIR
 
 
 def save_gallery(gallery: Gallery, folder: Path) -> None:
     """Write a gallery, in place of one that is there. The same gallery gives the same bytes."""
-    with locked(folder):
-        _write(gallery, folder)
-
-
-def update_gallery(
-    folder: Path, change: Callable[[Gallery], Gallery], after: Callable[[Gallery], None] | None = None
-) -> Gallery:
-    """Read a gallery, change it and write it, while other writers wait: no change is lost.
-
-    If `change` raises, nothing changes on disk. `after` gets the new gallery when it is in place, before other writers
-    have their turn.
-    """
-    GalleryManifest.read(Path(folder))  # a gallery that is not there leaves no lock behind
-    with locked(folder):
-        changed = change(load_gallery(folder))
-        _write(changed, folder)
-        if after is not None:
-            after(changed)
-    return changed
-
-
-def load_gallery(folder: Path) -> Gallery:
-    """Read a gallery; every file is checked before it is used. Vectors are a read-only memory map."""
-    folder = Path(folder)
-    for _ in range(_ATTEMPTS):
-        manifest = GalleryManifest.read(folder)
-        try:
-            return _read(folder, manifest)
-        except MissingFileError:
-            if GalleryManifest.read(folder) == manifest:
-                raise
-    raise FlukeprintError(f"{folder} is being changed all the time. Wait for the other programs and try again.")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the gallery's lock; the system lets go of it when a process ends, however it ends."""
-    from filelock import FileLock, Timeout
-
-    # Of a link to a gallery the lock is that of the gallery.
-    folder = Path(folder).resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=_PATIENCE)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise FlukeprintError(
-            f"another program has been changing {folder} for {_PATIENCE} s. Wait for it, or stop it, and try again."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _write(gallery: Gallery, folder: Path) -> None:
-    folder = Path(folder)
-    folder.mkdir(exist_ok=True)
     cells = gallery.cells
     writers: dict[Part, Callable[[Path], None]] = {
         "vectors": partial(write_npy, array=gallery.vectors),
@@ -104,38 +40,38 @@ def _write(gallery: Gallery, folder: Path) -> None:
     if cells:
         writers["centroids"] = partial(write_npy, array=cells.centroids)
         writers["cells"] = partial(write_npy, array=cells.cell)
-        record = CellsRecord(number=len(cells.centroids), probes=cells.probes, trained_on=cells.trained_on)
-    manifest = GalleryManifest(
-        version=GalleryManifest.VERSION,
-        provenance=gallery.provenance,
-        photos=len(gallery),
-        individuals=len(gallery.individuals),
-        dimension=gallery.vectors.shape[1],
-        exact_up_to=gallery.exact_up_to,
-        cells=record,
-        files={part: _put(folder, part, write) for part, write in writers.items()},
-    )
-    manifest.write(folder)
-    _clear(folder, {manifest.path(folder, part) for part in manifest.files})
+        record = CellsRecord(number=len(cells.centroids), probes=cells.probes, trained_on=len(gallery))
+    with replacing_folder(folder) as temporary:
+        GalleryManifest(
+            version=GalleryManifest.VERSION,
+            provenance=gallery.provenance,
+            photos=len(gallery),
+            individuals=len(gallery.individuals),
+            dimension=gallery.vectors.shape[1],
+            exact_up_to=gallery.exact_up_to,
+            cells=record,
+            files={part: _put(temporary, part, write) for part, write in writers.items()},
+        ).write(temporary)
+
+
+def load_gallery(folder: Path) -> Gallery:
+    """Read a gallery; every file is checked before it is used. Vectors are a read-only memory map."""
+    manifest = GalleryManifest.read(folder)
+    try:
+        return _read(folder, manifest)
+    except MissingFileError:
+        replaced = GalleryManifest.read(folder)
+        if replaced == manifest:
+            raise
+        return _read(folder, replaced)
 
 
 def _put(folder: Path, part: Part, write: Callable[[Path], None]) -> FileRecord:
     """Write a data file under the name that its contents give it."""
-    temporary = folder / f".{part}.{os.getpid()}.tmp"
-    try:
-        write(temporary)
-        record = FileRecord.of(temporary)
-        temporary.replace(folder / data_file_name(part, record))
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(folder / part)
+    record = FileRecord.of(folder / part)
+    (folder / part).rename(folder / data_file_name(part, record))
     return record
-
-
-def _clear(folder: Path, kept: set[Path]) -> None:
-    """Remove data files of older galleries, and what a writer that broke off left behind."""
-    for path in set(folder.iterdir()) - kept:
-        if DATA_FILE.fullmatch(path.name) or (path.name.startswith(".") and path.suffix == ".tmp"):
-            path.unlink()
 
 
 def _schema() -> pa.Schema:
@@ -200,4 +136,4 @@ def _read_cells(folder: Path, manifest: GalleryManifest) -> Cells | None:
         raise FlukeprintError(
             f"{path} names cells outside 0..{cells.number - 1}, or their centres are no numbers. {_REPAIR}"
         )
-    return Cells(np.asarray(centroids), np.asarray(cell), cells.probes, cells.trained_on)
+    return Cells(np.asarray(centroids), np.asarray(cell), cells.probes)

@@ -19,14 +19,15 @@ from quality_folder import texture
 from flukeprint.bundle.bundle_manifest import write_manifest
 from flukeprint.bundle.encoder import encode_photos
 from flukeprint.bundle.export import export_bundle
-from flukeprint.bundle.onnx_members import OPSET, TOLERANCE, export_onnx, onnx_member
+from flukeprint.bundle.onnx_members import OPSET, TOLERANCE, onnx_member
 from flukeprint.bundle.opening import open_bundle, open_model
 from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_json, write_json
-from flukeprint.core.paths import FINETUNED, METRICS, RAW
+from flukeprint.core.paths import FINETUNED, GALLERY, METRICS, RAW
 from flukeprint.identify.answers import identify
-from flukeprint.retrieval.gallery_files import load_gallery
+from flukeprint.retrieval.gallery import build_gallery
+from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +169,6 @@ def test_a_command_of_the_pipeline_names_what_to_install(project):
     assert "Traceback" not in found.stderr
 
 
-def test_enrolling_into_a_bundle_keeps_it_whole(bundle, capsys):
-    texture(90, (96, 64)).save("n.jpg")
-    main(["enroll", "n.jpg", "--id", "w_new", "--bundle", "bundle"])
-    assert "dvc repro" not in capsys.readouterr().out
-    main(["identify", "n.jpg", "--bundle", "bundle", "--format", "json"])
-    [photo] = json.loads(capsys.readouterr().out)["photos"]
-    assert photo["candidates"][0]["id"] == "w_new"
-    assert photo["near_duplicates"][0]["photo"] == "n.jpg"
-    assert len(load_gallery(bundle / "gallery")) == 13
-
-
 def test_the_card_says_what_it_is_for_how_good_it_is_and_who_decides(bundle):
     card = (bundle / "README.md").read_text()
     assert "People decide" in card
@@ -210,48 +200,14 @@ def test_a_folder_of_other_files_is_not_replaced(project, tmp_path, monkeypatch)
     assert (tmp_path / "mine/thesis.txt").exists()
 
 
-def test_a_bundle_with_enrolled_whales_is_not_replaced(project, tmp_path, monkeypatch, capsys):
+def test_a_bundle_is_replaced_and_another_gallery_may_be_in_it(project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
-    bundle = tmp_path / "bundle"
-    shutil.copytree("bundle", bundle)
-    texture(90, (96, 64)).save(tmp_path / "n.jpg")
-    main(["enroll", str(tmp_path / "n.jpg"), "--id", "w_new", "--bundle", str(bundle)])
-    with pytest.raises(FlukeprintError, match=r"1 photo\(s\) that the new one lacks, such as n.jpg of w_new"):
-        export_bundle(bundle)
-    main(["gallery", "remove", "--id", "w_new", "--gallery", str(bundle / "gallery")])
+    bundle, own = tmp_path / "bundle", load_gallery(GALLERY)
+    save_gallery(build_gallery(own.vectors[:1], ["a.jpg"], ["w_x"], own.provenance), tmp_path / "other")
     export_bundle(bundle)
-    assert len(load_gallery(bundle / "gallery")) == 12
-
-
-def test_a_photo_enrolled_while_the_bundle_is_being_replaced_is_not_lost(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(project)
-    bundle = tmp_path / "bundle"
-    shutil.copytree("bundle", bundle)
-    texture(90, (96, 64)).save(tmp_path / "n.jpg")
-
-    def enroll_meanwhile(source: Path, target: Path) -> None:
-        if not len(load_gallery(bundle / "gallery")) > 12:
-            main(["enroll", str(tmp_path / "n.jpg"), "--id", "w_new", "--bundle", str(bundle)])
-        export_onnx(source, target)
-
-    monkeypatch.setattr("flukeprint.bundle.export.export_onnx", enroll_meanwhile)
-    with pytest.raises(FlukeprintError, match=r"1 photo\(s\) that the new one lacks, such as n.jpg of w_new"):
-        export_bundle(bundle)
-    assert len(load_gallery(bundle / "gallery")) == 13
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "n.jpg"]
-
-
-def test_another_file_of_the_same_name_and_individual_counts_as_lost(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(project)
-    bundle, catalogue = tmp_path / "bundle", tmp_path / "catalogue"
-    shutil.copytree("bundle", bundle)
-    shutil.copytree("models/gallery", catalogue)
-    for camera, where in ((90, ["--bundle", str(bundle)]), (91, ["--gallery", str(catalogue)])):
-        (tmp_path / str(camera)).mkdir()
-        texture(camera, (96, 64)).save(tmp_path / str(camera) / "IMG_1.jpg")
-        main(["enroll", str(tmp_path / str(camera) / "IMG_1.jpg"), "--id", "w_new", *where])
-    with pytest.raises(FlukeprintError, match="such as IMG_1.jpg of w_new.*rename one"):
-        export_bundle(bundle, catalogue)
+    export_bundle(bundle, tmp_path / "other")
+    assert open_bundle(bundle).gallery().individuals == ["w_x"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "other"]
 
 
 def test_a_folder_with_another_manifest_is_not_replaced(project, tmp_path, monkeypatch):
@@ -316,7 +272,9 @@ def test_a_missing_file_is_refused(bundle, name):
         open_bundle(bundle)
 
 
-@pytest.mark.parametrize("name", ["extra.py", "members/__init__.py", ".hidden", "gallery/more.npy", "sub/x.json"])
+@pytest.mark.parametrize(
+    "name", ["extra.py", "members/__init__.py", ".hidden", "gallery/more.npy", "gallery/.a.tmp", "sub/x.json"]
+)
 def test_a_file_too_many_is_refused(bundle, name):
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).write_text("raise SystemExit")

@@ -14,6 +14,7 @@ from flukeprint.catalogue.catalogues import create_catalogue, open_catalogue
 from flukeprint.catalogue.checking import faults_of
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.import_plan import planned, read_source
+from flukeprint.catalogue.import_words import done_text
 from flukeprint.catalogue.importing import Import
 from flukeprint.catalogue.kept_state import disagreements
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
@@ -236,3 +237,31 @@ def test_batches_do_not_change_the_result(tmp_path, monkeypatch):
         holdings = holdings_of(catalogue)
         found.append((holdings.encounters, holdings.individuals, whom(catalogue)))
     assert found[0] == found[1] == found[2]
+
+
+def test_nearly_the_same_picture_under_two_ids_is_said(catalogue, tmp_path):
+    source = save_whales(tmp_path / "known", seeds(["w_a", "w_b"], 2))
+    assert import_folder(catalogue, source).named_otherwise == []
+    (tmp_path / "late" / "w_b").mkdir(parents=True)
+    with Image.open(source / "w_a" / "w_a_1.jpg") as image:
+        image.save(tmp_path / "late" / "w_b" / "copy.png")
+    done = import_folder(catalogue, tmp_path / "late")
+    called = {one.name: one.photo for one in holdings_of(catalogue).sightings}
+    assert done.named_otherwise == [(called["copy.png"], "w_b", called["w_a_1.jpg"], "w_a")]
+    source = read_source(tmp_path / "late", "individuals")
+    said = done_text(source, planned(catalogue, source), done)
+    assert f"! p{called['copy.png']} of w_b is nearly the same picture as p{called['w_a_1.jpg']} of w_a\n" in said
+    with Image.open(tmp_path / "known" / "w_a" / "w_a_0.jpg") as image:
+        image.save(tmp_path / "late" / "w_b" / "again.png")
+    decide(catalogue, [Wish("merge", individual="w_b", other="w_a")], "ann")
+    assert import_folder(catalogue, tmp_path / "late").named_otherwise == []
+
+
+def test_odd_photos_are_counted(catalogue, tmp_path):
+    (tmp_path / "known" / "w_a").mkdir(parents=True)
+    Image.new("L", (20, 24), 90).save(tmp_path / "known" / "w_a" / "flat.png")
+    whale(1, 1).save(tmp_path / "known" / "w_a" / "whole.png")
+    done = import_folder(catalogue, tmp_path / "known")
+    assert done.flags == {"photo_size": 1, "photo_contrast": 1, "photo_grey": 1}
+    source = read_source(tmp_path / "known", "individuals")
+    assert "photo_contrast 1, photo_grey 1, photo_size 1" in done_text(source, planned(catalogue, source), done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from identify_project import NAMES, PHOTO_OF, make_project
+from PIL import Image
 from quality_folder import texture
 
 from flukeprint.bundle.export import export_bundle
@@ -102,8 +104,43 @@ def test_answers_are_decided_logged_undone_and_shown(filled, capsys):
 
 
 def test_an_id_that_looks_like_another_is_said(filled, capsys):
-    assert "! W-A looks like w_a" in run(capsys, "decide", "new", "e1", "W-A", "--seen", "1")
+    assert "! W-A looks like 'w_a'" in run(capsys, "decide", "new", "e1", "W-A", "--seen", "1")
     assert "looks like" not in run(capsys, "decide", "new", "e2", "w_q", "--seen", "2")
+
+
+def test_an_id_that_says_that_nobody_knows_the_whale_is_said(filled, capsys):
+    assert "! Unknown says that nobody knows" in run(capsys, "decide", "new", "e1", "Unknown", "--seen", "1")
+    assert "! unid says that nobody knows" in run(capsys, "decide", "rename", "w_b", "--to", "unid")
+    assert "! " not in run(capsys, "decide", "rename", "unid", "--to", "w_b")
+
+
+def test_who_decides_against_a_picture_that_is_nearly_the_same_is_told_before_and_after(filled, capsys):
+    with Image.open(filled / "known" / "w_a" / NAMES[0]) as image:
+        image.save(filled / "season" / "e0" / "copy.png")
+    number = 13  # the first photo of the season
+    assert f"! p{number} is nearly the same picture as p1 of w_a" in run(capsys, "identify", "season")
+    said = run(capsys, "decide", "confirm", "e13", "w_b")
+    assert f"! p{number} is nearly the same picture as p1 of w_a, and now shows w_b\n" in said
+    assert "undo 13" in said
+    assert "! " not in run(capsys, "decide", "confirm", f"p{number}", "w_a", "--seen", "13")
+
+
+def test_two_individuals_are_joined_by_merge_alone_and_parted_by_the_line_that_is_printed(filled, capsys):
+    assert "decide merge" in refused(capsys, "decide", "rename", "w_b", "--to", "w_a")
+    assert "w_a already" in refused(capsys, "decide", "new", "e5", "w_a", "--seen", "5")
+    said = run(capsys, "decide", "merge", "w_b", "w_a")
+    assert "8 photos" in run(capsys, "show", "w_a")
+    run(capsys, *shlex.split(said.split("To undo: ")[1].splitlines()[0])[2:])
+    assert "4 photos" in run(capsys, "show", "w_a")
+    assert "4 photos" in run(capsys, "show", "w_b")
+
+
+@pytest.mark.parametrize("identity", ["../up", "a b", "\x1b[2J", "=1+1", "new_whale", ""])
+def test_ids_that_cannot_be_used_change_nothing(filled, capsys, identity):
+    log = run(capsys, "log")
+    for arguments in (("new", "e1", identity, "--seen", "1"), ("rename", "w_a", f"--to={identity}")):
+        assert "\x1b" not in refused(capsys, "decide", *arguments)
+    assert run(capsys, "log") == log
 
 
 def test_what_is_no_subject_or_no_name_is_refused(filled, capsys):

@@ -8,24 +8,17 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from gallery_folder import small_gallery
 
 from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 
 TABLE = pd.DataFrame({"Image": ["a"], "truth": ["w"], "rank": [1], "score": [1.0]})
-CHECKED = SimpleNamespace(metrics={"warnings": 0}, excluded=["text"], warnings=[], refuse_errors=lambda _: None)
-ENROLLED = SimpleNamespace(images=["a.jpg"], id="w_1", before=0, gallery=small_gallery(), warnings=[])
+CHECKED = SimpleNamespace(
+    metrics={"warnings": 0}, excluded=["text"], notes=[], warnings=[], refuse_errors=lambda _: None
+)
 # Commands that change something, and the functions of the library that they call, with what these return.
 COMMANDS = {
-    "enroll a.jpg --id w_1": {
-        "flukeprint.bundle.opening.open_model": SimpleNamespace(gallery_folder=Path("there")),
-        "flukeprint.identify.enrolling.enroll": ENROLLED,
-    },
     "export there": {"flukeprint.bundle.export.export_bundle": 3},
-    "gallery rename a b": {"flukeprint.retrieval.gallery_files.update_gallery": small_gallery()},
-    "gallery remove --id a": {"flukeprint.bundle.album.remove_from": small_gallery()},
-    "gallery merge there": {"flukeprint.bundle.album.merge_into": small_gallery()},
     "identify a.jpg --html page.html": {
         "flukeprint.data.reading.list_photos": [],
         "flukeprint.bundle.opening.open_model": None,

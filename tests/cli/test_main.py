@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from flukeprint.cli.main import app, main
 from flukeprint.core.errors import FlukeprintError
 
+OF_CATALOGUE = ("create", "import", "identify", "audit", "show", "log", "embed", "check", "snapshot")
+DECISIONS = ("confirm", "new", "reject", "split", "unsure", "merge", "rename", "undo")
 WHAT_IS_EXPORTED = ("sightings", "individuals", "decisions", "darwin-core", "histories", "wildbook", "photos")
 HEAVY = ("numpy", "pandas", "rich", "sklearn", "torch", "yaml")
 
@@ -27,9 +29,11 @@ LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "co
 
 def test_the_commands():
     assert {" ".join(path) for path in LEAVES} == {
-        "identify", "verify", "enroll", "export", "results", "compare", "score", "quality",
-        "gallery info", "gallery remove", "gallery rename", "gallery merge",
-        "catalogue snapshot", *(f"catalogue export {what}" for what in WHAT_IS_EXPORTED),
+        "identify", "verify", "export", "results", "compare", "score", "quality",
+        "gallery info",
+        *(f"catalogue {what}" for what in OF_CATALOGUE),
+        *(f"catalogue decide {what}" for what in DECISIONS),
+        *(f"catalogue export {what}" for what in WHAT_IS_EXPORTED),
     }  # fmt: skip
 
 
@@ -84,7 +88,7 @@ def test_without_a_command_there_is_the_help(path, capsys):
     [(FlukeprintError("train.lr is 'abc'"), "error: train.lr is 'abc'"), (KeyboardInterrupt(), 130)],
 )
 def test_what_ends_a_command_sets_the_exit_code(raised, code, monkeypatch, capsys):
-    def fail():
+    def fail(**_: bool):
         raise raised
 
     monkeypatch.setattr("flukeprint.evaluation.results.results_text", fail)
@@ -95,7 +99,7 @@ def test_what_ends_a_command_sets_the_exit_code(raised, code, monkeypatch, capsy
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr("flukeprint.evaluation.results.results_text", lambda: 1 / 0)
+    monkeypatch.setattr("flukeprint.evaluation.results.results_text", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["results"])
 

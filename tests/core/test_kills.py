@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gallery_folder import small_gallery, vectors_of
+from gallery_folder import small_gallery
 from killed_writers import SOME, Killed
 from quality_folder import Folder
 
@@ -25,7 +25,7 @@ from flukeprint.core.files import (
 from flukeprint.core.replacement import recover, replacing, replacing_folder
 from flukeprint.data.pixels import write_pixels
 from flukeprint.data.sources import fetch
-from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery
+from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
 
 OUT = Path("out")
 # A writer of `value`, and a reader of it.
@@ -143,11 +143,13 @@ def test_pixels_and_raw_photos(tmp_path, monkeypatch):
 def test_galleries(tmp_path, monkeypatch, exact_up_to):
     start = in_folder(tmp_path / "start", monkeypatch)
     save_gallery(small_gallery(60, exact_up_to=exact_up_to), Path("gallery"))
-    new = load_gallery(Path("gallery")).add(vectors_of(1, seed=2), ["x.jpg"], ["w_x"])
-    killed = Killed(
-        start, lambda: update_gallery(Path("gallery"), lambda _: new), lambda: len(load_gallery(Path("gallery")))
-    )
-    kills, found = killed.everywhere(tmp_path, SOME)
+    new = small_gallery(63, exact_up_to=exact_up_to)
+
+    def photos() -> int:
+        recover(Path("gallery"))
+        return len(load_gallery(Path("gallery")))
+
+    kills, found = Killed(start, lambda: save_gallery(new, Path("gallery")), photos).everywhere(tmp_path, SOME)
     assert kills >= 5
-    assert {pair[0] for pair in found} == {60, 61}
-    assert {pair[1] for pair in found} == {61}
+    assert {pair[0] for pair in found} == {60, 63}
+    assert {pair[1] for pair in found} == {63}

@@ -1,8 +1,7 @@
-"""The gallery's folder: the same bytes, whole or not at all, nothing lost, and no trust in what is in it."""
+"""The gallery's folder: the same bytes, whole or not at all, and no trust in what is in it."""
 
 import hashlib
 import json
-import multiprocessing
 import os
 import pickle
 from pathlib import Path
@@ -11,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from gallery_folder import PROVENANCE, add_photos, read_on, small_gallery, vectors_of
+from gallery_folder import PROVENANCE, small_gallery, vectors_of
 
-from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.manifests import FileRecord
-from flukeprint.retrieval import gallery_files
-from flukeprint.retrieval.gallery_files import load_gallery, save_gallery, update_gallery
+from flukeprint.retrieval.gallery import build_gallery
+from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
 from flukeprint.retrieval.gallery_manifest import GalleryManifest, data_file_name
 from flukeprint.retrieval.search import Searcher
 
@@ -51,68 +49,27 @@ def test_the_same_gallery_has_the_same_bytes(folder, tmp_path):
     assert contents(tmp_path / "again") == contents(folder)
 
 
-def test_add_then_remove_gives_the_same_bytes(folder):
-    before = contents(folder)
-    update_gallery(folder, lambda gallery: gallery.add(vectors_of(1, seed=2), ["x.jpg"], ["w_x"]))
-    changed = contents(folder)
-    assert changed != before
-    assert len(changed) == len(before)  # the old files are gone
-    update_gallery(folder, lambda gallery: gallery.remove(ids=["w_x"]))
-    assert contents(folder) == before
+def test_a_gallery_takes_the_place_of_the_one_that_was_there(folder, tmp_path):
+    save_gallery(small_gallery(12), folder)
+    save_gallery(small_gallery(12), tmp_path / "again")
+    assert contents(folder) == contents(tmp_path / "again")
 
 
 def test_an_empty_gallery(tmp_path):
-    empty = small_gallery().remove(ids=["w_0", "w_1", "w_2", "w_3"])
-    save_gallery(empty, tmp_path / "gallery")
+    save_gallery(build_gallery(vectors_of(0), [], [], PROVENANCE), tmp_path / "gallery")
     assert load_gallery(tmp_path / "gallery").vectors.shape == (0, 8)
-
-
-def test_a_change_that_fails_changes_nothing(folder):
-    before = contents(folder)
-    with pytest.raises(FlukeprintError, match="no individual"):
-        update_gallery(folder, lambda gallery: gallery.remove(ids=["w_none"]))
-    assert contents(folder) == before
 
 
 def test_a_write_that_breaks_off_leaves_the_old_gallery(folder, monkeypatch):
     def full(*_) -> None:
         raise OSError(28, "No space left on device")
 
-    old = load_gallery(folder)
+    before = contents(folder)
     monkeypatch.setattr(GalleryManifest, "write", full)
     with pytest.raises(OSError, match="No space"):
-        update_gallery(folder, lambda gallery: gallery.remove(ids=["w_1"]))
-    monkeypatch.undo()
-    assert load_gallery(folder).photos == old.photos
-    update_gallery(folder, lambda gallery: gallery)
-    assert len(contents(folder)) == (3 if old.cells is None else 5)  # what it left behind is cleared away
-
-
-# --- two writers, and readers meanwhile ---
-
-
-def test_two_writers_lose_nothing_and_readers_see_whole_galleries(tmp_path):
-    folder = tmp_path / "gallery"
-    save_gallery(small_gallery(60), folder)
-    context = multiprocessing.get_context("spawn")  # a fork would inherit OpenMP's threads
-    ready, done, seen = context.Barrier(3), context.Event(), context.Queue()
-    writers = [context.Process(target=add_photos, args=(folder, writer, 10, ready)) for writer in (100, 200)]
-    reader = context.Process(target=read_on, args=(folder, ready, done, seen))
-    for process in (reader, *writers):
-        process.start()
-    for process in writers:
-        process.join(120)
-        assert process.exitcode == 0
-    done.set()
-    sizes = seen.get(timeout=60)
-    reader.join(60)
-    assert reader.exitcode == 0
-    names = {photo.image for photo in load_gallery(folder).photos}
-    assert {f"{writer}-{n}.jpg" for writer in (100, 200) for n in range(10)} <= names
-    assert len(names) == 80
-    assert sizes == sorted(sizes)
-    assert set(sizes) <= set(range(60, 81))
-    assert len(set(sizes)) > 1
+        save_gallery(small_gallery(12), folder)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["gallery"]
 
 
 def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
@@ -124,20 +81,11 @@ def test_a_reader_starts_again_when_a_writer_was_faster(folder, monkeypatch):
         manifest = read(path)
         if not calls:
             calls.append(path)
-            update_gallery(folder, lambda gallery: gallery.remove(ids=["w_1"]))
+            save_gallery(small_gallery(57), folder)
         return manifest
 
     monkeypatch.setattr(GalleryManifest, "read", slow)
     assert len(load_gallery(folder)) == 57
-
-
-def test_a_writer_does_not_wait_for_ever(folder, monkeypatch):
-    monkeypatch.setattr(gallery_files, "_PATIENCE", 0.1)
-    with (
-        gallery_files.locked(folder),
-        pytest.raises(FlukeprintError, match=r"another program has been changing .*gallery"),
-    ):
-        update_gallery(folder, lambda gallery: gallery)
 
 
 # --- what others may have done to the files ---
@@ -340,31 +288,3 @@ def test_a_search_of_no_or_too_many_cells_is_refused(tmp_path, probes):
 def test_no_gallery(tmp_path):
     with pytest.raises(FlukeprintError, match=r"no gallery in .*gallery\.json is missing"):
         load_gallery(tmp_path / "none")
-
-
-# --- the command ---
-
-
-def test_the_command_changes_a_gallery(folder, tmp_path, capsys):
-    where = ["--gallery", str(folder)]
-    main(["gallery", "info", *where, "--json"])
-    about = json.loads(capsys.readouterr().out)
-    assert (about["photos"], about["individuals"], about["most_photos"]) == (60, 20, 3)
-    save_gallery(small_gallery(60), tmp_path / "whole")
-    main(["gallery", "remove", *where, "--id", "w_1", "--image", "0.jpg"])
-    main(["gallery", "rename", *where, "w_2", "w_3"])
-    assert "56 photos of 18 individuals" in capsys.readouterr().out
-    main(["gallery", "rename", *where, "w_3", "w_2"])
-    main(["gallery", "info", *where])
-    assert "members.m1" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="error: .*is the same file as"):
-        main(["gallery", "merge", str(tmp_path / "whole"), *where])
-    with pytest.raises(SystemExit, match="error: nothing to remove"):
-        main(["gallery", "remove", *where])
-
-
-def test_the_command_merges(folder, tmp_path, capsys):
-    save_gallery(small_gallery(60), tmp_path / "whole")
-    main(["gallery", "remove", "--gallery", str(folder), "--id", "w_1"])
-    main(["gallery", "merge", str(tmp_path / "whole"), "--gallery", str(folder)])
-    assert capsys.readouterr().out.splitlines()[-1].endswith("60 photos of 20 individuals")
