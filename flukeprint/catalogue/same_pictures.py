@@ -39,14 +39,12 @@ def same_pictures(catalogue: Catalogue, photos: Collection[int], limits: Limits)
 
 def named_otherwise(catalogue: Catalogue, photos: Collection[int], limits: Limits) -> list[NamedOtherwise]:
     """Return those of some photos that are nearly the same picture as a photo of another individual."""
-    if not photos:
-        return []
     with catalogue.database.reading() as connection:
         present = present_ids(connection)
         states = connection.execute(select(PhotoStateRow.photo_id, PhotoStateRow.individual))
         whom = {photo: present[key] for photo, key in states if key is not None}
-    asked, found = set(photos), []
-    for pair in same_pictures(catalogue, whom.keys(), limits):
+    asked, found = whom.keys() & set(photos), []
+    for pair in same_pictures(catalogue, whom.keys(), limits) if asked else ():
         # Of two photos in question the younger one.
         other, photo = pair if pair[1] in asked else pair[::-1]
         if photo in asked and whom[photo] != whom[other]:

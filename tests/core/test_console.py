@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from imports import ROOT
 
+from flukeprint.cli.main import main
 from flukeprint.core import console
 from flukeprint.core.dvc_lock import check_lock
 from flukeprint.core.errors import FlukeprintError
@@ -209,6 +210,16 @@ def test_a_broken_dvc_lock_is_noticed(tmp_path, monkeypatch, content):
     check_lock()
 
 
+def run_recipe() -> list[str]:
+    return (ROOT / "Makefile").read_text().split("\nrun: ")[1].split("\n\n")[0].splitlines()[1:]
+
+
 def test_make_run_looks_at_dvc_lock_first():
-    recipe = (ROOT / "Makefile").read_text().split("\nrun: ")[1].split("\n\n")[0].splitlines()[1:]
-    assert recipe[0] == "\t@python -m flukeprint.core.dvc_lock"
+    assert run_recipe()[0] == "\t@python -m flukeprint.core.dvc_lock"
+
+
+def test_the_command_that_make_run_prints_is_one(tmp_path, monkeypatch):
+    printed = run_recipe()[-1].split("/flukeprint ")[1].rstrip('"').split()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="no bundle in models/bundle"):
+        main(printed)
