@@ -143,6 +143,7 @@ OPENERS = [
     *("flukeprint/core/files.py", "flukeprint/data/tables.py", "flukeprint/data/photos.py"),
     *("flukeprint/data/inspection.py", "flukeprint/core/parquet_bounds.py", "flukeprint/bundle/onnx_trial.py"),
     "flukeprint/learning/pretrained_weights.py",
+    "flukeprint/catalogue/exported_files.py",  # what it has just made itself
 ]
 OPENING = re.compile(
     r"""path\)?\.open\((?!["']w)|\.read_(bytes|text)\(\)|\b(np\.load|read_csv|safe_open|torch\.load|ZipFile|ParquetFile)\("""

@@ -20,6 +20,15 @@ def finetune_params(**changes: Any) -> FinetuneParams:
     return FinetuneParams.model_validate(section)
 
 
+def beyond_bounds(params: Any, **changes: Any) -> Any:
+    """Return a section with values that params.yaml may not have; those of a nested section are given as a mapping."""
+    nested = {
+        key: beyond_bounds(getattr(params, key), **value) if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    return params.model_copy(update=nested)
+
+
 def training_params(**changes: Any) -> TrainingParams:
     """Return the section `train` with some values changed."""
     return TrainingParams.model_validate(check_params(CONTENT).train.model_dump() | changes)

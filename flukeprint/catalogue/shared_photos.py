@@ -18,6 +18,7 @@ from pathlib import Path
 
 from flukeprint.catalogue.sightings import Sighting
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_bytes
 from flukeprint.core.safe_text import printable
 from flukeprint.data.photos import MAX_PIXELS, UnusableError, as_seen, open_photo, orientation, quiet, reason
 
@@ -63,7 +64,7 @@ def shared_photo(sighting: Sighting) -> SharedPhoto:
         FlukeprintError: the file cannot be read, or is not the one that was decided about.
     """
     try:
-        content = sighting.file.read_bytes()
+        content = read_bytes(sighting.file, "a photo", "")
         if hashlib.sha256(content).hexdigest() != sighting.sha256:
             raise UnusableError("it is another file than the one that was imported")
         return without_metadata(content)

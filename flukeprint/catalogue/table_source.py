@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from flukeprint.catalogue.source_rows import Source, SourceRow, day_first_of, degrees, is_nobody, moment, photos_below
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_bytes, reading
 from flukeprint.core.safe_text import printable
 
 # What a column may say, and headers that say so, in the order in which they are looked for; case, blanks and
@@ -36,6 +38,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _MOST_ROWS = 1_000_000
 _MOST_CELL = 1 << 16  # characters
+_MOST_UNPACKED = 1 << 28  # bytes of a table, as text or as what a workbook unpacks to
 _WORKBOOK = b"PK\x03\x04"
 
 
@@ -69,9 +72,7 @@ def read_table_source(path: Path, photos: Path, columns: Mapping[str, str], *, d
 
 
 def _starts(path: Path) -> bytes:
-    if not path.is_file():
-        raise FlukeprintError(f"there is no table {str(path)!r}. Check the name.")
-    with path.open("rb") as stream:
+    with reading(path, "a table", "Check the name."), path.open("rb") as stream:
         return stream.read(4)
 
 
@@ -80,19 +81,17 @@ def _starts(path: Path) -> bytes:
 
 def _read_workbook(path: Path) -> _Grid:
     """Read the first sheet of an XLSX file."""
-    import zipfile
-
     from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
 
-    try:
+    with reading(path, "a readable workbook", "Save it again as XLSX, or as CSV."):
+        with zipfile.ZipFile(path) as packed:
+            if sum(part.file_size for part in packed.infolist()) > _MOST_UNPACKED:
+                raise ValueError(f"it unpacks to more than {_MOST_UNPACKED} bytes")
         workbook = load_workbook(path, read_only=True, data_only=True)
         sheet = workbook.worksheets[0]
         cells = [[_plain(cell) for cell in row] for row in sheet.iter_rows(max_row=_MOST_ROWS + 1, values_only=True)]
         name, others = sheet.title, workbook.sheetnames[1:]
         workbook.close()
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, IndexError, TypeError, OSError) as error:
-        raise FlukeprintError(f"{path} is no readable workbook ({printable(error)}). Save it again as XLSX.") from None
     remarks = [f"sheet {printable(name)!r} was read, {len(others)} other(s) were not"] if others else []
     return _grid(path, list(enumerate(cells, 1)), remarks)
 
@@ -104,7 +103,7 @@ def _plain(cell: Any) -> Any:
 
 def _read_text(path: Path) -> _Grid:
     """Read a CSV file: UTF-8, UTF-16 or Windows' own letters; separated by commas, semicolons, tabs or bars."""
-    content, remarks = path.read_bytes(), []
+    content, remarks = read_bytes(path, "a table", "Save it as CSV in UTF-8, or as XLSX.", _MOST_UNPACKED), []
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)

@@ -15,7 +15,7 @@ from flukeprint.scoring.calibrated_answers import Answers, calibrated
 from flukeprint.scoring.calibration import Calibration
 from flukeprint.scoring.fusion import fuse
 from flukeprint.scoring.registry import GALLERY
-from flukeprint.scoring.small_galleries import Asked, FullGallery
+from flukeprint.scoring.small_galleries import FullGallery, GalleryQueries
 
 # Individuals of the galleries that are shown, beside the whole one; those that it does not have are left out.
 SIZES = (10, 100, 1000)
@@ -41,7 +41,7 @@ def at_sizes(full: FullGallery, calibration: Calibration, leaderboard: Leaderboa
     return found | {WHOLE: whole}
 
 
-def _result(asked: Sequence[Asked], calibration: Calibration, queries: Queries) -> ScorerResult:
+def _result(asked: Sequence[GalleryQueries], calibration: Calibration, queries: Queries) -> ScorerResult:
     """Answer queries in galleries of one size; they stand as often as there are galleries."""
     fitted, fusion = calibration.of(GALLERY), calibration.fusions[GALLERY]
     parts = [calibrated(fuse(one.scored, GALLERY, fusion), fitted, TOP, one.individuals) for one in asked]

@@ -31,7 +31,7 @@ from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.conditional_logit import Fit, LogLoss
 from flukeprint.scoring.fusion import fuse
 from flukeprint.scoring.registry import GALLERY, scorer_of
-from flukeprint.scoring.small_galleries import Asked, FullGallery
+from flukeprint.scoring.small_galleries import FullGallery, GalleryQueries
 
 # Individuals of the galleries that are fitted to: half powers of ten, as long as the whole has more, and the whole.
 SIZES = tuple(round(10 ** (half / 2)) for half in range(13))
@@ -63,7 +63,7 @@ def fit_scorers(
         if fusion:
             found.fusions[scorer] = fusion
         if scorer == GALLERY and fusion and full and len(full) > 1:
-            asked = [*full.asked(SIZES), Asked(len(full), scored, truth)]
+            asked = [*full.asked(SIZES), GalleryQueries(len(full), scored, truth)]
             fused = [one._replace(scored=fuse(one.scored, scorer, fusion)) for one in asked]
             found.scorers[scorer] = fit_sizes(fused, share, found.scorers[scorer], int(full.photos.max()))
     return found
@@ -113,7 +113,9 @@ def fit_scorer(
     )
 
 
-def fit_sizes(asked: Sequence[Asked], share: float, whole: OpenSetCalibration, photos: int) -> OpenSetCalibration:
+def fit_sizes(
+    asked: Sequence[GalleryQueries], share: float, whole: OpenSetCalibration, photos: int
+) -> OpenSetCalibration:
     """Fit one calibration to queries that searched galleries of several sizes; every size weighs the same.
 
     Scores are fused, in as many columns everywhere; the largest gallery is the whole, `whole` what was fitted to it,
@@ -138,7 +140,7 @@ def fit_sizes(asked: Sequence[Asked], share: float, whole: OpenSetCalibration, p
     return whole.model_copy(update={**end, "log_loss": _rounded(problem.log_loss(fit.vector)), "sizes": found})
 
 
-def _in_gallery(one: Asked, share: float, part: float, mean: float, deviation: float) -> LogLoss:
+def _in_gallery(one: GalleryQueries, share: float, part: float, mean: float, deviation: float) -> LogLoss:
     """Return the loss of queries in one gallery over the parameters at both ends, `part` of the way between them."""
     problem = LogLoss.of(one.scored, one.truth, share)
     score = np.where(problem.filled[:, :, None], (fisher_z(problem.features) - mean) / deviation, 0.0)

@@ -29,7 +29,7 @@ DRAWS = 5
 _CHUNK = 256
 
 
-class Asked(NamedTuple):
+class GalleryQueries(NamedTuple):
     """Queries that searched galleries of one size, and whom they show."""
 
     individuals: int
@@ -65,11 +65,11 @@ class FullGallery:
         """Return the number of individuals, L."""
         return len(self.names)
 
-    def asked(self, sizes: Sequence[int], draws: int = DRAWS) -> Iterator[Asked]:
+    def asked(self, sizes: Sequence[int], draws: int = DRAWS) -> Iterator[GalleryQueries]:
         """Let the queries search `draws` galleries of each size that is smaller than the whole."""
         for size in sizes:
             if size < len(self):
-                yield from (Asked(size, self._drawn(size, draw), self.truth) for draw in range(draws))
+                yield from (GalleryQueries(size, self._drawn(size, draw), self.truth) for draw in range(draws))
 
     def _drawn(self, size: int, draw: int) -> Scored:
         generator = np.random.default_rng([size, draw])

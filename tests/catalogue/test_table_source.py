@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from datetime import date, datetime
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from openpyxl import Workbook
 from flukeprint.catalogue.import_plan import planned, read_source
 from flukeprint.catalogue.sightings import holdings_of
 from flukeprint.catalogue.source_rows import SourceRow, degrees, moment
+from flukeprint.catalogue.table_source import read_table_source
 from flukeprint.core.errors import FlukeprintError
 
 HEADER = ["Foto", "Whale ID", "Sighting", "Date", "Location", "Lat", "Long", "Observer", "Side", "Quality", "Comments"]
@@ -172,3 +175,18 @@ def test_dates_are_as_exact_as_they_are_known(cell, day_first, expected):
 
 def test_degrees():
     assert [degrees(cell, 90) for cell in ("-42.5", "42,5", 3, None, " ")] == [-42.5, 42.5, 3.0, None, None]
+
+
+def test_a_workbook_that_unpacks_to_gigabytes_is_refused_unread(tmp_path, photos):
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as packed, packed.open("big", "w") as big:
+        for _ in range(300):
+            big.write(bytes(1 << 20))
+    assert (tmp_path / "a.xlsx").stat().st_size < 1 << 20
+    with pytest.raises(FlukeprintError, match=r"not a readable workbook \(it unpacks to more than"):
+        read_table_source(tmp_path / "a.xlsx", photos, {}, day_first=None)
+
+
+def test_a_pipe_is_no_table(tmp_path, photos):
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(FlukeprintError, match=r"a\.csv is not a table \(no regular file\)"):
+        read_table_source(tmp_path / "a.csv", photos, {}, day_first=None)

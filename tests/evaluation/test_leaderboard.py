@@ -225,9 +225,9 @@ def test_long_curves_are_thinned_to_their_ends():
 
 def test_curves_of_results_that_are_gone_are_gone(leaderboard, tmp_path):
     curves = all_curves(leaderboard)
-    write_curves(tmp_path / "curves", curves)
+    write_curves(tmp_path / "curves", curves, {})
     assert (tmp_path / "curves/cmc/ensemble_class.json").exists()
-    write_curves(tmp_path / "curves", {"ensemble": curves["ensemble"]})
+    write_curves(tmp_path / "curves", {"ensemble": curves["ensemble"]}, {})
     assert [path.name for path in (tmp_path / "curves/cmc").iterdir()] == ["ensemble.json"]
 
 

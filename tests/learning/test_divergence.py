@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 from test_training import head_data, photos, start
-from training_cases import CONTENT, RUNTIME, embedding_job_of, finetune_params, random_backbone, training_params
+from training_cases import (
+    CONTENT,
+    RUNTIME,
+    beyond_bounds,
+    embedding_job_of,
+    finetune_params,
+    random_backbone,
+    training_params,
+)
 
 from flukeprint.core.effective_keys import with_effective_keys
 from flukeprint.core.errors import FlukeprintError
@@ -31,7 +39,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def training(epochs: int = 3, **changes) -> HeadTraining:
-    params = training_params(**{"batch_size": 16, "optimizer": "sgd"} | changes)
+    params = beyond_bounds(training_params(batch_size=16), **{"optimizer": "sgd"} | changes)
     return HeadTraining("train", params, epochs, 0, open_accelerator(RUNTIME))
 
 
@@ -74,7 +82,7 @@ def test_what_is_kept_gives_the_right_class_a_probability(optimizer):
     ],
 )  # fmt: skip
 def test_fine_tuning_that_comes_apart_names_the_keys(changes, key):
-    params = finetune_params(**{"batch_size": 8, "lr": 0.001} | changes)
+    params = beyond_bounds(finetune_params(batch_size=8, lr=0.001), **changes)
     with pytest.raises(DivergenceError, match="^finetune m1, epoch 1: ") as raised:
         finetune(photos(), start(), "m1", 2, 0, params, open_accelerator(RUNTIME))
     assert key in str(raised.value)
@@ -121,7 +129,7 @@ def test_healthy_trainings_are_far_within_the_bounds():
 
 @pytest.mark.parametrize("power", [1e30, 1.0])
 def test_margins_that_no_angle_can_keep(power):
-    params = finetune_params(arcface={"margin_power": power}).arcface
+    params = beyond_bounds(finetune_params().arcface, margin_power=power)
     with pytest.raises(FlukeprintError, match=r"an individual of 40 photos a margin of .*margin_power is"):
         class_margins(np.array([0] * 40 + [1]), 2, params)
 

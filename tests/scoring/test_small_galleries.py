@@ -18,7 +18,7 @@ from flukeprint.scoring.calibration_fitting import SIZES, fit_scorer, fit_sizes
 from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.fusion import fuse
 from flukeprint.scoring.registry import GALLERY
-from flukeprint.scoring.small_galleries import Asked, FullGallery
+from flukeprint.scoring.small_galleries import FullGallery, GalleryQueries
 
 INDIVIDUALS, QUERIES, SHARE = 400, 600, 0.3
 HALF = ScoreFusion(features={"nearest": 0.5, "centre": 0.5}, new_features={})
@@ -35,16 +35,18 @@ def full_gallery(seed: int = 0, individuals: int = INDIVIDUALS, queries: int = Q
     return FullGallery(names, np.ones(individuals, np.int64), np.clip(nearest, -1, 1), np.clip(centre, -1, 1), truth)
 
 
-def fused(full: FullGallery, *sizes: int, draws: int = 5) -> list[Asked]:
+def fused(full: FullGallery, *sizes: int, draws: int = 5) -> list[GalleryQueries]:
     return [one._replace(scored=fuse(one.scored, GALLERY, HALF)) for one in full.asked(sizes, draws)]
 
 
-def whole(full: FullGallery) -> Asked:
+def whole(full: FullGallery) -> GalleryQueries:
     """The queries in the gallery of all individuals, with the best 40 of them."""
     label = np.argsort(-(full.nearest + full.centre), axis=1)[:, :40]
     pairs = [np.take_along_axis(values, label, axis=1) for values in (full.nearest, full.centre)]
     nothing = np.full((len(label), 1), np.nan)
-    return Asked(len(full), fuse(Scored(full.names, label, np.dstack(pairs), nothing), GALLERY, HALF), full.truth)
+    return GalleryQueries(
+        len(full), fuse(Scored(full.names, label, np.dstack(pairs), nothing), GALLERY, HALF), full.truth
+    )
 
 
 def fitted_to_sizes(full: FullGallery) -> OpenSetCalibration:
@@ -58,7 +60,7 @@ def fitted() -> OpenSetCalibration:
     return fitted_to_sizes(full_gallery(0))
 
 
-def error(asked: list[Asked], fitted: OpenSetCalibration) -> float:
+def error(asked: list[GalleryQueries], fitted: OpenSetCalibration) -> float:
     """The expected calibration error of the first labels, new whales weighted to their share."""
     answers = [calibrated(one.scored, fitted, 1, one.individuals) for one in asked]
     confidence = [values[0] for one in answers for values in one.probabilities]

@@ -72,9 +72,13 @@ def test_weights_of_another_network(project, monkeypatch):
     assert not (project / "models").exists()
 
 
-def test_a_scaling_of_inputs_that_leaves_nothing_of_photos(project, monkeypatch):
-    change(project, profiles__sample__backbone__mean=[1e30] * 3, profiles__sample__backbone__weights="random")
-    assert "profiles.<profile>.backbone.mean [1e+30," in message_of("backbone", monkeypatch)
+def test_weights_that_leave_nothing_of_photos(project, monkeypatch):
+    import torchvision
+
+    nothing = {name: torch.zeros_like(value) for name, value in torchvision.models.resnet18().state_dict().items()}
+    torch.save(nothing, project / "weights.pth")
+    change(project, profiles__sample__backbone__weights="weights.pth", profiles__sample__backbone__name="resnet18")
+    assert "profiles.<profile>.backbone.mean [0.5," in message_of("backbone", monkeypatch)
     assert not (project / "models").exists()
 
 
