@@ -64,6 +64,8 @@ def shared_photo(sighting: Sighting) -> SharedPhoto:
         FlukeprintError: the file cannot be read, or is not the one that was decided about.
     """
     try:
+        if not sighting.file.is_file():
+            raise UnusableError("the file is missing")
         content = read_bytes(sighting.file, "a photo", "")
         if hashlib.sha256(content).hexdigest() != sighting.sha256:
             raise UnusableError("it is another file than the one that was imported")
