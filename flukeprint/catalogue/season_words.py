@@ -92,7 +92,11 @@ def season_json(season: Season) -> str:
         "uncalibrated": season.uncalibrated,
         "ungrouped": season.ungrouped,
         "collapsed": season.collapsed,
-        "queue": [{"worth": name, **described(asked)} for name in ORDER for asked in queued[name]],
+        "queue": [
+            {"worth": name, "names": [one.name for one in asked.encounters], **described(asked)}
+            for name in ORDER
+            for asked in queued[name]
+        ],
         "without": [photo.photo for photo in season.without],
     }
     return json.dumps(content, indent=2, allow_nan=False)
