@@ -236,3 +236,15 @@ def test_batches_do_not_change_the_result(tmp_path, monkeypatch):
         holdings = holdings_of(catalogue)
         found.append((holdings.encounters, holdings.individuals, whom(catalogue)))
     assert found[0] == found[1] == found[2]
+
+
+def test_planning_looks_at_the_spelling_of_each_id_once(tmp_path, monkeypatch):
+    from flukeprint.catalogue import import_plan
+
+    asked: list[str] = []
+    original = import_plan.spelling_key
+    monkeypatch.setattr(import_plan, "spelling_key", lambda text: asked.append(text) or original(text))
+    catalogue = create_catalogue(str(tmp_path / "whales"))
+    save_whales(tmp_path / "known", seeds([f"w_{number}" for number in range(12)], 1))
+    assert {verdict for verdict, _ in verdicts(catalogue, tmp_path / "known").values()} == {"new"}
+    assert len(asked) == 12 + 1  # and new_whale
