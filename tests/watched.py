@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -30,7 +31,8 @@ class Watched(NamedTuple):
 
 def watched(read: Callable[[], object], seconds: float = SECONDS, megabytes: float = MEGABYTES) -> Watched:
     """Call `read` in a fork of this process, which should have no threads of its own."""
-    return next(watched_each([read], seconds, megabytes))
+    [found] = watched_each([read], seconds, megabytes)
+    return found
 
 
 def watched_each(
@@ -46,16 +48,18 @@ def watched_each(
             _answer(reads[done:], theirs)
         os.close(theirs)
         read = bytearray()
-        with open(ours, "rb", buffering=0) as pipe:  # noqa: PTH123
-            while done < len(reads):
-                start = time.monotonic()
-                said = _line(pipe, read, start + seconds)
-                done += 1
-                yield _judged(said, time.monotonic() - start, megabytes)
-                if not said:
-                    break
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        try:
+            with open(ours, "rb", buffering=0) as pipe:  # noqa: PTH123
+                while done < len(reads):
+                    start = time.monotonic()
+                    said = _line(pipe, read, start + seconds)
+                    done += 1
+                    yield _judged(said, time.monotonic() - start, megabytes)
+                    if not said:
+                        break
+        finally:  # also where the caller wants no more answers
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def _judged(said: bytes | None, seconds: float, megabytes: float) -> Watched:
@@ -80,6 +84,7 @@ def _line(pipe: IO[bytes], read: bytearray, end: float) -> bytes | None:
 
 def _answer(reads: Sequence[Callable[[], object]], pipe: int) -> None:
     """Say of each how it ended, in a line, before the next one starts; never return."""
+    faulthandler.disable()  # a crash is told by the watchdog
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.dup2(null, sys.stderr.fileno())

@@ -30,6 +30,7 @@ class Likely(NamedTuple):
     id: str
     probability: float | None
     similarity: float  # cosine of the two most similar photos, -1 to 1
+    beyond: str | None = None  # why its probability is beyond what was calibrated
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Answer:
 
     candidates: list[Likely]  # most likely first
     new_probability: float | None  # None: there is no calibration, candidates stand by similarity
+    beyond: str | None = None  # why all of its probabilities are beyond what was calibrated
 
 
 def together(matches: Sequence[Match], share: float, individuals: int, rejected: Collection[str] = ()) -> Answer:
@@ -56,8 +58,9 @@ def together(matches: Sequence[Match], share: float, individuals: int, rejected:
     similarity = _nearest(matches)
     names = [name for name in similarity if name not in rejected]
     if any(match.new_probability is None for match in matches):
-        ranked = [Likely(name, None, similarity[name]) for name in sorted(names, key=lambda one: -similarity[one])]
-        return Answer(ranked, None)
+        copies = {one.id for match in matches for one in match.candidates if one.copy}
+        names.sort(key=lambda one: (one not in copies, -similarity[one]))
+        return Answer([Likely(name, None, similarity[name]) for name in names], None)
     # The individuals that are named, one that no photo names (there are so many), and a new whale.
     number = np.array([1.0] * len(names) + [max(individuals - len(similarity), 0), 1.0])
     prior = np.array([(1 - share) / max(individuals, 1)] * (len(names) + 1) + [share])
@@ -65,8 +68,11 @@ def together(matches: Sequence[Match], share: float, individuals: int, rejected:
     keys = np.log(prior) + ratios * len(matches) ** INDEPENDENCE
     chances = number * np.exp(keys - keys.max())
     chances /= chances.sum()
-    ranked = [Likely(name, float(chance), similarity[name]) for name, chance in zip(names, chances, strict=False)]
-    return Answer(sorted(ranked, key=lambda one: (-(one.probability or 0), one.id)), float(chances[-1]))
+    beyond = {one.id: one.beyond for match in matches for one in match.candidates}
+    found = zip(names, chances, strict=False)
+    ranked = [Likely(name, float(chance), similarity[name], beyond[name]) for name, chance in found]
+    ranked.sort(key=lambda one: (-(one.probability or 0), one.id))
+    return Answer(ranked, float(chances[-1]), matches[0].beyond)
 
 
 def _nearest(matches: Sequence[Match]) -> dict[str, float]:

@@ -6,6 +6,7 @@ Photos make an encounter where the source says so; else those of one individual 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,8 +24,9 @@ from flukeprint.catalogue.source_rows import Source, SourceRow, id_of
 from flukeprint.catalogue.table_source import read_table_source, said_columns
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable, told_apart
+from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import UnusableError, reason
-from flukeprint.data.spellings import looks_like
+from flukeprint.data.spellings import spelling_key
 
 # new: it will be added; known: it is in the catalogue; twice: the source has the same file before; refused: `why`.
 Verdict = Literal["new", "known", "twice", "refused"]
@@ -62,6 +64,8 @@ def read_source(
 ) -> Source:
     """Read a folder, or a table whose photos are below the folder `photos` (else beside it)."""
     if path.is_dir():
+        if photos or tuple(columns) or day_first is not None:
+            raise FlukeprintError(f"{str(path)!r} is a folder; --photos, --column and --dates are about a table.")
         return read_folder(path, layout)
     return read_table_source(path, photos or path.absolute().parent, said_columns(columns), day_first=day_first)
 
@@ -115,6 +119,12 @@ class _Judge:
     holds: _Holds
     rows: dict[str, PlannedPhoto] = field(default_factory=dict)  # by SHA-256
     spellings: dict[str, str] = field(default_factory=dict)  # id -> how the source spells it
+    alike: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # spelling_key -> ids
+
+    def __post_init__(self) -> None:
+        """Take in the ids that there are."""
+        for name in (NEW_WHALE, *self.holds.ids):
+            self.alike[spelling_key(name)].add(name)
 
     def __call__(self, photo: PlannedPhoto) -> PlannedPhoto:
         if photo.verdict == "refused":
@@ -143,7 +153,9 @@ class _Judge:
                 f"{printable(row.individual)!r} would have the same id as {printable(spelling)!r}: {identity}. If both "
                 "are one whale, spell them alike; else rename one."
             )
-        alike = [] if identity in self.holds.ids else looks_like(identity, {*self.holds.ids, *self.spellings})
+        group = self.alike[spelling_key(identity)]
+        group.add(identity)
+        alike = [] if identity in self.holds.ids else sorted(group - {identity})
         near = ", ".join(told_apart(identity, other) for other in alike)
         return identity, f"{identity} looks like {near}" if alike else None
 

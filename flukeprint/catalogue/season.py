@@ -6,6 +6,7 @@ Encounters that probably show one whale are answered together: if it is new, the
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -126,11 +127,16 @@ def ask(catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, a
 # --- answers -------------------------------------------------------------------------------------------------
 
 
-def matches_of(gallery: Gallery, vectors: Vectors, calibration: Calibration | None) -> list[Match]:
-    """Return all candidates of each photo: the one place where the catalogue asks the pipeline's own search."""
+def matches_of(
+    gallery: Gallery, vectors: Vectors, calibration: Calibration | None, copies: Sequence[Counter[str]]
+) -> list[Match]:
+    """Return all candidates of each photo: the one place where the catalogue asks the pipeline's own search.
+
+    `copies` are the individuals of each photo's near-duplicates in the gallery, and how many there are.
+    """
     if not len(gallery):
         return [Match([], None if calibration is None else 1.0) for _ in vectors]
-    return match(gallery, vectors, calibration, 2 * DEPTH)
+    return match(gallery, vectors, calibration, 2 * DEPTH, copies)
 
 
 @dataclass(frozen=True)
@@ -160,8 +166,7 @@ class _Question:
 
     def answers(self, gallery: Gallery, verification: Verification | None) -> list[Asked]:
         """Answer every group of encounters as one."""
-        asked = [photo for encounter in self.own for photo in self.own[encounter]]
-        matches = dict(zip(asked, matches_of(gallery, self.photos.of(asked), self.calibration), strict=True))
+        matches = self._matches(gallery)
         share = 0.0 if self.calibration is None else self.calibration.share
         encounters = {one.id: one for one in self.photos.holdings.encounters}
         found = []
@@ -173,6 +178,11 @@ class _Question:
             copies = [(photo, copy) for photo in of_group for copy in self.copies.get(photo, ())]
             found.append(Asked(members, of_group, answer, one_whale, copies))
         return found
+
+    def _matches(self, gallery: Gallery) -> dict[int, Match]:
+        asked = [photo for encounter in self.own for photo in self.own[encounter]]
+        copies = [Counter(copy.individual or "" for copy in self.copies.get(photo, ())) for photo in asked]
+        return dict(zip(asked, matches_of(gallery, self.photos.of(asked), self.calibration, copies), strict=True))
 
     def _grouped(self, verification: Verification | None) -> list[tuple[list[int], float | None]]:
         """Put encounters together that probably show one whale; return each group, and how probable that is."""
@@ -243,9 +253,15 @@ def described(asked: Asked) -> dict[str, Any]:
         "encounters": [one.id for one in asked.encounters],
         "one_whale": _rounded(asked.one_whale),
         "new_probability": _rounded(asked.answer.new_probability),
+        "beyond_calibration": asked.answer.beyond,
         "near_duplicates": [{"photo": n, "of": copy.photo, "id": copy.individual} for n, copy in asked.copies],
         "candidates": [
-            {"id": one.id, "probability": _rounded(one.probability), "similarity": _rounded(one.similarity)}
+            {
+                "id": one.id,
+                "probability": _rounded(one.probability),
+                "beyond_calibration": one.beyond,
+                "similarity": _rounded(one.similarity),
+            }
             for one in asked.answer.candidates[:_KEPT]
         ],
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from flukeprint.catalogue.decision_queue import ORDER, queue
 from flukeprint.catalogue.season import Asked, Season, described
 from flukeprint.core.safe_text import printable
-from flukeprint.identify.formats import PEOPLE_DECIDE, percent
+from flukeprint.identify.formats import BEYOND, PEOPLE_DECIDE, percent
 
 _TITLES = {
     "sure": "Probably known: quickly confirmed",
@@ -43,6 +43,8 @@ def _notes(season: Season) -> Iterator[str]:
         yield f"No probabilities: {printable(season.uncalibrated)}."
     if season.ungrouped:
         yield f"Not compared among themselves: {printable(season.ungrouped)}."
+    for reason in {asked.answer.beyond for asked in season.asked} - {None}:
+        yield f"{BEYOND} {reason}"
     for photo in season.without:
         yield f"! photo p{photo.photo} {printable(photo.name)} has no vector (`flukeprint catalogue embed`)"
 
@@ -57,11 +59,19 @@ def _lines(asked: Asked, top: int) -> Iterator[str]:
     if asked.one_whale is not None:
         yield f"     one whale: {percent(asked.one_whale)}"
     for candidate in asked.answer.candidates[:top]:
-        chance = percent(candidate.probability)
-        yield f"     {printable(candidate.id):20} {chance:>8}  similarity {candidate.similarity:.3f}"
+        chance = _chance(candidate.probability, candidate.beyond)
+        yield f"     {printable(candidate.id):20} {chance} similarity {candidate.similarity:.3f}"
     if asked.answer.new_probability is not None:
-        yield f"     {'none of these':20} {percent(asked.answer.new_probability):>8}"
+        chance = _chance(asked.answer.new_probability, asked.answer.beyond)
+        yield f"     {'none of these':20} {chance}".rstrip()
+    for reason in dict.fromkeys(one.beyond for one in asked.answer.candidates[:top]):
+        if reason and reason != asked.answer.beyond:
+            yield f"     {BEYOND} {reason}"
     yield f"     {_proposed(asked)}"
+
+
+def _chance(probability: float | None, beyond: str | None) -> str:
+    return f"{percent(probability):>8}{BEYOND if beyond else ' '}"
 
 
 def _proposed(asked: Asked) -> str:
@@ -82,7 +92,11 @@ def season_json(season: Season) -> str:
         "uncalibrated": season.uncalibrated,
         "ungrouped": season.ungrouped,
         "collapsed": season.collapsed,
-        "queue": [{"worth": name, **described(asked)} for name in ORDER for asked in queued[name]],
+        "queue": [
+            {"worth": name, "names": [one.name for one in asked.encounters], **described(asked)}
+            for name in ORDER
+            for asked in queued[name]
+        ],
         "without": [photo.photo for photo in season.without],
     }
     return json.dumps(content, indent=2, allow_nan=False)

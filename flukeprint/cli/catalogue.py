@@ -19,6 +19,9 @@ Layout = Annotated[
     Option("--folders", help="What a folder is: an individual (in it perhaps one per encounter), or an encounter."),
 ]
 Conditions = list[str] | None
+Photos = Annotated[Path | None, Option(metavar="DIR", help="A table's photos, if not beside it.")]
+Columns = Annotated[Conditions, Option(metavar="NAME=HEADER", help="What is not to be guessed; repeat.")]
+Dates = Annotated[Literal["day-first", "month-first"] | None, Option(help="How 3/4/2024 is to be read.")]
 
 app = Typer(no_args_is_help=True)
 app.add_typer(decide.app, name="decide")
@@ -34,16 +37,22 @@ def catalogue() -> None:
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913, PLR0917
     bundle: Annotated[Path, Option(metavar="DIR", help="The model to answer with: what `flukeprint export` wrote.")],
     place: Annotated[str, Argument(metavar="[DIR|URL]", help="New; or postgresql://USER@HOST/NAME.")] = "catalogue",
     source: Annotated[Path | None, Option("--from", metavar="FOLDER|TABLE", help="Import this at once.")] = None,
     folders: Layout = "individuals",
+    photos: Photos = None,
+    column: Columns = None,
+    dates: Dates = None,
     store: Annotated[Path | None, Option(metavar="DIR", help="Where photos are kept, if it is a URL.")] = None,
     in_place: Annotated[bool, Option("--in-place", help="Leave photos where they are.")] = False,
     who: Who = None,
 ) -> None:
-    """Make a catalogue that answers with the model of a bundle."""
+    """Make a catalogue that answers with the model of a bundle.
+
+    Exit code 1 if a row or a photo of --from was left out; all others are added.
+    """
     from flukeprint.bundle.opening import open_bundle
     from flukeprint.catalogue.catalogues import create_catalogue, printed
     from flukeprint.catalogue.import_plan import read_source
@@ -51,12 +60,12 @@ def create(
 
     # What can be wrong is asked before anything is made.
     open_bundle(bundle)
-    found = None if source is None else read_source(source, folders)
+    found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
     made = create_catalogue(place, store, in_place=in_place)
     use_model(made, bundle)
     echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
-    if found is not None:
-        _import(made, found, who)
+    if found is not None and _import(made, found, who):
+        raise Exit(1)
 
 
 @app.command("import")
@@ -64,9 +73,9 @@ def import_(
     source: Annotated[Path, Argument(metavar="FOLDER|TABLE", help="A folder of photos, or a CSV or XLSX file.")],
     place: Place = "catalogue",
     folders: Layout = "individuals",
-    photos: Annotated[Path | None, Option(metavar="DIR", help="A table's photos, if not beside it.")] = None,
-    column: Annotated[Conditions, Option(metavar="NAME=HEADER", help="What is not to be guessed; repeat.")] = None,
-    dates: Annotated[Literal["day-first", "month-first"] | None, Option(help="How 3/4/2024 is to be read.")] = None,
+    photos: Photos = None,
+    column: Columns = None,
+    dates: Dates = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Say row by row what would happen; change nothing.")] = False,
     who: Who = None,
 ) -> None:
@@ -78,8 +87,7 @@ def import_(
     from flukeprint.catalogue.import_plan import read_source
 
     opened = open_catalogue(place)
-    day_first = None if dates is None else dates == "day-first"
-    found = read_source(source, folders, photos, column or (), day_first=day_first)
+    found = read_source(source, folders, photos, column or (), day_first=_day_first(dates))
     if dry_run:
         from flukeprint.catalogue.import_plan import planned
         from flukeprint.catalogue.import_words import plan_text
@@ -89,8 +97,12 @@ def import_(
         raise Exit(1)
 
 
-def _import(opened: "Catalogue", source: "Source", who: str | None) -> int:
-    """Import and say what was done; return how many rows were left out."""
+def _day_first(dates: str | None) -> bool | None:
+    return None if dates is None else dates == "day-first"
+
+
+def _import(opened: "Catalogue", source: "Source", who: str | None, *, aside: bool = False) -> int:
+    """Import and say what was done, `aside` on standard error; return how many rows were left out."""
     from flukeprint.catalogue.import_plan import planned
     from flukeprint.catalogue.import_words import done_text, left_out
     from flukeprint.catalogue.importing import Import
@@ -99,14 +111,17 @@ def _import(opened: "Catalogue", source: "Source", who: str | None) -> int:
     model, number = open_model_of(opened)
     plan = planned(opened, source)
     done = Import(opened, model, number, decide.name_of(who)).carry_out(plan)
-    echo(done_text(source, plan, done))
+    echo(done_text(source, plan, done), err=aside)
     return left_out(plan, done)
 
 
 @app.command()
-def identify(
+def identify(  # noqa: PLR0913, PLR0917
     source: Annotated[Path | None, Argument(metavar="[FOLDER|TABLE]", help="New photos, imported first.")] = None,
     place: Place = "catalogue",
+    photos: Photos = None,
+    column: Columns = None,
+    dates: Dates = None,
     only: Annotated[Conditions, Option(metavar="NAME=VALUE", help="Which encounters, as since=2026; repeat.")] = None,
     against: Annotated[Conditions, Option(metavar="NAME=VALUE", help="With which photos to compare; repeat.")] = None,
     top: Annotated[int, Option(metavar="N", min=1, max=20, help="How many candidates to name.")] = 3,
@@ -125,7 +140,10 @@ def identify(
     from flukeprint.catalogue.vector_cache import open_model_of
 
     opened, conditions = open_catalogue(place), (restriction(only or ()), restriction(against or ()))
-    left_out = 0 if source is None else _import(opened, read_source(source, "encounters"), who)
+    left_out = 0
+    if source is not None:
+        found = read_source(source, "encounters", photos, column or (), day_first=_day_first(dates))
+        left_out = _import(opened, found, who, aside=as_json)
     season = ask(opened, *open_model_of(opened), *conditions)
     echo(season_json(season) if as_json else season_text(season, top))
     if left_out:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 
 from flukeprint.data.labels import NEW_WHALE
 
@@ -16,6 +17,7 @@ UNKNOWN_WORDS = (
 )
 
 
+@lru_cache(1 << 16)
 def spelling_key(label: str) -> str:
     """Return what the spellings of one id have in common.
 

@@ -15,7 +15,7 @@ PEOPLE_DECIDE = (
     "Compare the photos before an identity is recorded."
 )
 _NONE = "none of the gallery"
-_BEYOND = "*"  # beside a probability that is beyond what was calibrated
+BEYOND = "*"  # beside a probability that is beyond what was calibrated
 _DIGITS = 6
 
 
@@ -41,7 +41,7 @@ class _Column(NamedTuple):
 _CANDIDATE = (
     _Column("id", "id", "id"),
     _Column("probability", "probability", "probability", percent, ">"),
-    _Column("beyond_calibration", "beyond", " ", lambda reason: _BEYOND if reason else ""),
+    _Column("beyond_calibration", "beyond", " ", lambda reason: BEYOND if reason else ""),
     _Column("similarity", "similarity", "similarity", "{:.3f}".format, ">"),
     _Column("centre_similarity", "centre"),
     _Column("nearest_photo", "photo", "nearest photo"),
@@ -105,7 +105,7 @@ def _lines(answer: PhotoAnswer) -> Iterator[str]:
         none = {"id": _NONE, "probability": answer.match.new_probability, "beyond": answer.match.beyond}
         rows.append(["", *(column.show(none[column.field]) if column.field in none else "" for column in columns)])
     yield from _aligned(rows, [">", *(column.align for column in columns)])
-    yield from (f"  {_BEYOND} {reason}" for reason in reasons)
+    yield from (f"  {BEYOND} {reason}" for reason in reasons)
 
 
 def beyond_calibration(answer: PhotoAnswer) -> list[str]:

@@ -265,3 +265,15 @@ def test_odd_photos_are_counted(catalogue, tmp_path):
     assert done.flags == {"photo_size": 1, "photo_contrast": 1, "photo_grey": 1}
     source = read_source(tmp_path / "known", "individuals")
     assert "photo_contrast 1, photo_grey 1, photo_size 1" in done_text(source, planned(catalogue, source), done)
+
+
+def test_planning_looks_at_the_spelling_of_each_id_once(tmp_path, monkeypatch):
+    from flukeprint.catalogue import import_plan
+
+    asked: list[str] = []
+    original = import_plan.spelling_key
+    monkeypatch.setattr(import_plan, "spelling_key", lambda text: asked.append(text) or original(text))
+    catalogue = create_catalogue(str(tmp_path / "whales"))
+    save_whales(tmp_path / "known", seeds([f"w_{number}" for number in range(12)], 1))
+    assert {verdict for verdict, _ in verdicts(catalogue, tmp_path / "known").values()} == {"new"}
+    assert len(asked) == 12 + 1  # and new_whale

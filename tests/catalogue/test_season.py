@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from catalogue_model import calibration, fake_model, import_folder, save_whales
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from flukeprint.catalogue.catalogues import create_catalogue
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.decision_queue import queue, worth
-from flukeprint.catalogue.entities import AnswerRow
+from flukeprint.catalogue.entities import AnswerRow, VectorRow
 from flukeprint.catalogue.evidence import together
 from flukeprint.catalogue.restriction import restriction
 from flukeprint.catalogue.season import Season, ask, clusters
 from flukeprint.catalogue.season_words import season_json, season_text
-from flukeprint.catalogue.sightings import decisions_of, holdings_of
+from flukeprint.catalogue.sightings import Sighting, decisions_of, holdings_of
 from flukeprint.catalogue.vector_cache import embed_missing, known_model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.identify.matching import Match, RankedCandidate
@@ -128,16 +130,52 @@ def test_a_single_photo_that_shows_nobody_is_asked_for_by_itself(filled):
     assert f"e{encounter}" not in subjects
 
 
+def copied(one: Sighting, folder: Path) -> Path:
+    """Return a folder with an encounter of one photo that is nearly the same picture as another."""
+    (folder / "late" / "e_copy").mkdir(parents=True)
+    with Image.open(one.file) as image:
+        image.save(folder / "late" / "e_copy" / "copy.png")
+    return folder / "late"
+
+
 def test_nearly_the_same_pictures_are_said(filled, tmp_path):
     one = next(one for one in holdings_of(filled).sightings if one.individual == "w_3")
-    (tmp_path / "late" / "e_copy").mkdir(parents=True)
-    with Image.open(one.file) as image:
-        image.save(tmp_path / "late" / "e_copy" / "copy.png")
-    import_folder(filled, tmp_path / "late", "encounters")
+    import_folder(filled, copied(one, tmp_path), "encounters")
     season = answered(filled)
     [copies] = [asked.copies for asked in season.asked if "e_copy" in _names(asked)]
     assert [(copy.photo, copy.individual) for _, copy in copies] == [(one.photo, "w_3")]
     assert f"nearly the same picture as p{one.photo} of w_3" in season_text(season, 3)
+
+
+@pytest.mark.parametrize("fitted", [None, calibration()])
+def test_nearly_the_same_picture_counts_as_in_identify(catalogue, photos, tmp_path, fitted):
+    import_folder(catalogue, photos / "known")
+    by_id = {one.individual: one for one in holdings_of(catalogue).sightings}
+    original, like = by_id["w_3"], by_id["w_1"]
+    import_folder(catalogue, copied(original, tmp_path), "encounters")
+    [copy] = [one.photo for one in holdings_of(catalogue).sightings if one.individual is None]
+    misleading = select(VectorRow.vector).where(VectorRow.photo_id == like.photo).scalar_subquery()
+    with catalogue.database.writing() as connection:
+        connection.execute(update(VectorRow).where(VectorRow.photo_id == copy).values(vector=misleading))
+    [asked] = answered(catalogue, fake_model(fitted)).asked
+    assert asked.answer.candidates[0].id == "w_3"
+    probability = None if fitted is None else pytest.approx(fitted.named_duplicates.probability)
+    assert asked.answer.candidates[0].probability == probability
+
+
+@pytest.mark.numeric
+def test_a_probability_beyond_what_was_calibrated_is_marked(filled):
+    season = answered(filled)
+    first = season.asked[0].answer
+    said = MODEL.calibration.of("gallery").beyond(season.individuals)
+    assert said
+    assert {first.beyond, first.candidates[0].beyond} == {said}
+    content = json.loads(season_json(season))["queue"][0]
+    assert content["beyond_calibration"] == content["candidates"][0]["beyond_calibration"] == said
+    assert season_text(season, 3).count(said) == 1
+    of_one = replace(first, beyond=None, candidates=[first.candidates[0]._replace(beyond="too many photos")])
+    text = season_text(replace(season, asked=[replace(season.asked[0], answer=of_one)]), 3)
+    assert text.count("* too many photos") == 1
 
 
 @pytest.mark.numeric

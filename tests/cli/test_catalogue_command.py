@@ -67,6 +67,24 @@ def filled(here, capsys) -> Path:
     return here
 
 
+def test_two_commands_lead_from_tables_with_own_headers_to_answers(here, capsys):
+    known = [f"{path.name};{path.parent.name}" for path in sorted((here / "known").glob("*/*"))]
+    table = here / "known.csv"
+    table.write_text("\n".join(["Aufnahme;Nummer", *known]), "utf-8-sig")
+    said = ("--column", "image=Aufnahme", "--column", "individual=Nummer", "--photos", "known")
+    assert "12 photos added" in run(capsys, "create", "--bundle", "bundle", "--from", "known.csv", *said)
+    season = [f"{path.name};{path.parent.name}" for path in sorted((here / "season").glob("*/*"))]
+    (here / "season.csv").write_text("\n".join(["Aufnahme;Anlass", *season]), "utf-8-sig")
+    said = ("--column", "image=Aufnahme", "--column", "encounter=Anlass", "--photos", "season")
+    assert len(json.loads(run(capsys, "identify", "season.csv", *said, "--json"))["queue"]) > 0
+    assert "folder" in refused(capsys, "import", "season", *said)
+
+
+def test_what_create_leaves_out_is_its_exit_code(here, capsys):
+    (here / "known" / "broken.jpg").write_bytes(b"no photo")
+    assert "12 photos added" in refused(capsys, "create", "--bundle", "bundle", "--from", "known")
+
+
 def test_two_commands_lead_from_folders_to_answers(here, capsys):
     assert "12 photos added" in run(capsys, "create", "whales", "--bundle", "bundle", "--from", "known")
     answers = run(capsys, "identify", "season", "--catalogue", "whales")
