@@ -10,7 +10,7 @@ from bombs import ACCEPTED, BOMBS, BUSY
 from watched import MEGABYTES, SECONDS, watched
 
 TESTS = Path(__file__).parent
-TRIES = 200  # of each seed; `make fuzz` tries more
+TRIES = 250  # `make fuzz` tries more
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_small_file_takes_neither_much_memory_nor_long(found, name):
     assert seconds < BUSY * SECONDS
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_mutated_files_are_accepted_or_refused(seed):
     done = _run("fuzz.py", "--minutes", "10", "--tries", str(TRIES), "--seed", str(seed))
     assert done.returncode == 0, done.stderr[-5000:]

@@ -7,6 +7,7 @@ beside a result.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
@@ -49,6 +50,9 @@ def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accele
     alone = _several_asked_but_one_started()
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
     _refuse_other_number(runtime, accelerator.num_processes, several=several, alone=alone)
+    if torch.distributed.is_initialized():
+        # Left to Python's end, its threads may abort a process whose work is done.
+        atexit.register(torch.distributed.destroy_process_group)
     return accelerator
 
 

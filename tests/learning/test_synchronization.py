@@ -36,6 +36,7 @@ loss = pair_loss(together)
 torch.autograd.backward(loss * len(rows) / len(together))
 found |= {"rows": together.detach(), "rows.gradient": rows.grad}
 np.savez(f"rank-{rank}.npz", **{key: value.numpy() for key, value in found.items()})
+torch.distributed.destroy_process_group()
 """
 
 
