@@ -24,7 +24,7 @@ Action = Callable[[], object]
 _CALLS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock", "exchange")
 _WRITES = os.O_WRONLY | os.O_RDWR
 _TEMPORARY = re.compile(r"\..*\.(tmp|old)")
-SOME, FEW = (1, 1) if "EVERY_KILL" in os.environ else (5, 10)
+SOME, FEW = (1, 1) if "EVERY_KILL" in os.environ else (8, 20)
 # Seconds; a writer that hangs is killed by SIGALRM, which is no kill of ours.
 _LONGEST = 100
 

@@ -22,7 +22,7 @@ from flukeprint.catalogue.kept_state import disagreements
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
 from flukeprint.catalogue.vector_cache import read_vectors
 
-KILLS = int(os.environ.get("FLUKEPRINT_KILLS", "8"))
+KILLS = int(os.environ.get("FLUKEPRINT_KILLS", "5"))
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "OMP_NUM_THREADS": "1"}
 
