@@ -79,7 +79,7 @@ def test_a_search_with_less_threads_than_asked_for_ends(asked):
     code = "import flukeprint.core, faiss, numpy as np; a = np.ones((3000, 64), 'f4'); faiss.knn(a, a, 3)"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"OMP_THREAD_LIMIT": "1", "PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": asked} if asked else {})
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=60).returncode == 0
 
 
 def test_a_failed_process_fails_the_stage(tmp_path, monkeypatch):
