@@ -183,7 +183,7 @@ def write_scored_inputs(folder: Path) -> None:
         weight = torch.from_numpy(generator.normal(size=(len(labels), 8)).astype(np.float32))
         state = {"weight": weight, "bias": torch.zeros(len(labels))}
         write_safetensors(folder / f"models/full_head/{member}.safetensors", state, {"labels": labels})
-        made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}
+        made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}, "labels": labels}
         write_safetensors(folder / f"models/finetuned/{member}.safetensors", {"weight": weight}, made_for)
     for member in ("m1", "m2", "m3"):  # m3 is no member any more
         write_receipt(member, [Path("models/finetuned/m1.safetensors"), Path("data/embeddings/m1")])
