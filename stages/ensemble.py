@@ -27,7 +27,7 @@ from flukeprint.learning.network_files import load_head
 from flukeprint.retrieval.vectors import similarities, vectors_of
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
 from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, scorer_names
-from flukeprint.scoring.scorers import Member, LabelledPhotos, classify, near_duplicates, score_queries
+from flukeprint.scoring.scorers import LabelledPhotos, Member, classify, near_duplicates, score_queries
 
 KEYS = ("ensemble", "embed", "recipes.*.embed")
 

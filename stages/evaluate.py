@@ -93,7 +93,9 @@ def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
     sizes = at_sizes(full, calibration, leaderboard)
     enrolment = enrol(table, learned, similarity, resamples)
     by_size = size_figures(sizes, full)
-    return Findings(leaderboard, figures, curves, breakdowns, verification, enrolment, by_size, size_curves(sizes))
+    return Findings(
+        leaderboard, figures, curves, breakdowns, verification, enrolment, by_size, size_curves(sizes), calibration.note
+    )
 
 
 def write_metrics(found: Findings) -> None:

@@ -50,8 +50,8 @@ def fit_scorers(
 ) -> FittedScorers:
     """Fit every scorer that has queries to fit: its calibration rows of query.parquet.
 
-    With the full gallery, of the same queries, the calibration of the scorer `gallery` holds for other ones as well, and
-    those of the others that search photos tell how many individuals theirs are of.
+    With the full gallery, of the same queries, the calibration of the scorer `gallery` holds for other ones as well;
+    those of the others that search photos tell of how many individuals it was.
     """
     found = FittedScorers({}, {}, {})
     for scorer in scorers:

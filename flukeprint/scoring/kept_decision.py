@@ -1,4 +1,4 @@
-"""A decision that is kept from an earlier run, for networks of the same settings: a second fit, to every labelled photo.
+"""A decision kept from an earlier run, for networks of the same settings that are trained on every labelled photo.
 
 Networks that are trained on all labelled photos leave none to calibrate with. An earlier run with the same settings,
 which set photos aside, fitted a decision to them: how scores of such networks become probabilities. It is taken over
@@ -73,8 +73,8 @@ def keep(run: Calibration) -> Calibration:
     kept = read_calibration(KEPT, _MISSING)
     if differences := [*_differences(kept, run)]:
         raise FlukeprintError(
-            f"{KEPT} was not fitted to networks of these settings: {'; '.join(differences)}. Keep the decision of a run "
-            "with the same settings, or run with those, or set calibrate.decision to fitted."
+            f"{KEPT} was not fitted to networks of these settings: {'; '.join(differences)}. Keep the decision of a "
+            "run with the same settings, or run with those, or set calibrate.decision to fitted."
         )
     own = ("provenance", "settings", "queries", "duplicates", "named_duplicates")
     update: dict[str, Any] = {name: getattr(run, name) for name in own}

@@ -1,7 +1,7 @@
 """The scorers: each gives photos candidates among the individuals of a gallery.
 
-Queries search the photos that were trained on, so that figures are of photos that nothing knows; test photos search every
-labelled photo.
+Queries search the photos that were trained on, so that figures are of photos that nothing knows; test photos search
+every labelled photo.
 
 Matrix products run in chunks of photos, so memory does not grow with their number.
 """
@@ -185,7 +185,9 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
         return torch.addmm(views * member.head.bias, together, member.head.weight.T)
 
 
-def search_photos(photos: LabelledPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]) -> dict[str, Scored]:
+def search_photos(
+    photos: LabelledPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]
+) -> dict[str, Scored]:
     """Score the L individuals by their photos, by their centre, and by several features at once.
 
     Queries are n x D, of length 1. Scores are the ensemble's log-probabilities, n x C, of the C labels: individuals

@@ -22,8 +22,8 @@ from flukeprint.scoring.candidates import (
 )
 from flukeprint.scoring.registry import BLEND, ENSEMBLE, GALLERY, GALLERY_CENTRE, GALLERY_NEAREST, scorer_names
 from flukeprint.scoring.scorers import (
-    Member,
     LabelledPhotos,
+    Member,
     classify,
     most_frequent,
     near_duplicates,

@@ -196,6 +196,14 @@ def test_data_deps_are_whole_outputs(stage):
     assert data - set(outputs) - in_git <= {"data/exclusions.csv", "data/kept"}
 
 
+def test_no_figure_comes_from_what_holds_every_labelled_photo():
+    """The gallery, and the candidates of test photos, are searched by photos that have no label."""
+    measuring = {stage for stage, node in DVC.items() if any(path.startswith("metrics/") for path in outputs_of(node))}
+    assert "evaluate" in measuring
+    for stage in {*measuring, "calibrate"}:
+        assert not {"models/gallery", "data/predictions/test.parquet"} & set(DVC[stage]["deps"]), stage
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_output_keeps_a_stage_out_of_the_run_cache(stage):
     """DVC's rule: metrics and plots may be in git, plain outputs may not."""
