@@ -289,8 +289,8 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
     if params is not None and params.submit.decision != "class" and not _calibrated(params):
         faults.append(
             f"{effective_key(content, recipe, ('submit', 'decision'))}: is {params.submit.decision!r}, which "
-            "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', a holdout, or "
-            "calibrate.decision 'kept'"
+            "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', a holdout, "
+            "or calibrate.decision 'kept'"
         )
     for name in branch(content, "recipes") or ():
         more = _validated(content, name)[1] if name != recipe else []
