@@ -28,8 +28,8 @@ import pandas as pd
 
 from flukeprint.core.paths import FINETUNED, RAW, SELECTED
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.leaks import learned_individuals
 from flukeprint.data.selected_tables import CALIBRATION
-from flukeprint.evaluation.enrolment import learned_individuals
 
 KNOWN, SEEN_AGAIN, OTHERS = 60, 15, 11
 PAIRS = (3, 11)  # encounters of two photos, of whales seen again and of others; the rest have one

@@ -1,11 +1,14 @@
 """calibrate: what each scorer's scores say of known and new whales, which is best, thresholds for pairs."""
 
+import pandas as pd
+
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
-from flukeprint.core.params import load_params
+from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import CENTRES, DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
 from flukeprint.core.receipts import require_members
 from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.leaks import learned_individuals, refuse_learned
 from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
 from flukeprint.scoring.calibration import Calibration, write_calibration
@@ -13,38 +16,58 @@ from flukeprint.scoring.calibration_fitting import fit_scorers
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
+from flukeprint.scoring.kept_decision import digest_of_queries, keep, settings_of
 from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import CHOOSABLE, ENSEMBLE, scorer_names
 from flukeprint.scoring.small_galleries import FullGallery
 
-KEYS = ("evaluate.new_share", "ensemble.members", "embed", "recipes.*.embed")
+KEYS = (
+    "calibrate",
+    "evaluate.new_share",
+    "ensemble.members",
+    "embed",
+    "recipes.*.embed",
+    # What shapes the scores, which a decision names:
+    "finetune",
+    "recipes.*.finetune",
+    "full_head",
+    "recipes.*.full_head",
+    "profiles.*.backbone",
+    "profiles.*.image_size",
+    "profiles.*.epochs.finetune",
+    "profiles.*.epochs.full_head",
+)
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    share = params.evaluate.new_share
-    rows = read_candidates(PREDICTIONS / "query.parquet")
-    rows = rows[rows["split"] == CALIBRATION]
     table = read_selected(SELECTED / "full.parquet")
-    similarity, centres = (read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, CENTRES))
-    pairs = pairs_of(similarity, table, CALIBRATION)
-    full = FullGallery.of(similarity, centres, table, CALIBRATION)
-    members = params.ensemble.members
+    rows = read_candidates(PREDICTIONS / "query.parquet")
+    fitted = fit(params, table, rows[rows["split"] == CALIBRATION])
+    write_calibration(DECISION, keep(fitted) if params.calibrate.decision == "kept" else fitted)
+
+
+def fit(params: Params, table: pd.DataFrame, rows: pd.DataFrame) -> Calibration:
+    """Fit all scorers to their rows of query.parquet, and the thresholds of pairs; `table` is the full set."""
+    members, share = params.ensemble.members, params.evaluate.new_share
     require_members(members, FINETUNED)
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
-    fitted = fit_scorers(rows, share, scorer_names(members), full)
+    refuse_learned(table, learned_individuals(weights.values()))
+    similarity, centres = (read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, CENTRES))
+    full = FullGallery.of(similarity, centres, table, CALIBRATION)
     labelled = table[is_trained(table)]
-    calibration = Calibration(
+    return Calibration(
         share=share,
-        **fitted._asdict(),
+        **fit_scorers(rows, share, scorer_names(members), full)._asdict(),
         provenance=provenance_of(weights, params.embed.views),
         best=choose(rows, share, CHOOSABLE),
         duplicates=agreement(labelled),
         named_duplicates=agreement(labelled[labelled["Id"] != NEW_WHALE]),
-        verification=fit_verification(pairs),
+        verification=fit_verification(pairs_of(similarity, table, CALIBRATION)),
+        settings=settings_of(params),
+        queries=digest_of_queries(table),
     )
-    write_calibration(DECISION, calibration)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos; similarities."""
+"""ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos; similarities.
+
+Queries search the photos that were trained on: all figures come from them. Test photos search every labelled photo,
+also those that are set aside as queries; the heads know the labels that were trained on.
+"""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +27,7 @@ from flukeprint.learning.network_files import load_head
 from flukeprint.retrieval.vectors import similarities, vectors_of
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
 from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, scorer_names
-from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, near_duplicates, score_queries
+from flukeprint.scoring.scorers import LabelledPhotos, Member, classify, near_duplicates, score_queries
 
 KEYS = ("ensemble", "embed", "recipes.*.embed")
 
@@ -41,7 +45,7 @@ def main() -> None:
     together = [member.embeddings for member in members]
     for name, parts, used in ((ENSEMBLE, together, views), (PRETRAINED, [pretrained], 1)):
         write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), queries, used))
-    photos = TrainedPhotos.of(table[is_trained(table)], together, views)
+    photos = LabelledPhotos.of(table[is_trained(table)], together, views)
     aside = vectors_of(together, table["pixel"].to_numpy()[queries], views)
     write_npy(SIMILARITY / f"{CENTRES}.npy", photos.centre_similarities(aside))
     write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
@@ -57,14 +61,17 @@ def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member
 
 
 def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
-    """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE."""
+    """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE.
+
+    `table` are all labelled photos. Column `individuals` tells how many of them have a name: calibrations need it.
+    """
     test = read_frame(VALIDATED / "test.parquet", columns=["Image", "cluster"])
-    trained = table[is_trained(table)]
-    photos = TrainedPhotos.of(trained, [member.embeddings for member in members], views)
+    photos = LabelledPhotos.of(table, [member.embeddings for member in members], views)
     of_test = load_members([member.name for member in members], "test")
     scored = classify(of_test, test.index.to_numpy(), views, apart=False, photos=photos)
-    scored[DUPLICATES] = near_duplicates(trained, test["cluster"].tolist())
-    return pd.concat([candidate_rows(test[["Image"]], name, scored[name]) for name in (DUPLICATES, *CHOOSABLE)])
+    scored[DUPLICATES] = near_duplicates(table, test["cluster"].tolist())
+    asked = test[["Image"]].assign(individuals=len(photos.names))
+    return pd.concat([candidate_rows(asked, name, scored[name]) for name in (DUPLICATES, *CHOOSABLE)])
 
 
 def load_members(names: list[str], part: str) -> list[Member]:

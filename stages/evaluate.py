@@ -22,10 +22,11 @@ from flukeprint.core.paths import (
     VALIDATED,
 )
 from flukeprint.core.receipts import keep_members, require_members
+from flukeprint.data.leaks import learned_individuals, refuse_learned
 from flukeprint.data.selected_tables import QUERY, is_trained, read_selected
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
-from flukeprint.evaluation.enrolment import enrol, learned_individuals
+from flukeprint.evaluation.enrolment import enrol
 from flukeprint.evaluation.evaluation_report import Findings, Sources, write_report
 from flukeprint.evaluation.figures import counts, evaluate
 from flukeprint.evaluation.gallery_sizes import at_sizes, size_curves, size_figures
@@ -73,6 +74,8 @@ def records_of(folder: Path, members: list[str]) -> Iterator[tuple[str, Any]]:
 def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
     """Let every scorer answer the queries; return all figures. `photos`: the validated, `table`: the full set."""
     members, resamples = params.ensemble.members, params.evaluate.resamples
+    learned = learned_individuals(FINETUNED / f"{member}.safetensors" for member in members)
+    refuse_learned(table, learned)
     rows = read_candidates(PREDICTIONS / "query.parquet")
     calibration = read_calibration(DECISION)
     leaderboard = _leaderboard(rows[rows["split"] == QUERY], calibration, params.evaluate.new_share, members)
@@ -88,10 +91,11 @@ def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
     breakdowns = break_down(leaderboard.queries, photos, table[is_trained(table)])
     full = FullGallery.of(similarity[ENSEMBLE], read_npy(SIMILARITY / f"{CENTRES}.npy"), table, QUERY)
     sizes = at_sizes(full, calibration, leaderboard)
-    learned = learned_individuals(FINETUNED / f"{member}.safetensors" for member in members)
     enrolment = enrol(table, learned, similarity, resamples)
     by_size = size_figures(sizes, full)
-    return Findings(leaderboard, figures, curves, breakdowns, verification, enrolment, by_size, size_curves(sizes))
+    return Findings(
+        leaderboard, figures, curves, breakdowns, verification, enrolment, by_size, size_curves(sizes), calibration.note
+    )
 
 
 def write_metrics(found: Findings) -> None:

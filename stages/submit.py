@@ -19,6 +19,7 @@ from flukeprint.scoring.choice import best_answers
 from flukeprint.scoring.registry import ENSEMBLE
 
 KEYS = ("submit", "recipes.*.submit")
+logger = logging.getLogger(__name__)
 BY_SIMILARITY = (
     "submit: too few photos were set aside to choose and calibrate a scorer (select.holdout), so answers are by "
     "similarity alone: the individual of the most similar photo, then new_whale, then the next ones."
@@ -39,19 +40,21 @@ def labels_of(rows: pd.DataFrame, images: list[str], decision: str) -> dict[str,
     check_submission(own, images)
     match decision:
         case "best":
-            answers = best_answers(rows, calibration_for_best(), MAX_LABELS)
+            answers = best_answers(rows, read_decision(best=True), MAX_LABELS)
         case "calibrated":
-            answers = calibrated(scored_of(own, ENSEMBLE), read_calibration(DECISION).of(ENSEMBLE), MAX_LABELS)
+            answers = calibrated(scored_of(own, ENSEMBLE), read_decision(best=False).of(ENSEMBLE), MAX_LABELS)
         case _:
             answers = as_ordinary_class(scored_of(own, ENSEMBLE), MAX_LABELS)
     return dict(zip(own["Image"], answers.labels, strict=True))
 
 
-def calibration_for_best() -> Calibration:
-    """Read decision.json; say it where no scorer was chosen, so that answers are by similarity."""
+def read_decision(*, best: bool) -> Calibration:
+    """Read decision.json; say it where it is an earlier run's, or (best) no scorer was chosen."""
     calibration = read_calibration(DECISION)
-    if calibration.best.scorer is None:
-        logging.getLogger(__name__).warning(BY_SIMILARITY)
+    if best and calibration.best.scorer is None:
+        logger.warning(BY_SIMILARITY)
+    if calibration.note:
+        logger.warning("submit: answers are %s", calibration.note)
     return calibration
 
 

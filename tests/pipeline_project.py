@@ -15,6 +15,7 @@ TRACKED = (
     "flukeprint",
     "stages",
     "data/incoming",
+    "data/kept",
     "data/exclusions.csv",
     "data/.gitignore",
     "models/.gitignore",

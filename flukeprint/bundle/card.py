@@ -41,6 +41,7 @@ def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
         verification=_read(METRICS / "verification.json"),
         calibrated=calibration is not None and registry.GALLERY in calibration.scorers,
         share=None if calibration is None else calibration.share,
+        note=None if calibration is None else calibration.note,
     )
 
 

@@ -68,6 +68,7 @@ class Season:
     ungrouped: str | None  # why encounters were not compared among themselves
     collapsed: str | None  # why nobody is named
     without: list[Sighting]  # photos that have no vector, and were left out
+    note: str | None = None  # what is to be said of the calibration
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def ask(catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, a
     return Season(
         answers, len(gallery), len(gallery.individuals), uncalibrated, ungrouped, collapsed,
         [one for one in wanted if one.photo not in photos.row],
+        model.calibration.note if model.calibration and not uncalibrated else None,
     )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ def _notes(season: Season) -> Iterator[str]:
         yield f"Nobody is named, because with this model {printable(season.collapsed)}."
     if season.uncalibrated:
         yield f"No probabilities: {printable(season.uncalibrated)}."
+    if season.note:
+        yield f"Probabilities are {season.note}."
     if season.ungrouped:
         yield f"Not compared among themselves: {printable(season.ungrouped)}."
     for reason in {asked.answer.beyond for asked in season.asked} - {None}:
@@ -90,6 +92,7 @@ def season_json(season: Season) -> str:
         "note": PEOPLE_DECIDE,
         "gallery": {"photos": season.photos, "individuals": season.individuals},
         "uncalibrated": season.uncalibrated,
+        "calibration_note": season.note,
         "ungrouped": season.ungrouped,
         "collapsed": season.collapsed,
         "queue": [

@@ -173,6 +173,12 @@ class EnsembleParams(Section):
         return self
 
 
+class CalibrateParams(Section):
+    """`calibrate`: whose decision it is, this run's or an earlier one's."""
+
+    decision: Literal["fitted", "kept"]
+
+
 class GalleryParams(Section):
     """`gallery`: which labelled photos are in it, and how many of them a search compares one by one."""
 
@@ -235,6 +241,7 @@ class Params(Section):
     full_head: TrainingParams
     ensemble: EnsembleParams
     gallery: GalleryParams
+    calibrate: CalibrateParams
     evaluate: EvaluateParams
     submit: SubmitParams
     runtime: RuntimeParams
@@ -279,10 +286,11 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
     content = _word_keys(content)
     recipe = branch(content, "recipe")
     params, faults = _validated(content, recipe)
-    if params is not None and params.submit.decision != "class" and not params.select.holdout:
+    if params is not None and params.submit.decision != "class" and not _calibrated(params):
         faults.append(
             f"{effective_key(content, recipe, ('submit', 'decision'))}: is {params.submit.decision!r}, which "
-            "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', or a holdout"
+            "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', a holdout, "
+            "or calibrate.decision 'kept'"
         )
     for name in branch(content, "recipes") or ():
         more = _validated(content, name)[1] if name != recipe else []
@@ -296,6 +304,11 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
             f"Repair the file (`git diff {source}` shows what was changed, also by `dvc exp run -S`)."
         )
     return params
+
+
+def _calibrated(params: Params) -> bool:
+    """Tell whether there will be a decision that was fitted to photos set aside, here or in an earlier run."""
+    return bool(params.select.holdout) or params.calibrate.decision == "kept"
 
 
 def read_params(path: Path | str = PARAMS) -> Any:

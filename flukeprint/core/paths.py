@@ -25,6 +25,8 @@ STARTS = Path("models/start")
 FINETUNED = Path("models/finetuned")
 FULL_HEADS = Path("models/full_head")
 DECISION = Path("models/decision.json")
+# The decision of an earlier run, which a person puts there.
+KEPT = Path("data/kept/decision.json")
 GALLERY = Path("models/gallery")
 
 METRICS = Path("metrics")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_frame
 from flukeprint.data.labels import NEW_WHALE
 
@@ -42,5 +43,14 @@ def true_labels(table: pd.DataFrame, labels: Iterable[str]) -> list[str]:
 
 
 def read_selected(path: Path | str) -> pd.DataFrame:
-    """Read small.parquet or full.parquet."""
-    return read_frame(path, repair="Run `dvc repro select` to make it.")
+    """Read small.parquet or full.parquet; refuse one that has a photo twice: it could be trained on and set aside."""
+    table = read_frame(path, repair="Run `dvc repro select` to make it.")
+    for column in ("Image", "pixel"):
+        for index in np.flatnonzero(table[column].duplicated())[:1]:
+            twice = table[table[column] == table[column].iloc[index]]
+            splits = ", ".join(twice["split"])
+            raise FlukeprintError(
+                f"{path} has {twice['Image'].iloc[0]} twice ({column} {twice[column].iloc[0]}; split {splits}): it "
+                "could be trained on and asked about. Run `dvc repro --force select` to split anew."
+            )
+    return table

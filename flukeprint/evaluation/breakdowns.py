@@ -68,7 +68,8 @@ def shown_results(leaderboard: Leaderboard) -> list[ScorerResult]:
 def figures_of(result: ScorerResult, rows: NDArray[np.bool_]) -> dict[str, float]:
     """Return a result's figures on some queries: map5 and accuracies; what they cannot give is left out."""
     points, is_new = result.points[rows], result.queries.is_new[rows]
-    found = accuracies(points, is_new)
+    kinds = {kind: own[rows] for kind, own in result.queries.new_kinds.items() if own[rows].any()}
+    found = accuracies(points, is_new, kinds)
     if is_new.any() and not is_new.all():
         found["map5"] = weighted_mean(points, new_share_weights(is_new, result.queries.new_share))
     return rounded(found)

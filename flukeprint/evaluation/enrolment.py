@@ -11,17 +11,15 @@ ranked by cosine similarity of the networks' embeddings; the head of every class
 Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flukeprint.core.files import read_safetensors_metadata
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import QUERY, is_trained
 from flukeprint.evaluation.figures import rounded
@@ -40,13 +38,8 @@ class EnrolmentTest:
     labels: NDArray[np.str_]  # of every row of the table
 
 
-def learned_individuals(weights: Iterable[Path]) -> set[str]:
-    """Return the individuals that any of some fine-tuned networks was trained on, by the labels in their files."""
-    return {label for path in weights for label in read_safetensors_metadata(path)["labels"]} - {NEW_WHALE}
-
-
 def enrolment_test(table: pd.DataFrame, learned: AbstractSet[str]) -> EnrolmentTest:
-    """Choose the photos of the test from data/selected/full.parquet; `learned`: see `learned_individuals`."""
+    """Choose the photos of the test from data/selected/full.parquet; `learned`: flukeprint/data/leaks.py."""
     rows = table.reset_index(drop=True)
     named = rows[rows["Id"] != NEW_WHALE]
     gallery = named[is_trained(named)]

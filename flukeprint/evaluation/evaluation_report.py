@@ -40,6 +40,7 @@ class Findings:
     enrolment: dict[str, Any]  # metrics/enrolment.json
     sizes: dict[str, dict[str, float]]  # metrics/gallery_sizes.json
     size_curves: dict[str, Points]  # reliability by size of the gallery
+    note: str | None = None  # what is to be said of the calibration
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def render(findings: Findings, sources: Sources, examples: int, workers: int = 1
     """Return the page."""
     queries = findings.leaderboard.queries
     context = {"counts": counts(queries), "new_share": queries.new_share, "new_whale": NEW_WHALE}
+    context["note"] = findings.note
     if queries.images:
         context |= _shown(findings, sources) | _examples(findings.leaderboard.top, sources, examples, workers)
     return template(__file__, "evaluation_report.html.j2").render(context)
@@ -84,6 +86,7 @@ def _shown(findings: Findings, sources: Sources) -> dict[str, Any]:
         "figures": findings.figures,
         "main": list(together),
         "single": sorted(leaderboard.members),
+        "kinds": list(leaderboard.queries.new_kinds) if leaderboard.queries.both_kinds else [],
         "reference": REFERENCE,
         "headline": words.headline(leaderboard, findings.figures),
         "verification": findings.verification,

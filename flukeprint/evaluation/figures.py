@@ -1,9 +1,12 @@
 """The figures of every result: metrics/evaluation.json and metrics/members.json."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.evaluation.leaderboard import Leaderboard, Queries, ScorerResult
+from flukeprint.evaluation.leaderboard import HELD_OUT, UNNAMED, Leaderboard, Queries, ScorerResult
+from flukeprint.metrics.arrays import new_share_weights, weighted_mean
 from flukeprint.metrics.detection import (
     auroc,
     average_precisions,
@@ -16,7 +19,7 @@ from flukeprint.metrics.intervals import Resampling
 from flukeprint.metrics.rankings import balanced_accuracy, top_k_accuracy
 from flukeprint.metrics.reliability import ReliabilityBins, expected_calibration_error, reliability_bins
 from flukeprint.scoring.candidates import Scored
-from flukeprint.scoring.registry import DUPLICATES
+from flukeprint.scoring.registry import BEST, DUPLICATES
 
 # The result that the others are compared with: what copying labels from near-duplicates reaches, without learning.
 REFERENCE = DUPLICATES
@@ -28,8 +31,9 @@ def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, fl
     """Return the figures of every result by name, rounded to 6 digits.
 
     `map5` is weighted to the declared share of new whales, `map5_low` and `map5_high` bound its 95 % bootstrap
-    interval over individuals; `map5_plain` has no weights. `gain` is the difference in map5 to the result
-    `duplicates` on the same queries, with its paired interval and the p-value of the permutation test. The others:
+    interval over individuals; `map5_plain` has no weights, and `map5_plain_without_copies` is that of the scorer
+    that `best` uses, without the labels of near-duplicates. `gain` is the difference in map5 to the result `duplicates`
+    on the same queries, with its paired interval and the p-value of the permutation test. The others:
     docs/evaluation.md. A figure that the queries or the scorer cannot give is left out.
     """
     results = list(leaderboard.results.values())
@@ -37,6 +41,8 @@ def evaluate(leaderboard: Leaderboard, resamples: int) -> dict[str, dict[str, fl
         result.name: _ranking(result) | _open_set(result) | {"ece": expected_calibration_error(reliability(result))}
         for result in results
     }
+    if leaderboard.best:
+        found[BEST]["map5_plain_without_copies"] = found[leaderboard.best]["map5_plain"]
     if leaderboard.queries.both_kinds:
         for name, row in _resampled(leaderboard, resamples).items():
             found[name] |= row
@@ -49,22 +55,27 @@ def rounded(figures: dict[str, float]) -> dict[str, float]:
 
 
 def counts(queries: Queries) -> dict[str, int]:
-    """Return how many queries there are, of either kind, and of how many individuals (known ones)."""
+    """Return how many queries there are, of every kind, and of how many individuals (known, and held-out ones)."""
     new = int(queries.is_new.sum())
+    of_kind = {kind: queries.new_kinds.get(kind, np.zeros(len(queries.images), bool)) for kind in (HELD_OUT, UNNAMED)}
     known = {label for label, is_new in zip(queries.ids, queries.is_new, strict=True) if not is_new}
     return {
         "queries": len(queries.images),
         "known_queries": len(queries.images) - new,
         "new_queries": new,
         "known_individuals": len(known),
+        **{f"{kind}_queries": int(rows.sum()) for kind, rows in of_kind.items()},
+        "held_out_individuals": len(np.unique(queries.groups[of_kind[HELD_OUT]])),
     }
 
 
-def accuracies(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> dict[str, float]:
+def accuracies(
+    points: NDArray[np.float64], is_new: NDArray[np.bool_], new_kinds: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, float]:
     """Return the shares of right answers by kind of query, from what each scores in MAP@5.
 
-    `known_top1` is the accuracy on known whales, `new_top1` that on new ones; `known_top5` is the share with the
-    individual among the five.
+    `known_top1` is the accuracy on known whales, `new_top1` that on new ones and `new_top1_<kind>` that on one kind of
+    them; `known_top5` is the share with the individual among the five.
     """
     found: dict[str, float] = {}
     if not is_new.all():
@@ -72,13 +83,13 @@ def accuracies(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> dict[s
         found |= {"known_top1": float((known == 1).mean()), "known_top5": float((known > 0).mean())}
     if is_new.any():
         found["new_top1"] = float((points[is_new] == 1).mean())
-    return found
+    return found | {f"new_top1_{kind}": float((points[rows] == 1).mean()) for kind, rows in new_kinds.items()}
 
 
 def _ranking(result: ScorerResult) -> dict[str, float]:
     is_new = result.queries.is_new
     found = {"map5_plain": float(result.points.mean()), "top1": top_k_accuracy(result.ranks, 1)}
-    found |= accuracies(result.points, is_new)
+    found |= accuracies(result.points, is_new, result.queries.new_kinds)
     if result.candidates is not None and not is_new.all():
         identified = result.candidate_ranks[~is_new]
         found |= {f"cmc{k}": top_k_accuracy(identified, k) for k in (1, 5, 10)}
@@ -105,16 +116,33 @@ def class_map(result: ScorerResult, scored: Scored) -> float:
 
 
 def _open_set(result: ScorerResult) -> dict[str, float]:
-    """Return how well known and new whales are told apart: by the first label, and by the probability of new."""
+    """Return how well known and new whales are told apart: all new ones, and `<figure>_<kind>` one kind of them."""
     queries = result.queries
     if not queries.both_kinds:
         return {}
-    right, new = result.ranks == 1, queries.is_new
-    baks, baus = (balanced_accuracy(queries.groups[rows], right[rows]) for rows in (~new, new))
+    known = ~queries.is_new
+    found = _told_apart(result, known, queries.is_new)
+    for kind, rows in queries.new_kinds.items():
+        own = _told_apart(result, known, rows) | {"map5": _map5(result, known | rows)}
+        found |= {f"{name}_{kind}": value for name, value in own.items() if name != "baks"}
+    return found
+
+
+def _map5(result: ScorerResult, rows: NDArray[np.bool_]) -> float:
+    """Return MAP@5 of some queries, new whales among them weighted to the declared share."""
+    weights = new_share_weights(result.queries.is_new[rows], result.queries.new_share)
+    return weighted_mean(result.points[rows], weights)
+
+
+def _told_apart(result: ScorerResult, known: NDArray[np.bool_], new: NDArray[np.bool_]) -> dict[str, float]:
+    """Return how well known whales and some new ones are told apart, by the first label and the probability of new."""
+    queries, right = result.queries, result.ranks == 1
+    baks, baus = (balanced_accuracy(queries.groups[rows], right[rows]) for rows in (known, new))
     found = {"baks": baks, "baus": baus, "geometric_mean": float(np.sqrt(baks * baus))}
     if result.candidates is None:
         return found
-    curve = roc_curve(~new, -result.answers.new_probability)
+    asked = known | new
+    curve = roc_curve(known[asked], -result.answers.new_probability[asked])
     return found | {
         "auroc": auroc(curve),
         "eer": equal_error_rate(curve),

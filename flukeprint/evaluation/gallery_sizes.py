@@ -70,7 +70,7 @@ def _figures(result: ScorerResult, individuals: int) -> dict[str, Any]:
     weights = queries.weights if queries.both_kinds else None
     by_chance = calibration_error_by_chance(result.confidence, queries.images, BINS, weights)
     found = {"ece": expected_calibration_error(reliability(result)), "ece_by_chance": by_chance}
-    found |= accuracies(result.points, queries.is_new)
+    found |= accuracies(result.points, queries.is_new, queries.new_kinds)
     found["new_probability"] = weighted_mean(result.answers.new_probability, weights)
     return {"individuals": individuals, "answers": len(queries.images)} | rounded(found)
 

@@ -24,6 +24,8 @@ from flukeprint.scoring.registry import ALL_NEW, BEST, ENSEMBLE, ENSEMBLE_CLASS
 
 # Labels of an answer: what Kaggle scores.
 TOP = MAX_LABELS
+# The two kinds of new whales, which differ: photos labelled new_whale may show known whales that nobody recognised.
+HELD_OUT, UNNAMED = "held_out", "new_whale"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Queries:
     def is_new(self) -> NDArray[np.bool_]:
         """Whether the right answer is new_whale (N)."""
         return np.array([label == NEW_WHALE for label in self.truth], dtype=bool)
+
+    @cached_property
+    def new_kinds(self) -> dict[str, NDArray[np.bool_]]:
+        """Which queries (N) are new whales of each kind: individuals held out whole, photos labelled new_whale."""
+        unnamed = np.array([label == NEW_WHALE for label in self.ids], dtype=bool)
+        kinds = {HELD_OUT: self.is_new & ~unnamed, UNNAMED: self.is_new & unnamed}
+        return {kind: rows for kind, rows in kinds.items() if rows.any()}
 
     @cached_property
     def groups(self) -> NDArray[Any]:

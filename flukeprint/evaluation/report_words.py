@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from flukeprint.core.paths import PRETRAINED
 from flukeprint.evaluation.figures import counts
-from flukeprint.evaluation.leaderboard import Leaderboard
+from flukeprint.evaluation.leaderboard import HELD_OUT, UNNAMED, Leaderboard
 from flukeprint.metrics.intervals import Comparison
 from flukeprint.scoring.registry import BEST, ENSEMBLE, PRETRAINED_KNN, scorer_of
 
@@ -26,6 +26,17 @@ OPEN_SET = (
     ("tar_at_1e-2_far", "TAR 1 %", "The share of known whales accepted where at most 1 % of the new ones are."),
     ("tar_at_1e-3_far", "TAR 0.1 %", "The same where at most 0.1 % are: with under 1,000 new whales, none at all."),
     ("eer", "EER", "The error rate where as many new whales are accepted as known ones refused; 0 is perfect."),
+)
+# Of OPEN_SET and more, for each kind of new whale: the suffix of the figures' keys, and the kind in words.
+KINDS = {HELD_OUT: "held out whole", UNNAMED: "labelled new_whale"}
+OF_KIND = (
+    ("new_top1", "“new” first"),
+    ("map5", "MAP@5"),
+    ("auroc", "AUROC"),
+    ("eer", "EER"),
+    ("fpr_at_95_tpr", "FPR 95"),
+    ("tar_at_1e-2_far", "TAR 1 %"),
+    ("geometric_mean", "mean"),
 )
 CALIBRATION = (
     ("ece", "ECE", "How far the first answer's probability is off how often it is right, on average; 0 is perfect."),

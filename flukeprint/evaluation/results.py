@@ -4,16 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from flukeprint.core.files import read_json
-from flukeprint.core.paths import METRICS, PREDICTIONS, SUBMISSION
+from flukeprint.core.paths import DECISION, METRICS, PREDICTIONS, SUBMISSION
 from flukeprint.evaluation.report_words import named, natural
+from flukeprint.scoring.calibration import read_calibration
 from flukeprint.scoring.registry import BEST, ENSEMBLE, in_order
 
 # By the figure their titles, and the count of photos that a share is of.
 _SHARES = {
     "known_top1": ("known: first", "known_queries"),
     "known_top5": ("in five", "known_queries"),
-    "new_top1": ("new: new", "new_queries"),
+    "new_top1_held_out": ("held out: new", "held_out_queries"),
+    "new_top1_new_whale": ("unnamed: new", "new_whale_queries"),
 }
+
+
+_KINDS = {"auroc_held_out": "individuals held out", "auroc_new_whale": "photos labelled new_whale"}
+_PLAIN = {"map5_plain": "with labels of near-duplicates", "map5_plain_without_copies": "without them"}
 
 
 def results_text(*, members: bool = False) -> str:
@@ -26,6 +32,10 @@ def results_text(*, members: bool = False) -> str:
         lines += natural(top, evaluation, rows[top])
         of_members = read_json(METRICS / "members.json") if members else {}
         lines += ["", *_table(of_members | rows, evaluation), "" if members else "(single networks: --all)"]
+        lines += _of_kinds(rows[top])
+    calibration = read_calibration(DECISION) if DECISION.is_file() else None
+    if calibration and calibration.note:
+        lines += ["", f"Answers to new photos are {calibration.note}."]
     lines += [
         "",
         f"submission   {SUBMISSION}{_rows_of_submission()}",
@@ -35,6 +45,16 @@ def results_text(*, members: bool = False) -> str:
         "curves       dvc plots show",
     ]
     return "\n".join(lines)
+
+
+def _of_kinds(row: Mapping[str, float]) -> list[str]:
+    """Say how well each kind of new whale is told from known ones, and the score as MLE-bench counts it."""
+    apart = [f"{words} {row[key]:.3f}" for key, words in _KINDS.items() if key in row]
+    lines = [f"AUROC of known whales against {', '.join(apart)}"] if apart else []
+    if "map5_plain_without_copies" not in row:
+        return lines
+    plain = ", ".join(f"{row[key]:.3f} {words}" for key, words in _PLAIN.items())
+    return [*lines, f"MAP@5 of the queries as they are, unweighted: {plain}"]
 
 
 def _rows_of_submission() -> str:
@@ -55,7 +75,7 @@ def _table(leaderboard: Mapping[str, dict[str, float]], counts: Mapping[str, int
 
 def _cells(row: Mapping[str, float], counts: Mapping[str, int]) -> tuple[str, ...]:
     interval = f"{row['map5_low']:.3f}-{row['map5_high']:.3f}" if "map5_low" in row else "-"
-    shares = (_of(row, key, counts[count]) for key, (_, count) in _SHARES.items())
+    shares = (_of(row, key, counts.get(count, 0)) for key, (_, count) in _SHARES.items())
     return (f"{row['map5']:.3f}" if "map5" in row else "-", interval, *shares)
 
 

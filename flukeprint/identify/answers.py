@@ -38,6 +38,7 @@ class Identification:
     uncalibrated: str | None  # why there are no probabilities
     new_share: float | None  # of photos of whales that the gallery lacks, which probabilities assume
     collapsed: str | None = None  # why nobody is named: the model tells nobody apart
+    note: str | None = None  # what is to be said of the calibration
 
 
 def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
@@ -64,4 +65,5 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
     share = None if calibration is None else calibration.share
-    return Identification(answers, encoded.failed, gallery, album, uncalibrated, share, collapsed)
+    note = None if calibration is None else calibration.note
+    return Identification(answers, encoded.failed, gallery, album, uncalibrated, share, collapsed, note)

@@ -51,6 +51,7 @@ _CANDIDATE = (
 _TABLE = [column for column in _CANDIDATE if column.heading]
 COLUMNS = (
     "photo", "rank", *(column.name for column in _CANDIDATE), "new_probability", "near_duplicates", "flags", "fault",
+    "calibration_note",
 )  # fmt: skip
 
 
@@ -82,9 +83,10 @@ def about_probabilities(answers: Identification) -> str:
     if answers.new_share is None:
         order = "candidates stand in order of similarity, individuals with nearly the same picture first"
         return f"No probabilities ({printable(answers.uncalibrated)}): {order}."
+    earlier = f" They are {answers.note}." if answers.note else ""
     return (
         f"Probabilities assume that {100 * answers.new_share:g} % of photos show individuals that the gallery does not "
-        "have, whatever its size."
+        f"have, whatever its size.{earlier}"
     )
 
 
@@ -128,6 +130,7 @@ def as_json(answers: Identification) -> str:
         "gallery": {"photos": len(answers.gallery), "individuals": len(answers.gallery.individuals)},
         "uncalibrated": answers.uncalibrated,
         "new_share": answers.new_share,
+        "calibration_note": answers.note,
         "collapsed": answers.collapsed,
         "photos": [_as_object(answer) for answer in answers.answers],
         "failed": [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed],
@@ -155,7 +158,7 @@ def as_csv(answers: Identification) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    rows = [row for answer in answers.answers for row in _rows(answer)]
+    rows = [row | {"calibration_note": answers.note} for answer in answers.answers for row in _rows(answer)]
     rows += [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed]
     for row in rows:
         writer.writerow({name: spreadsheet_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()})

@@ -32,6 +32,7 @@ class PairComparison:
     same_picture: bool  # near-duplicates
     verification: Verification | None
     without: str | None  # why there are no thresholds
+    note: str | None = None  # what is to be said of the calibration
 
     @property
     def probability(self) -> float | None:
@@ -61,6 +62,7 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
         len(same_pictures([photo.record for photo in encoded.photos], model.limits).i) > 0,
         verification,
         without,
+        model.calibration.note if model.calibration and verification else None,
     )
 
 
@@ -91,6 +93,8 @@ def as_text(found: PairComparison) -> str:
             verdict = "same" if accepted else "not the same"
             threshold = found.verification.thresholds[name]
             lines.append(f"  {verdict:12} {_POINTS[name]}: from {threshold:.3f} on")
+    if found.note:
+        lines.append(f"  probability and thresholds are {found.note}")
     lines.append(
         "People decide: a similarity is a hint, not a verdict. Compare the photos before an identity is recorded."
     )
@@ -110,5 +114,6 @@ def as_json(found: PairComparison) -> str:
             name: {"threshold": thresholds[name], "same": accepted} for name, accepted in found.accepted.items()
         },
         "uncalibrated": found.without,
+        "calibration_note": found.note,
     }
     return json.dumps(content, indent=2, allow_nan=False)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR, read_json, write_json
-from flukeprint.core.manifests import Record, validated
+from flukeprint.core.manifests import Record, Sha256, validated
 from flukeprint.core.param_types import OpenShare
 from flukeprint.retrieval.provenance import Provenance
 
@@ -72,6 +72,7 @@ class OpenSetCalibration(Record):
     new_queries: Count
     log_loss: Weight  # nats, weighted
     sizes: GallerySizes | None = None  # without, probabilities are those of one gallery
+    individuals: Count | None = None  # of that gallery; None: candidates are classes, or it was not recorded
 
     def beyond(self, individuals: int) -> str | None:
         """Say why probabilities in a gallery of so many individuals are beyond what was calibrated, or return None."""
@@ -87,11 +88,13 @@ class OpenSetCalibration(Record):
         """Return a, b and c for a gallery of so many individuals.
 
         Beyond the gallery that was calibrated with a and b stay, and c rises by the logarithm of how many times as many
-        individuals there are: as many more could be mistaken for a new whale's, whose declared share is the same.
+        individuals there are: as many more could be mistaken for a new whale's, whose declared share is the same. For
+        the same reason b rises where it is of all individuals that are no candidates, together (without sizes).
         """
         end = Logits(self.inverse_temperature, self.other, self.new)
         if self.sizes is None:
-            return end
+            more = max(log(max(individuals, 1) / self.individuals), 0.0) if self.individuals else 0.0
+            return Logits(end.inverse_temperature, end.other + more, end.new + more)
         start = Logits(self.sizes.inverse_temperature, self.sizes.other, self.sizes.new)
         whole, own = log(self.sizes.individuals), log(max(individuals, 1))
         part = min(own / whole, 1.0)
@@ -164,6 +167,10 @@ class NoVerification(PairCounts):
     without: str
 
 
+# What everybody is told who sees such a probability.
+EARLIER = "calibrated on an earlier run, whose networks had the same settings and other weights"
+
+
 class Calibration(Record):
     """The content of models/decision.json."""
 
@@ -176,6 +183,14 @@ class Calibration(Record):
     duplicates: CopyAgreement  # of all labelled photos, new_whale among the labels: of a submission
     named_duplicates: CopyAgreement  # of the photos of individuals: of a gallery, which has no others
     verification: Verification | NoVerification
+    settings: dict[str, JsonValue] = Field(default_factory=dict)  # of the networks: scoring/kept_decision.py
+    queries: Sha256 | None = None  # of the names of the queries that were set aside beside the calibration queries
+    fitted_to: Provenance | None = None  # where that was an earlier run: of its vectors
+
+    @property
+    def note(self) -> str | None:
+        """What is to be said wherever this decision is used, or None."""
+        return EARLIER if self.fitted_to else None
 
     def of(self, scorer: str) -> OpenSetCalibration:
         """Return one scorer's calibration, or refuse and say why there is none."""

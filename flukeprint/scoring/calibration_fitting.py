@@ -50,7 +50,8 @@ def fit_scorers(
 ) -> FittedScorers:
     """Fit every scorer that has queries to fit: its calibration rows of query.parquet.
 
-    With the full gallery, of the same queries, the calibration of the scorer `gallery` holds for other ones as well.
+    With the full gallery, of the same queries, the calibration of the scorer `gallery` holds for other ones as well;
+    those of the others that search photos tell of how many individuals it was.
     """
     found = FittedScorers({}, {}, {})
     for scorer in scorers:
@@ -62,6 +63,8 @@ def fit_scorers(
         fusion, found.scorers[scorer] = fit_scorer(scored, truth, scorer, share)
         if fusion:
             found.fusions[scorer] = fusion
+        if full and scorer_of(scorer).searches:
+            found.scorers[scorer] = found.scorers[scorer].model_copy(update={"individuals": len(full)})
         if scorer == GALLERY and fusion and full and len(full) > 1:
             asked = [*full.asked(SIZES), GalleryQueries(len(full), scored, truth)]
             fused = [one._replace(scored=fuse(one.scored, scorer, fusion)) for one in asked]

@@ -2,7 +2,9 @@
 
 Columns of the files, one row per scorer and photo:
 
-- `Image`, `scorer`; in query.parquet also `Id`, `split`, `truth` (new_whale for an individual unseen in training);
+- `Image`, `scorer`; in query.parquet also `Id`, `split`, `truth` (new_whale for an individual unseen in training); in
+  test.parquet also `individuals`: how many the searched gallery has, which is all labelled photos. Queries search the
+  photos that were trained on;
 - `candidates`: identities, best first, at most DEPTH; never new_whale;
 - `scores`: one float32 for each candidate, larger is better;
 - `new_score`: float32, new_whale's score on the same scale; missing (NaN) where the scorer has none;
@@ -199,7 +201,7 @@ def write_candidates(path: Path | str, rows: pd.DataFrame) -> None:
     from flukeprint.core.files import write_parquet
 
     types = dict.fromkeys(_COLUMNS, pa.list_(pa.float32()))
-    types |= {"candidates": pa.list_(pa.string()), "new_score": pa.float32()}
+    types |= {"candidates": pa.list_(pa.string()), "new_score": pa.float32(), "individuals": pa.int64()}
     schema = pa.schema([(column, types.get(column, pa.string())) for column in rows.columns])
     write_parquet(path, pa.Table.from_pandas(rows, schema=schema, preserve_index=False))
 

@@ -17,7 +17,7 @@ from flukeprint.scoring.calibration_fitting import fit_scorer, nothing_to_fit
 from flukeprint.scoring.candidates import Scored, scored_of
 from flukeprint.scoring.copies import copied, decided
 from flukeprint.scoring.fusion import fuse, fused_of
-from flukeprint.scoring.registry import DUPLICATES, GALLERY_NEAREST
+from flukeprint.scoring.registry import DUPLICATES, GALLERY_NEAREST, scorer_of
 
 FOLDS = 5
 
@@ -95,6 +95,9 @@ def by_similarity(scored: Scored) -> Answers:
 def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answers:
     """Answer with the best scorer's calibrated candidates, or `by_similarity`, after the labels of near-duplicates.
 
+    Rows of test.parquet tell how many individuals were searched; those of query.parquet searched the gallery that was
+    calibrated with.
+
     Raises:
         FlukeprintError: the rows (of all scorers) lack the scorer that was chosen.
     """
@@ -108,4 +111,6 @@ def best_answers(rows: pd.DataFrame, calibration: Calibration, top: int) -> Answ
     copies = scored_of(duplicates, DUPLICATES)
     if calibration.best.scorer is None:
         return copied(by_similarity(fused), copies, calibration.duplicates.probability, top)
-    return decided(fused, calibration.of(scorer), copies, calibration.duplicates, top)
+    searched = int(own["individuals"].iloc[0]) if "individuals" in own and len(own) else None
+    individuals = searched if scorer_of(scorer).searches else None
+    return decided(fused, calibration.of(scorer), copies, calibration.duplicates, top, individuals)

@@ -23,6 +23,7 @@ class Scorer:
     curves: tuple[str, ...] = ()  # charts in which it has a line of its own
     features: tuple[str, ...] = ()  # of a candidate, which score fusion weighs; none: it has one score per candidate
     photo_features: tuple[str, ...] = ()  # of the photo, which score fusion weighs into new_whale's score
+    searches: bool = False  # whether its candidates are found among photos, not among classes: a gallery may grow
     choosable: bool = False  # whether it answers test photos and may be chosen for a submission
     derived: bool = False  # a row of the leaderboard only: it has no candidates of its own
 
@@ -96,12 +97,14 @@ SCORERS: tuple[Scorer, ...] = (
         name=GALLERY_NEAREST,
         title="the most similar photo",
         says="finds the individual with the most similar photo, by the trained networks",
+        searches=True,
         choosable=True,
     ),
     Scorer(
         name=GALLERY_CENTRE,
         title="the most similar whale",
         says="finds the individual whose photos are most similar on average, by the trained networks",
+        searches=True,
         choosable=True,
     ),
     Scorer(
@@ -112,6 +115,7 @@ SCORERS: tuple[Scorer, ...] = (
         curves=CURVES,
         features=("nearest", "centre"),
         photo_features=("none",),
+        searches=True,
         choosable=True,
     ),
     Scorer(
@@ -122,6 +126,7 @@ SCORERS: tuple[Scorer, ...] = (
         curves=CURVES,
         features=("nearest", "centre", "head"),
         photo_features=("head", "nearest_new_whale"),
+        searches=True,
         choosable=True,
     ),
     Scorer(

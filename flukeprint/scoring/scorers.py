@@ -1,4 +1,7 @@
-"""The scorers: each gives photos candidates among the individuals of the gallery, the photos that were trained on.
+"""The scorers: each gives photos candidates among the individuals of a gallery.
+
+Queries search the photos that were trained on, so that figures are of photos that nothing knows; test photos search
+every labelled photo.
 
 Matrix products run in chunks of photos, so memory does not grow with their number.
 """
@@ -17,7 +20,8 @@ from torch import nn
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.retrieval.search import DEPTH, Searcher
+from flukeprint.data.leaks import refuse_own_photos
+from flukeprint.retrieval.search import DEPTH, Candidates, Searcher
 from flukeprint.retrieval.vectors import chunks, vectors_of
 from flukeprint.scoring.candidates import (
     Scored,
@@ -59,8 +63,8 @@ def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedPhotos:
-    """The photos that were trained on, ready for queries.
+class LabelledPhotos:
+    """The photos of a gallery, ready to be searched.
 
     new_whale is no individual: photos with that label usually show different whales. How similar the nearest of them
     is, is a feature of the photo in question.
@@ -71,7 +75,7 @@ class TrainedPhotos:
     new: Searcher  # photos of new_whale, as of one individual
 
     @classmethod
-    def of(cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int) -> TrainedPhotos:
+    def of(cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int) -> LabelledPhotos:
         """Make the photos of a table (Image, Id, pixel: row of the embeddings) ready, in the order of a gallery."""
         table = table.sort_values(["Id", "Image"])
         is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
@@ -94,7 +98,7 @@ class TrainedPhotos:
         return np.where(found.filled[:, 0], found.nearest[:, 0], np.nan).astype(np.float32)
 
 
-def nearest_photos(photos: TrainedPhotos, queries: Vectors) -> Scored:
+def nearest_photos(photos: LabelledPhotos, queries: Vectors) -> Scored:
     """Score each individual, and new_whale, by the cosine similarity (-1..1) of its most similar photo."""
     found = photos.individuals.search(queries)
     nearest, new = found.nearest.astype(np.float32), photos.nearest_new(queries)
@@ -117,7 +121,7 @@ def classify(
     views: int,
     *,
     apart: bool = True,
-    photos: TrainedPhotos | None = None,
+    photos: LabelledPhotos | None = None,
 ) -> dict[str, Scored]:
     """Score the classes by the members' heads, and with photos (of the same embeddings) also by a search in them.
 
@@ -135,7 +139,7 @@ def classify(
     return {name: joined([part[name] for part in parts]) for name in parts[0]}
 
 
-def _common_labels(members: Sequence[Member], photos: TrainedPhotos | None) -> list[str]:
+def _common_labels(members: Sequence[Member], photos: LabelledPhotos | None) -> list[str]:
     first = members[0]
     for member in members[1:]:
         if member.labels != first.labels:
@@ -143,10 +147,10 @@ def _common_labels(members: Sequence[Member], photos: TrainedPhotos | None) -> l
                 f"members {first.name} and {member.name} have heads for different labels "
                 f"({len(first.labels)} and {len(member.labels)}). Run `dvc repro` to train both on the same set."
             )
-    if photos and [label for label in first.labels if label != NEW_WHALE] != photos.names.tolist():
+    if photos and not {*first.labels} <= {NEW_WHALE, *photos.names.tolist()}:
         raise FlukeprintError(
             f"the members' heads know {len(first.labels)} labels, and not the {len(photos.names)} individuals that "
-            "were trained on. Run `dvc repro` to train them anew."
+            "are searched. Run `dvc repro` to train them anew."
         )
     return first.labels
 
@@ -156,7 +160,7 @@ def _classified(
     rows: NDArray[np.int64],
     views: int,
     labels: list[str],
-    photos: TrainedPhotos | None,
+    photos: LabelledPhotos | None,
     *,
     apart: bool,
 ) -> Iterator[tuple[str, Scored]]:
@@ -181,21 +185,23 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
         return torch.addmm(views * member.head.bias, together, member.head.weight.T)
 
 
-def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]) -> dict[str, Scored]:
+def search_photos(
+    photos: LabelledPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]
+) -> dict[str, Scored]:
     """Score the L individuals by their photos, by their centre, and by several features at once.
 
-    Queries are n x D, of length 1. Scores are the ensemble's log-probabilities, n x C, of the C labels: the
-    individuals, and perhaps new_whale.
+    Queries are n x D, of length 1. Scores are the ensemble's log-probabilities, n x C, of the C labels: individuals
+    among the L, and perhaps new_whale.
     """
-    is_new = np.array(labels) == NEW_WHALE
-    head = scores[:, ~is_new]
+    names = np.array(labels, dtype=str)
+    is_new = names == NEW_WHALE
+    head, place = scores[:, ~is_new], np.searchsorted(photos.names, names[~is_new])
     nothing = np.full((len(queries), 1), np.nan, np.float32)
-    found = photos.individuals.search(queries, DEPTH, best_columns(head, DEPTH))
+    found = photos.individuals.search(queries, DEPTH, place[best_columns(head, DEPTH)])
     all_three = gallery_candidates(found, photos.names)
-    of_head = np.where(found.filled, np.take_along_axis(head, np.maximum(found.individual, 0), axis=1), 0)
     new = scores[:, is_new] if is_new.any() else nothing
     of_photo = np.column_stack([new, photos.nearest_new(queries)])
-    features = np.dstack([all_three.features, of_head])
+    features = np.dstack([all_three.features, _by_head(found, head, place, len(photos.names))])
     own = gallery_candidates(found.best(DEPTH), photos.names)
     return {
         GALLERY_NEAREST: ranked(own.names, own.label, own.features[:, :, 0], nothing[:, 0], DEPTH),
@@ -205,6 +211,22 @@ def search_photos(photos: TrainedPhotos, queries: Vectors, scores: Vectors, labe
     }
 
 
+def _by_head(found: Candidates, head: Vectors, place: NDArray[np.int64], individuals: int) -> Vectors:
+    """Return the heads' score of each candidate, 0 where there is none; `place`: of each class among the individuals.
+
+    An individual that is no class, because none of its photos was trained on, gets the mean of the photo's other
+    candidates: the heads say nothing for it, and nothing against it.
+    """
+    nobody = head.shape[1]
+    class_of = np.full(individuals + 1, nobody)
+    class_of[place] = np.arange(nobody)
+    column = class_of[found.individual]  # -1, no further candidate, is the last of them
+    values = np.take_along_axis(np.pad(head, ((0, 0), (0, 1))), column, axis=1)
+    known = column < nobody
+    mean = values.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return np.where(found.filled & ~known, mean, values).astype(head.dtype)
+
+
 def score_queries(
     queries: pd.DataFrame, gallery: pd.DataFrame, pretrained: Vectors, members: Sequence[Member], views: int
 ) -> dict[str, Scored]:
@@ -212,10 +234,19 @@ def score_queries(
 
     The gallery (Image, Id, cluster, pixel) are the photos that were trained on. `pretrained` are the pretrained
     backbone's embeddings of all photos, N x 1 x D.
+
+    Raises:
+        FlukeprintError: a query is in the gallery, or the gallery has individuals that the heads were not trained on.
     """
+    refuse_own_photos(queries, gallery)
     rows = queries["pixel"].to_numpy()
-    by_pretrained = TrainedPhotos.of(gallery, [pretrained], 1)
-    photos = TrainedPhotos.of(gallery, [member.embeddings for member in members], views)
+    by_pretrained = LabelledPhotos.of(gallery, [pretrained], 1)
+    photos = LabelledPhotos.of(gallery, [member.embeddings for member in members], views)
+    if others := sorted({*photos.names.tolist()} - {*members[0].labels}):
+        raise FlukeprintError(
+            f"queries would search photos of {len(others)} individuals that the heads were not trained on, such as "
+            f"{others[0]}. Only photos that were trained on are searched by queries: run `dvc repro` to train anew."
+        )
     return {
         MOST_FREQUENT: most_frequent(gallery, len(queries)),
         DUPLICATES: near_duplicates(gallery, queries["cluster"].tolist()),

@@ -208,6 +208,8 @@ def test_calibrated_answers_need_photos_that_are_set_aside():
     content["submit"]["decision"] = "calibrated"
     with pytest.raises(FlukeprintError, match=r"submit.decision: is 'calibrated'.*select.holdout is 0"):
         check_params(content)
+    content["calibrate"]["decision"] = "kept"
+    assert check_params(content).submit.decision == "calibrated"
 
 
 def test_on_is_a_word_also_for_yaml_1_1():

@@ -15,7 +15,7 @@ from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.calibrated_answers import as_ordinary_class
 from flukeprint.scoring.candidates import Scored
-from flukeprint.scoring.scorers import Member, TrainedPhotos, classify, nearest_photos
+from flukeprint.scoring.scorers import LabelledPhotos, Member, classify, nearest_photos
 
 INDIVIDUALS, PHOTOS, FEATURES = 60, 5, 16
 LOOP = training_params(lr=0.05, step_size=10, flip=0.0)
@@ -53,7 +53,7 @@ def leaking(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(embeddings: np.ndarray, table: pd.DataFrame, rows: np.ndarray) -> Scored:
-    photos = TrainedPhotos.of(table[table["split"].isin([TRAIN, VALID])], [embeddings], 1)
+    photos = LabelledPhotos.of(table[table["split"].isin([TRAIN, VALID])], [embeddings], 1)
     return nearest_photos(photos, vectors_of([embeddings], rows, 1))
 
 

@@ -101,6 +101,9 @@ def test_photos_of_new_whale_are_individuals_of_their_own(leaderboard):
         "known_queries": 4,
         "new_queries": 3,
         "known_individuals": 3,
+        "held_out_queries": 1,
+        "new_whale_queries": 2,
+        "held_out_individuals": 1,
     }
 
 
@@ -118,6 +121,21 @@ def test_figures_by_hand(leaderboard):
     assert m1["class_map"] == pytest.approx((1 + 1 / 4 + 0) / 3, abs=1e-6)
     assert m1["baks"] == pytest.approx((1 / 2 + 0 + 0) / 3, abs=1e-6)
     assert m1["baus"] == pytest.approx((1 + 0 + 0) / 3, abs=1e-6)
+
+
+def test_the_two_kinds_of_new_whales_are_told_apart(leaderboard):
+    """Of the new queries the first shows an individual that was held out; two are labelled new_whale."""
+    m1 = evaluate(leaderboard, resamples=200)["m1"]
+    new = leaderboard.results["m1"].answers.new_probability
+    for kind, rows in (("held_out", [4]), ("new_whale", [5, 6])):
+        points = np.array(POINTS)[rows]
+        assert m1[f"new_top1_{kind}"] == m1[f"baus_{kind}"] == np.mean(points == 1)
+        assert m1[f"map5_{kind}"] == pytest.approx(0.6 * sum(POINTS[:4]) / 4 + 0.4 * points.mean(), abs=1e-6)
+        wins = [float(known < other) + (known == other) / 2 for known in new[:4] for other in new[rows]]
+        assert m1[f"auroc_{kind}"] == pytest.approx(np.mean(wins), abs=1e-6)
+    of_kind = {name.removesuffix("_held_out") for name in m1 if name.endswith("_held_out")}
+    assert of_kind == {name.removesuffix("_new_whale") for name in m1 if name.endswith("_new_whale")}
+    assert of_kind >= {"eer", "fpr_at_95_tpr", "tar_at_1e-2_far", "tar_at_1e-3_far", "geometric_mean"}
 
 
 def test_all_new_scores_exactly_the_declared_share(leaderboard):
@@ -168,7 +186,9 @@ def test_one_kind_of_queries_gives_the_figures_that_it_can():
     assert not {"map5", "new_top1", "auroc", "baks", "gain"} & set(figures)
     assert set(curves_of(known.results["ensemble"])) == {"cmc", "precision_recall", "reliability"}
     new = build_leaderboard(rows_of("ensemble", ANSWERS[4:], QUERIES[4:]), calibration_of(), SHARE, [])
-    assert set(evaluate(new, resamples=200)["ensemble"]) == {"map5_plain", "top1", "new_top1", "ece"}
+    assert set(evaluate(new, resamples=200)["ensemble"]) == {
+        "map5_plain", "top1", "new_top1", "new_top1_held_out", "new_top1_new_whale", "ece"
+    }  # fmt: skip
     assert set(curves_of(new.results["ensemble"])) == {"reliability"}
 
 
@@ -271,6 +291,7 @@ def test_figures_of_a_group_are_those_of_its_queries_alone(leaderboard, breakdow
         "known_top1": 0.5,
         "known_top5": 0.5,
         "new_top1": 1.0,
+        "new_top1_held_out": 1.0,
         "map5": pytest.approx(0.6 * 0.5 + 0.4),
     }
     assert set(figures_of(result, breakdowns["photos_per_id"].groups["1"])) == {"known_top1", "known_top5"}

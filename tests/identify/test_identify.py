@@ -239,7 +239,9 @@ def test_json_and_csv_say_the_same(project, capsys):
     texture(50, (96, 64)).save("q.jpg")
     content = json.loads(run(capsys, "identify", "q.jpg", "--format", "json"))
     rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--format", "csv"))))
-    assert set(content) == {"note", "gallery", "uncalibrated", "new_share", "collapsed", "photos", "failed"}
+    assert set(content) == {
+        "note", "gallery", "uncalibrated", "new_share", "calibration_note", "collapsed", "photos", "failed"
+    }  # fmt: skip
     assert content["collapsed"] is None
     assert content["gallery"] == {"photos": 12, "individuals": 5}
     [photo] = content["photos"]

@@ -22,8 +22,8 @@ from flukeprint.scoring.candidates import (
 )
 from flukeprint.scoring.registry import BLEND, ENSEMBLE, GALLERY, GALLERY_CENTRE, GALLERY_NEAREST, scorer_names
 from flukeprint.scoring.scorers import (
+    LabelledPhotos,
     Member,
-    TrainedPhotos,
     classify,
     most_frequent,
     near_duplicates,
@@ -142,7 +142,7 @@ def test_duplicates_give_the_labels_of_the_querys_cluster():
 
 def nearest(embeddings: np.ndarray, photos: pd.DataFrame, rows: np.ndarray) -> Scored:
     parts = [embeddings[:, None]]
-    return nearest_photos(TrainedPhotos.of(photos, parts, 1), vectors_of(parts, rows, 1))
+    return nearest_photos(LabelledPhotos.of(photos, parts, 1), vectors_of(parts, rows, 1))
 
 
 @pytest.mark.numeric
@@ -208,7 +208,7 @@ def test_the_scorers_of_the_gallery_hold_exact_features():
     parts = [one.embeddings for one in members]
     photos = gallery([*labels, *generator.choice(labels, 160 - len(labels))])
     photos["pixel"] = generator.permutation(160)
-    scored = classify(members, np.arange(160, 170), 1, photos=TrainedPhotos.of(photos, parts, 1))
+    scored = classify(members, np.arange(160, 170), 1, photos=LabelledPhotos.of(photos, parts, 1))
     assert list(scored) == ["m1", "m2", ENSEMBLE, GALLERY_NEAREST, GALLERY_CENTRE, GALLERY, BLEND]
     vector = np.concatenate(
         [part[:, 0] / np.linalg.norm(part[:, 0].astype(float), axis=1, keepdims=True) for part in parts], axis=1
@@ -233,7 +233,7 @@ def test_the_scorers_of_the_gallery_hold_exact_features():
 
 
 def test_heads_for_other_individuals_than_the_photos_are_refused():
-    photos = TrainedPhotos.of(gallery(["w_0", "w_9"]), [member("m1", 1).embeddings], 1)
+    photos = LabelledPhotos.of(gallery(["w_0", "w_9"]), [member("m1", 1).embeddings], 1)
     with pytest.raises(FlukeprintError, match="7 labels, and not the 2 individuals"):
         classify([member("m1", 1)], np.array([0]), 1, photos=photos)
 
@@ -241,8 +241,8 @@ def test_heads_for_other_individuals_than_the_photos_are_refused():
 def test_photos_without_new_whale_or_without_individuals():
     parts = [member("m1", 1).embeddings]
     queries = vectors_of(parts, np.arange(3), 1)
-    assert np.isnan(TrainedPhotos.of(gallery(["a", "b"]), parts, 1).nearest_new(queries)).all()
-    none = TrainedPhotos.of(gallery([NEW_WHALE]), parts, 1)
+    assert np.isnan(LabelledPhotos.of(gallery(["a", "b"]), parts, 1).nearest_new(queries)).all()
+    none = LabelledPhotos.of(gallery([NEW_WHALE]), parts, 1)
     assert none.names.tolist() == []
     assert nearest_photos(none, queries).labels() == [[], [], []]
     assert none.nearest_new(queries)[0] == pytest.approx(1, abs=1e-6)

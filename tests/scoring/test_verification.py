@@ -12,7 +12,8 @@ from scipy.optimize import minimize
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_safetensors
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.evaluation.enrolment import enrol, enrolment_test, learned_individuals
+from flukeprint.data.leaks import learned_individuals
+from flukeprint.evaluation.enrolment import enrol, enrolment_test
 from flukeprint.evaluation.verification import verify
 from flukeprint.metrics import detection
 from flukeprint.scoring.calibration import Verification, read_calibration, write_calibration

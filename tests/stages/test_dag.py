@@ -70,27 +70,29 @@ STALE = {
     "profiles.kaggle": set(),
     "profiles.sample.source": {"fetch"},
     "profiles.sample.path": {"fetch"},
-    "profiles.sample.image_size": {"pixels", "backbone"},
-    "profiles.sample.backbone": {"backbone"},
+    # calibrate: a decision names all that shapes scores.
+    "profiles.sample.image_size": {"pixels", "backbone", "calibrate"},
+    "profiles.sample.backbone": {"backbone", "calibrate"},
     "profiles.sample.epochs.train": {"train"},
-    "profiles.sample.epochs.finetune": {"finetune"},
-    "profiles.sample.epochs.full_head": {"full_head"},
+    "profiles.sample.epochs.finetune": {"finetune", "calibrate"},
+    "profiles.sample.epochs.full_head": {"full_head", "calibrate"},
     "recipes.metric": set(),
-    "recipes.reference.finetune": {"start", "finetune"},
+    "recipes.reference.finetune": {"start", "finetune", "calibrate"},
     "recipes.reference.embed": {"embed", "ensemble", "gallery", "calibrate"},
-    "recipes.reference.full_head": {"full_head"},
+    "recipes.reference.full_head": {"full_head", "calibrate"},
     "recipes.reference.submit": {"submit"},
     "seed": {"select", "backbone", "train", "finetune", "full_head"},
     "fetch": {"fetch"},
     "validate": {"validate"},
     "select": {"select"},
     "train": {"train"},
-    "finetune": {"finetune"},
-    "finetune.objective": {"start", "finetune"},
-    "finetune.on": {"start", "finetune"},
+    "finetune": {"finetune", "calibrate"},
+    "finetune.objective": {"start", "finetune", "calibrate"},
+    "finetune.on": {"start", "finetune", "calibrate"},
     "embed": {"embed", "ensemble", "gallery", "calibrate"},
     "gallery": {"gallery"},
-    "full_head": {"full_head"},
+    "full_head": {"full_head", "calibrate"},
+    "calibrate": {"calibrate"},
     "evaluate": {"evaluate"},
     "evaluate.new_share": {"calibrate", "evaluate"},
     "submit": {"submit"},
@@ -191,7 +193,15 @@ def test_data_deps_are_whole_outputs(stage):
     outputs = {path: cached for node in DVC.values() for path, cached in outputs_of(node).items()}
     in_git = {path.rpartition("/")[0] for path, cached in outputs.items() if not cached}
     data = {dep for dep in DVC[stage]["deps"] if dep.startswith(("data/", "models/", "metrics/"))}
-    assert data - set(outputs) - in_git <= {"data/exclusions.csv"}
+    assert data - set(outputs) - in_git <= {"data/exclusions.csv", "data/kept"}
+
+
+def test_no_figure_comes_from_what_holds_every_labelled_photo():
+    """The gallery, and the candidates of test photos, are searched by photos that have no label."""
+    measuring = {stage for stage, node in DVC.items() if any(path.startswith("metrics/") for path in outputs_of(node))}
+    assert "evaluate" in measuring
+    for stage in {*measuring, "calibrate"}:
+        assert not {"models/gallery", "data/predictions/test.parquet"} & set(DVC[stage]["deps"]), stage
 
 
 @pytest.mark.parametrize("stage", STAGES)

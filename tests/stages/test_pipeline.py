@@ -147,7 +147,7 @@ def test_new_photos_in_the_folder_are_noticed(project, tmp_path, photos):
     ("change", "stale"),
     [
         ({"seed": 7}, {"select", "backbone", "train", "full_head", *(f"finetune@{member}" for member in MEMBERS)}),
-        ({"full_head__gamma": 0.2}, {"full_head"}),
+        ({"full_head__gamma": 0.2}, {"full_head", "calibrate"}),
         (
             {"recipe": "metric"},
             {"full_head", "ensemble", "gallery", "calibrate", "submit"}
@@ -227,6 +227,6 @@ def test_a_clone_without_data_pulls_what_a_change_needs(pushed, tmp_path):
     set_params(clone, gallery__photos="trained")
     assert stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing")) == {"gallery"}
     assert {path.name for path in (clone / "data").iterdir() if path.is_dir()} == {
-        "embeddings", "incoming", "selected", "validated",
+        "embeddings", "incoming", "kept", "selected", "validated",
     }  # fmt: skip
     assert not stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing"))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from flukeprint.core.files import write_json, write_npy, write_safetensors
 from flukeprint.core.receipts import write_receipt
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibrated_answers import calibrated
-from flukeprint.scoring.calibration import read_calibration
+from flukeprint.scoring.calibration import EARLIER, read_calibration
 from flukeprint.scoring.fusion import fused_of
-from flukeprint.scoring.registry import CHOOSABLE
+from flukeprint.scoring.registry import CHOOSABLE, scorer_of
+from stages import ensemble, select
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,7 +185,7 @@ def write_scored_inputs(folder: Path) -> None:
         weight = torch.from_numpy(generator.normal(size=(len(labels), 8)).astype(np.float32))
         state = {"weight": weight, "bias": torch.zeros(len(labels))}
         write_safetensors(folder / f"models/full_head/{member}.safetensors", state, {"labels": labels})
-        made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}}
+        made_for = {"backbone": {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}, "labels": labels}
         write_safetensors(folder / f"models/finetuned/{member}.safetensors", {"weight": weight}, made_for)
     for member in ("m1", "m2", "m3"):  # m3 is no member any more
         write_receipt(member, [Path("models/finetuned/m1.safetensors"), Path("data/embeddings/m1")])
@@ -227,7 +229,7 @@ def test_every_scorer_answers_every_query_and_the_ensemble_every_test_photo(scor
     assert not rows["candidates"].map(lambda labels: bool({"new_whale", "w_10"} & set(labels))).any()
     test = pd.read_parquet(scored / "data/predictions/test.parquet")
     assert list(test.columns) == [
-        "Image", "scorer", "candidates", "scores", "new_score", "features", "new_features"
+        "Image", "individuals", "scorer", "candidates", "scores", "new_score", "features", "new_features"
     ]  # fmt: skip
     assert test["Image"].tolist() == [f"t{n}.jpg" for n in range(9)] * 6
     assert test["scorer"].unique().tolist() == ["duplicates", *CHOOSABLE]
@@ -271,14 +273,133 @@ def test_the_best_scorer_is_submitted_after_the_labels_of_near_duplicates(scored
     # No two photos here are near-duplicates: the rule of succession says one half.
     assert decisions["duplicates"] == {"agreeing": 0, "photos": 0, "probability": 0.5}
     assert submission["t0.jpg"][0] == "w_00"  # photo 7 is trained on, and is of the second label
+    assert submission["t1.jpg"][0] == "w_00"  # photo 10 is a query
     rows = pd.read_parquet(scored / "data/predictions/test.parquet")
     own = rows[rows["scorer"] == best["scorer"]]
     calibration = read_calibration("models/decision.json")
-    answers = calibrated(fused_of(own, best["scorer"], calibration), calibration.of(best["scorer"]), 5)
+    searched = 11 if scorer_of(best["scorer"]).searches else None
+    answers = calibrated(fused_of(own, best["scorer"], calibration), calibration.of(best["scorer"]), 5, searched)
     expected = dict(zip(own["Image"], answers.labels, strict=True))
-    assert {image: labels for image, labels in expected.items() if image != "t0.jpg"} == {
-        image: labels for image, labels in submission.items() if image != "t0.jpg"
+    copies = ("t0.jpg", "t1.jpg")
+    assert {image: labels for image, labels in expected.items() if image not in copies} == {
+        image: labels for image, labels in submission.items() if image not in copies
     }
+
+
+def test_test_photos_search_every_labelled_photo_and_queries_those_trained_on(scored):
+    run_stages("ensemble", "calibrate")
+    test = pd.read_parquet(scored / "data/predictions/test.parquet").set_index("scorer")
+    assert set(test["individuals"]) == {11}
+    named = {name: {label for labels in test.loc[name, "candidates"] for label in labels} for name in CHOOSABLE}
+    # w_10 is held out whole: its photos are searched, and the heads do not know it.
+    assert {name for name, labels in named.items() if "w_10" in labels} == set(CHOOSABLE) - {"ensemble"}
+    copies = test.loc["duplicates"].set_index("Image")["candidates"]
+    assert [copies[image].tolist() for image in ("t0.jpg", "t1.jpg", "t2.jpg")] == [["w_00"], ["w_00"], []]
+    # Calibrations of scorers that search know how many individuals they were fitted with.
+    fitted = read_calibration("models/decision.json").scorers
+    assert {name for name, own in fitted.items() if own.individuals == 10} == set(CHOOSABLE) - {"ensemble"}
+    own = fitted["gallery_centre"]
+    more = own.logits(20).new - own.logits(10).new, own.logits(20).other - own.logits(10).other
+    assert more == pytest.approx([np.log(2)] * 2)
+    assert own.logits(0) == own.logits(10) == (own.inverse_temperature, own.other, own.new)
+
+
+def test_an_individual_that_is_no_class_has_the_heads_mean_of_the_other_candidates(scored):
+    run_stages("ensemble")
+    rows = pd.read_parquet(scored / "data/predictions/test.parquet")
+    for _, row in rows[rows["scorer"] == "blend"].iterrows():
+        by_head = dict(zip(row["candidates"], row["features"].reshape(-1, 3)[:, 2], strict=True))
+        unknown = by_head.pop("w_10")
+        assert unknown == pytest.approx(np.mean([*by_head.values()]), rel=1e-5)
+
+
+def plant_a_row(folder: Path) -> None:
+    """Train on a query's photo: it has a second row."""
+    path = folder / "data/selected/full.parquet"
+    table = pd.read_parquet(path)
+    query = table[table["split"] == "query"].head(1)
+    pd.concat([table, query.assign(split="train")], ignore_index=True).to_parquet(path)
+
+
+def relabel(folder: Path, kind: str) -> None:
+    """Let networks or heads be of a run that set nothing aside: they know w_10, which is held out whole."""
+    labels = sorted({"new_whale", *(f"w_{n:02}" for n in range(11))})
+    for member in ("m1", "m2"):
+        path = folder / f"models/{kind}/{member}.safetensors"
+        state = {"weight": torch.ones(12, 8), "bias": torch.zeros(12)}
+        made_for = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
+        write_safetensors(path, state, {"labels": labels, "backbone": made_for})
+        write_receipt(member, [Path(f"models/finetuned/{member}.safetensors"), Path(f"data/embeddings/{member}")])
+
+
+@pytest.mark.parametrize(
+    ("stage", "plant", "message"),
+    [
+        ("ensemble", plant_a_row, "full.parquet has 4.jpg twice (Image 4.jpg; split query, train)"),
+        ("calibrate", plant_a_row, "full.parquet has 4.jpg twice"),
+        ("gallery", plant_a_row, "full.parquet has 4.jpg twice"),
+        ("ensemble", lambda folder: relabel(folder, "full_head"), "heads know 12 labels, and not the 10 individuals"),
+        ("calibrate", lambda folder: relabel(folder, "finetuned"), "trained on 1 of the 1 individuals that are held"),
+    ],
+)
+def test_a_planted_leak_is_noticed(scored, monkeypatch, stage, plant, message):
+    if stage == "calibrate":
+        run_stages("ensemble")
+    plant(scored)
+    assert message in message_of(stage, monkeypatch)
+
+
+def test_queries_that_search_every_labelled_photo_are_refused(scored, monkeypatch):
+    """The slip that would make every figure look good: what answers test photos answers queries too."""
+    asked = ensemble.score_queries
+    everything = pd.read_parquet("data/selected/full.parquet")
+    monkeypatch.setattr(ensemble, "score_queries", lambda queries, _, *others: asked(queries, everything, *others))
+    assert "4.jpg is a query and among the photos that queries search, 28 such photos" in message_of(
+        "ensemble", monkeypatch
+    )
+    assert not (scored / "data/predictions/query.parquet").exists()
+
+
+def test_a_split_that_trains_on_a_copy_of_a_query_is_refused(project, monkeypatch):
+    write_table(project, [f"w_{n % 12:02}" for n in range(60)] + ["new_whale"] * 12)
+
+    def planted(*arguments):
+        small, full = select_splits(*arguments)
+        full.loc[full["split"] == "train", "together"] = full.loc[full["split"] == "query", "together"].iloc[0]
+        return small, full
+
+    select_splits = select.assign_splits
+    monkeypatch.setattr(select, "assign_splits", planted)
+    assert "is set aside, but photos that stay together with it" in message_of("select", monkeypatch)
+    monkeypatch.setattr(select, "assign_splits", select_splits)
+    run_stages("select")
+    assert json.loads((project / "metrics/selection.json").read_text())["aside_with_trained_copies"] == 0
+
+
+def test_networks_trained_on_every_photo_answer_with_a_decision_of_an_earlier_run(scored, monkeypatch, caplog):
+    change(scored, submit__decision="best")
+    run_stages("ensemble", "calibrate")
+    first = read_calibration("models/decision.json")
+    (scored / "data/kept").mkdir()
+    shutil.copy("models/decision.json", "data/kept/decision.json")
+
+    change(scored, select__holdout=0, calibrate__decision="kept")
+    path = scored / "data/selected/full.parquet"
+    pd.read_parquet(path).assign(split="train").to_parquet(path)
+    for kind in ("full_head", "finetuned"):
+        relabel(scored, kind)
+    run_stages("ensemble", "calibrate", "submit")
+    decision = read_calibration("models/decision.json")
+    assert (decision.scorers, decision.best, decision.fitted_to) == (first.scorers, first.best, first.provenance)
+    assert decision.provenance != first.provenance
+    assert len(pd.read_parquet("data/predictions/query.parquet")) == 0
+    assert f"submit: answers are {EARLIER}" in caplog.text
+    assert all(len(set(labels.split(" "))) == 5 for labels in pd.read_csv("data/submission.csv")["Id"])
+
+    change(scored, finetune__lr=0.5)
+    assert "not fitted to networks of these settings: finetune.lr was 0.0001, here 0.5." in message_of(
+        "calibrate", monkeypatch
+    )
 
 
 def test_similarities_are_of_the_photos_set_aside_to_all(scored):
