@@ -35,7 +35,7 @@ def main() -> None:
     epochs = settings.epochs or params.active.epochs.finetune
     result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
     if accelerator.is_main_process:
-        spec = EmbedderSpec.of(settings.embedding, record) if settings.metric else None
+        spec = EmbedderSpec.of(settings.embedding) if settings.metric else None
         with replacing(FINETUNED / f"{member}.safetensors") as weights:
             save_finetuned(weights, result, record, labels, spec)
             # As later stages load it: what is measured is what is kept, and what cannot be measured is not.

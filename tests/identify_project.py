@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +69,7 @@ def write_member(path: Path, seed: int, pixels: np.ndarray) -> None:
     with torch.no_grad():
         backbone.train()((torch.from_numpy(pixels) / 255 - 0.5) / 0.25)
     state = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
-    write_safetensors(path, state, {"backbone": asdict(record), "embedder": None, "labels": []})
+    write_safetensors(path, state, {"backbone": record.to_json(), "embedder": None, "labels": []})
 
 
 def pipeline_vectors(folder: Path, weights: list[Path], views: int) -> np.ndarray:

@@ -51,9 +51,12 @@ def random_backbone(
 ) -> tuple[Any, Any]:
     """Return a backbone with random weights and its record, in eval mode."""
     from flukeprint.learning.backbones import build_backbone
+    from flukeprint.learning.batchnorm_folding import fold_batchnorm
     from flukeprint.learning.networks import embedding_size
     from flukeprint.learning.records import BackboneRecord
 
     network, last = build_backbone(name, size, seed)
+    if folded:
+        fold_batchnorm(network, size)
     features = embedding_size(network, size, name)
     return network, BackboneRecord(name, "random", "", (0.5,) * 3, (0.25,) * 3, size, features, last, folded)

@@ -50,7 +50,7 @@ def export_onnx(weights: Path, target: Path) -> None:
     from flukeprint.learning.networks import for_inference, freeze
 
     backbone, record = load_finetuned(weights)
-    network = _scaled(for_inference(freeze(backbone)), record.mean, record.std)
+    network = _scaled(for_inference(freeze(backbone), record.size), record.mean, record.std)
     photos = torch.randint(0, 256, (3, 3, *record.size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     try:
         model = _converted(network, photos)

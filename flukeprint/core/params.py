@@ -47,8 +47,9 @@ class BackboneParams(Section):
 
     name: str
     weights: str
-    mean: Channels
-    std: PositiveChannels
+    mean: Channels | Literal["auto"]  # auto: what is published of the network
+    std: PositiveChannels | Literal["auto"]
+    batchnorm: Literal["train", "frozen"]
 
 
 class EpochParams(Section):

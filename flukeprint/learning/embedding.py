@@ -42,7 +42,7 @@ def embedding_job(
     backbone: nn.Module, record: BackboneRecord, runtime: RuntimeParams, accelerator: Accelerator
 ) -> EmbeddingJob:
     """Freeze a backbone and move it to the device, with the scaling that its record names."""
-    network = for_inference(freeze(backbone)).to(accelerator.device)
+    network = for_inference(freeze(backbone), record.size).to(accelerator.device)
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     return EmbeddingJob(network, scaler, record.features, runtime.batch_size, accelerator)
 

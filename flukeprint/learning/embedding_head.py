@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.fx.experimental import optimization
 from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
@@ -28,12 +27,11 @@ class EmbedderSpec:
     dimension: int | None
     batchnorm_neck: bool
     l2: bool
-    fused: bool  # folded BatchNorm layers were taken out
 
     @classmethod
-    def of(cls, params: EmbeddingParams, record: BackboneRecord) -> EmbedderSpec:
-        """Read the params; identities that folding left behind are taken out, which makes training a third faster."""
-        return cls(**params.model_dump(), fused=record.folded_batchnorm)
+    def of(cls, params: EmbeddingParams) -> EmbedderSpec:
+        """Read the params."""
+        return cls(**params.model_dump())
 
 
 class GeM(nn.Module):
@@ -56,9 +54,6 @@ class Embedder(OnBackbone):
 
     def __init__(self, backbone: nn.Module, spec: EmbedderSpec, record: BackboneRecord) -> None:
         width = record.features
-        if spec.fused:
-            # What is left of the BatchNorm layers moves into the convolutions.
-            backbone = optimization.fuse(backbone.eval()).requires_grad_(True)
         if spec.pooling == "gem":
             backbone, width = feature_map(backbone, record)
         super().__init__(backbone, frozen_batchnorm=record.folded_batchnorm)

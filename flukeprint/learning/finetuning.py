@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def finetune(
         data = data.without_validation()
     _refuse_small_photos(data, start, params, epochs)
     head = [weights.detach().numpy() for weights in start.head.parameters()]
-    ingredients = [seed, epochs, params.model_dump(), asdict(start.record), *data.ingredients(), *head]
+    ingredients = [seed, epochs, params.model_dump(), start.record.to_json(), *data.ingredients(), *head]
     scaler = PhotoScaler(start.record.mean, start.record.std, accelerator.device)
     photos = Batches(data.array, data.train, scaler, accelerator)
     train = TrainingBatches(photos, len(data.labels), epochs, params, seed)
@@ -135,7 +135,7 @@ def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) 
         targets, classes = np.concatenate([targets, targets + classes]), 2 * classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "init"))
-        embedder = Embedder(start.backbone, EmbedderSpec.of(params.embedding, start.record), start.record)
+        embedder = Embedder(start.backbone, EmbedderSpec.of(params.embedding), start.record)
         loss = build_loss(params, targets, classes, embedder.features)
         return MetricModel(embedder, loss, build_miner(params.pairs), build_validation_loss(params)), metric_step
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from flukeprint.core.files import read_json, read_safetensors, reading, sha256_of, write_json, write_safetensors
 from flukeprint.core.replacement import replacing_folder
-from flukeprint.learning.backbones import build_backbone
+from flukeprint.learning.backbones import build_backbone, family_of
+from flukeprint.learning.batchnorm_folding import fold_batchnorm
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of, refuse_constant
 from flukeprint.learning.pretrained_weights import load_weights
@@ -29,11 +30,18 @@ def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
     A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take, and
     a scaling of inputs or weights by which photos cannot be told apart.
     """
-    wanted = profile.backbone
-    network, last_layer = build_backbone(wanted.name, profile.size, seed)
-    load_weights(network, wanted.weights, wanted.name, last_layer)
-    features = embedding_size(network, profile.size, wanted.name)
-    refuse_constant(network, profile.size, wanted.mean, wanted.std)
+    wanted, size = profile.backbone, profile.size
+    published = family_of(wanted.name).published(wanted.name)
+    network, last_layer = build_backbone(wanted.name, size, seed, published.options)
+    load_weights(network, wanted.weights, wanted.name, last_layer, size)
+    features = embedding_size(network, size, wanted.name)
+    mean = published.mean if wanted.mean == "auto" else tuple(wanted.mean)
+    std = published.std if wanted.std == "auto" else tuple(wanted.std)
+    refuse_constant(network, size, mean, std)
+    # Weights that come folded would be destroyed by normalising with the statistics of a batch.
+    folded = wanted.batchnorm == "frozen" or (wanted.weights != "random" and has_folded_batchnorm(network))
+    if folded:
+        fold_batchnorm(network, size)
     with replacing_folder(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, network.state_dict())
         source = Path(wanted.weights)
@@ -41,14 +49,15 @@ def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
             name=wanted.name,
             weights=wanted.weights,
             sha256=sha256_of(source if source.is_file() else temporary / WEIGHTS),
-            mean=tuple(wanted.mean),
-            std=tuple(wanted.std),
-            size=profile.size,
+            mean=mean,
+            std=std,
+            size=size,
             features=features,
             last_layer=last_layer,
-            folded_batchnorm=wanted.weights != "random" and has_folded_batchnorm(network),
+            folded_batchnorm=folded,
+            options=published.options,
         )
-        write_json(temporary / RECORD, asdict(record))
+        write_json(temporary / RECORD, record.to_json())
 
 
 def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
@@ -56,11 +65,17 @@ def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
     content = read_json(folder / RECORD)
     with reading(folder / RECORD, "the record of a backbone"):
         record = BackboneRecord.from_json(content)
-    network, _ = build_backbone(record.name, record.size, seed=0)
+    network = _built(record)
     state, _ = read_safetensors(folder / WEIGHTS)
     with reading(folder / WEIGHTS, f"the weights of a {record.name}"):
         network.load_state_dict(state)
     return network, record
+
+
+def _built(record: BackboneRecord) -> nn.Module:
+    """Return a backbone as its record says, with random weights."""
+    network, _ = build_backbone(record.name, record.size, 0, record.options)
+    return fold_batchnorm(network, record.size).train() if record.folded_batchnorm else network
 
 
 def save_finetuned(
@@ -70,7 +85,7 @@ def save_finetuned(
 
     Tensors are `backbone.*` and `head.*` of a classifier; `embedder.*` and the loss's `loss.*` of an embedding.
     """
-    metadata = {"backbone": asdict(record), "embedder": embedder and asdict(embedder), "labels": labels}
+    metadata = {"backbone": record.to_json(), "embedder": embedder and asdict(embedder), "labels": labels}
     write_safetensors(path, result.state, metadata)
 
 
@@ -79,7 +94,7 @@ def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
     state, metadata = read_safetensors(path)
     with reading(path, "a fine-tuned member"):
         record = BackboneRecord.from_json(metadata["backbone"])
-        network, _ = build_backbone(record.name, record.size, seed=0)
+        network = _built(record)
         if metadata["embedder"] is None:
             network.load_state_dict(parts_of(state)["backbone"])
             return network, record

@@ -15,21 +15,23 @@ from flukeprint.core.files import read_safetensors, reading
 from flukeprint.learning.backbones import family_of
 from flukeprint.learning.networks import State
 
+# Words of `backbone.weights` for those published under the network's name: of most they are ImageNet's.
+PUBLISHED = ("imagenet", "pretrained")
 _REPAIR = (
     "Set profiles.<profile>.backbone.weights to a file that `torch.save(network.state_dict(), ...)` or safetensors "
     "wrote. Files that hold anything but tensors are refused, since loading them would run code."
 )
 
 
-def load_weights(backbone: nn.Module, weights: str, name: str, last_layer: str) -> None:
-    """Fill the backbone `name` from `weights`: `imagenet`, `random` (left as built) or a path to a state dict.
+def load_weights(backbone: nn.Module, weights: str, name: str, last_layer: str, size: tuple[int, int]) -> None:
+    """Fill the backbone `name` from `weights`: one of PUBLISHED, `random` (left as built) or a path to a state dict.
 
     Weights that cannot be had or read, or belong to another network, are a FlukeprintError.
     """
     if weights == "random":
         return
     family = family_of(name)
-    state = family.pretrained_weights(name) if weights == "imagenet" else read_state(Path(weights))
+    state = family.pretrained_weights(name, size) if weights in PUBLISHED else read_state(Path(weights))
     surplus = (f"{last_layer}.", *family.SURPLUS)
     try:
         # A plain dict counts as one of torch's older checkpoints, which have no counters of BatchNorm's batches.
@@ -50,7 +52,7 @@ def read_state(path: Path) -> State:
     if not path.exists():
         raise FlukeprintError(
             f"profiles.<profile>.backbone.weights is {str(path)!r}, but there is no such file. "
-            "Give the path of a state dict with the key names of the network's library, or imagenet, or random."
+            "Give the path of a state dict with the key names of the network's library, or pretrained, or random."
         )
     state = read_safetensors(path, _REPAIR)[0] if path.suffix == ".safetensors" else _read_torch_file(path)
     half = (torch.float16, torch.bfloat16)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -10,17 +11,22 @@ from typing import Any
 class BackboneRecord:
     """What must be known to use a backbone's weights."""
 
-    name: str  # torchvision's name
+    name: str  # as in params.yaml
     weights: str  # as in params.yaml
     sha256: str  # of the weights file as given; of the initial weights where they are random
     mean: tuple[float, ...]  # of inputs scaled to 0..1, per channel
     std: tuple[float, ...]
     size: tuple[int, int]  # (height, width) of inputs in px
     features: int  # D of the embedding
-    last_layer: str  # name of torchvision's layer that was taken off
-    folded_batchnorm: bool  # BatchNorm is the identity and must stay in eval mode
+    last_layer: str  # name of the library's layer that was taken off
+    folded_batchnorm: bool  # BatchNorm is a constant: in the convolutions, and where there are none, in eval mode
+    options: Mapping[str, Any] = field(default_factory=dict)  # what its family needs to build it, beside the name
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> BackboneRecord:
         """Read back what `asdict` and JSON made of a record."""
         return cls(**value | {key: tuple(value[key]) for key in ("mean", "std", "size")})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold; no options are left out."""
+        return {key: value for key, value in asdict(self).items() if key != "options" or value}

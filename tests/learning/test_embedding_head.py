@@ -23,7 +23,7 @@ def backbone(name, *, folded=False):
 
 
 def spec(**changes):
-    values = {"pooling": "gem", "gem_p": 3.0, "dimension": 8, "batchnorm_neck": True, "l2": False, "fused": False}
+    values = {"pooling": "gem", "gem_p": 3.0, "dimension": 8, "batchnorm_neck": True, "l2": False}
     return EmbedderSpec(**values | changes)
 
 
@@ -53,20 +53,6 @@ def test_gem_is_refused_where_weights_follow_the_pooling(name):
         feature_map(network, record)
 
 
-@pytest.mark.numeric
-def test_fused_network_computes_the_same():
-    network, record = backbone("mobilenet_v2", folded=True)
-    photos = torch.rand(2, 3, *SIZE)
-    plain = Embedder(backbone("mobilenet_v2")[0], spec(fused=False), record).eval()
-    torch.manual_seed(0)
-    fused = Embedder(network, spec(fused=True), record).eval()
-    for part in ("pool", "projection", "neck"):
-        getattr(fused, part).load_state_dict(getattr(plain, part).state_dict())
-    torch.testing.assert_close(fused(photos), plain(photos), rtol=1e-3, atol=1e-4)
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in fused.backbone.modules())
-    assert all(weights.requires_grad for weights in fused.parameters())
-
-
 def test_l2_gives_unit_vectors_and_average_keeps_the_backbones_pooling():
     network, record = backbone("resnet18")
     embedder = Embedder(network, spec(pooling="average", dimension=None, batchnorm_neck=False, l2=True), record).eval()
@@ -79,9 +65,7 @@ def test_l2_gives_unit_vectors_and_average_keeps_the_backbones_pooling():
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     network, record = backbone("mobilenet_v2", folded=folded)
-    own = EmbedderSpec.of(
-        finetune_params(objective="arcface", embedding={"pooling": "gem", "dimension": 8}).embedding, record
-    )
+    own = EmbedderSpec.of(finetune_params(objective="arcface", embedding={"pooling": "gem", "dimension": 8}).embedding)
     embedder = Embedder(network, own, record).eval()
     state = {f"embedder.{key}": value for key, value in embedder.state_dict().items()} | {"loss.W": torch.zeros(2)}
     path = Path(tmp_path / "m1.safetensors")
@@ -89,7 +73,7 @@ def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     loaded, back = load_finetuned(path)
     photos = torch.rand(2, 3, *SIZE)
     torch.testing.assert_close(loaded.eval()(photos), embedder(photos), rtol=0, atol=0)
-    torch.testing.assert_close(for_inference(loaded)(photos), embedder(photos), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(for_inference(loaded, SIZE)(photos), embedder(photos), rtol=1e-3, atol=1e-4)
     assert back.features == 8
 
 

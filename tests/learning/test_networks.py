@@ -62,10 +62,13 @@ class LinearFamily:
     def names(self):
         return ["linear"]
 
+    def knows(self, name):
+        return name == "linear"
+
     def build(self, *_):
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5), nn.Identity()), "3"
 
-    def pretrained_weights(self, _):
+    def pretrained_weights(self, *_):
         weights = {"2.weight": torch.ones(5, 3), "2.bias": torch.zeros(5)}
         return weights | {"3.weight": torch.ones(9), "teacher.2.weight": torch.ones(9)}
 
@@ -76,7 +79,7 @@ class LinearFamily:
 def test_another_family_is_one_more_entry_of_the_registry(monkeypatch):
     monkeypatch.setattr(backbones, "FAMILIES", (*backbones.FAMILIES, LinearFamily()))
     backbone, last_layer = build_backbone("linear", SIZE, 0)
-    load_weights(backbone, "imagenet", "linear", last_layer)
+    load_weights(backbone, "imagenet", "linear", last_layer, SIZE)
     assert backbone(torch.ones(1, 3, *SIZE)).tolist() == [[3.0] * 5]
     assert embedding_size(backbone, SIZE, "linear") == 5
     with pytest.raises(FlukeprintError, match=r"'other'.*torchvision's classifiers are .*of this test are linear"):
@@ -96,7 +99,7 @@ def test_a_backbone_takes_its_own_state_back_and_published_heads_are_left_out(tm
     state = {key: value + 1 for key, value in backbone.state_dict().items() if "num_batches" not in key}
     extra = {f"{last_layer}.weight": torch.ones(2), "aux1.conv.conv.weight": torch.ones(2)}
     write_safetensors(tmp_path / "weights.safetensors", state | extra)
-    load_weights(backbone, str(tmp_path / "weights.safetensors"), name, last_layer)
+    load_weights(backbone, str(tmp_path / "weights.safetensors"), name, last_layer, SIZE)
     assert all(torch.equal(backbone.state_dict()[key], value) for key, value in state.items())
 
 
@@ -112,7 +115,7 @@ def test_weights_file_round_trip_without_the_last_layer(tmp_path):
     source = torchvision.models.resnet18(num_classes=7)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     backbone, last_layer = build_backbone("resnet18", SIZE, 0)
-    load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+    load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer, SIZE)
     assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], source.state_dict()["layer4.1.conv2.weight"])
 
 
@@ -133,11 +136,11 @@ def test_weights_of_another_network_are_refused_by_key_and_shape(tmp_path):
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "weights.pth")
     backbone, last_layer = build_backbone("resnet18", SIZE, 0)
     with pytest.raises(FlukeprintError, match=r"not those of 'resnet18'.*layer1\.2"):
-        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer, SIZE)
     wide = torchvision.models.resnet18().state_dict() | {"conv1.weight": torch.ones(64, 3, 5, 5)}
     torch.save(wide, tmp_path / "weights.pth")
     with pytest.raises(FlukeprintError, match=r"not those of 'resnet18'.*conv1.weight.*5, 5"):
-        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer, SIZE)
 
 
 class Mischief:
@@ -149,14 +152,14 @@ def test_a_pickle_disguised_as_weights_runs_no_code(tmp_path, capsys):
     (tmp_path / "weights.pth").write_bytes(pickle.dumps({"conv1.weight": Mischief()}))
     backbone, last_layer = build_backbone("resnet18", SIZE, 0)
     with pytest.raises(FlukeprintError, match="loading them would run code"):
-        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer)
+        load_weights(backbone, str(tmp_path / "weights.pth"), "resnet18", last_layer, SIZE)
     assert "code ran" not in capsys.readouterr().out
 
 
 def test_missing_weights_file_is_named():
     backbone, last_layer = build_backbone("resnet18", SIZE, 0)
     with pytest.raises(FlukeprintError, match=r"'no/such\.pth'.*no such file"):
-        load_weights(backbone, "no/such.pth", "resnet18", last_layer)
+        load_weights(backbone, "no/such.pth", "resnet18", last_layer, SIZE)
 
 
 def test_imagenet_weights_out_of_reach_name_the_ways_out(monkeypatch):
@@ -167,7 +170,7 @@ def test_imagenet_weights_out_of_reach_name_the_ways_out(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     backbone, last_layer = build_backbone("resnet18", SIZE, 0)
     with pytest.raises(FlukeprintError, match=r"could not be downloaded.*resnet18-.*set profiles"):
-        load_weights(backbone, "imagenet", "resnet18", last_layer)
+        load_weights(backbone, "imagenet", "resnet18", last_layer, SIZE)
 
 
 @pytest.mark.numeric
@@ -180,7 +183,7 @@ def test_inference_copy_computes_the_same():
                 layer.running_var.uniform_(0.8, 1.2)
     photos = torch.randn(2, 3, *SIZE)
     backbone = freeze(backbone)
-    np.testing.assert_allclose(for_inference(backbone)(photos), backbone(photos), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(for_inference(backbone, SIZE)(photos), backbone(photos), rtol=1e-3, atol=1e-4)
 
 
 def test_folded_batchnorm_is_recognised_and_stays_in_eval_mode():
@@ -231,12 +234,12 @@ def test_weights_with_folded_batchnorm_are_loaded_recognised_and_compute_the_sam
     path = REAL_WEIGHTS if kind == "real" else tmp_path / "weights.pth"
     plain = None if kind == "real" else freeze(folded_weights(path))
     backbone, last_layer = build_backbone("mobilenet_v2", SIZE, 0)
-    load_weights(backbone, str(path), "mobilenet_v2", last_layer)
+    load_weights(backbone, str(path), "mobilenet_v2", last_layer, SIZE)
     assert has_folded_batchnorm(backbone)
     photos = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         features = freeze(backbone)(photos)
-        np.testing.assert_allclose(for_inference(backbone)(photos), features, rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(for_inference(backbone, SIZE)(photos), features, rtol=1e-2, atol=1e-3)
         if plain is not None:
             assert not has_folded_batchnorm(plain)
             np.testing.assert_allclose(features, plain(photos), rtol=1e-2, atol=1e-3)

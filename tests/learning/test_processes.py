@@ -73,9 +73,10 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
     accelerator.wait_for_everyone()
     network, record = load_finetuned(Path("batchnorm.safetensors"))
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
-    job = EmbeddingJob(for_inference(freeze(network)), scaler, 512, 8, accelerator)
+    job = EmbeddingJob(for_inference(freeze(network), size), scaler, 512, 8, accelerator)
     embed_to_file(Path("embeddings.npy"), pixels, 2, job)
-    same = EmbeddingJob(for_inference(freeze(random_backbone(size=size, seed=1)[0])), scaler, 512, 8, accelerator)
+    other = for_inference(freeze(random_backbone(size=size, seed=1)[0]), size)
+    same = EmbeddingJob(other, scaler, 512, 8, accelerator)
     embed_to_file(Path("same.npy"), pixels, 2, same)
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,10 +10,20 @@ from torch import nn
 from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.learning.backbones.published import Published
 
 TITLE = "torchvision's classifiers"
 # Auxiliary classifiers of Inception networks, which are built without them.
 SURPLUS: tuple[str, ...] = ("AuxLogits.", "aux")
+
+
+# What nearly all of torchvision's weights want, should one name nothing else.
+_IMAGENET = Published(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=(224, 224))
+
+
+def knows(name: str) -> bool:
+    """Tell whether a name is one of torchvision's classifiers."""
+    return name in names()
 
 
 def names() -> list[str]:
@@ -26,7 +37,16 @@ def names() -> list[str]:
     return [name for name in found if not name.startswith("mnasnet")]
 
 
-def build(name: str, size: tuple[int, int]) -> tuple[nn.Module, str]:
+def published(name: str) -> Published:
+    """Return the scaling and size that the first published weights of a classifier want."""
+    transforms = _weights(name).transforms()
+    if not hasattr(transforms, "crop_size"):
+        return _IMAGENET
+    [side] = transforms.crop_size
+    return Published(tuple(transforms.mean), tuple(transforms.std), (side, side))
+
+
+def build(name: str, size: tuple[int, int], _: Mapping[str, Any]) -> tuple[nn.Module, str]:
     """Build a classifier for photos of (height, width) px without its last layer, whose name is returned too."""
     import torchvision
 
@@ -53,12 +73,17 @@ def _take_off_last_layer(network: nn.Module) -> str:
     return name
 
 
-def pretrained_weights(name: str) -> dict[str, torch.Tensor]:
-    """Download torchvision's ImageNet weights, the first published ones, as the reference procedure used."""
+def _weights(name: str) -> Any:
+    """Return torchvision's record of the first published weights, as the reference procedure used."""
     import torchvision
 
     choices = torchvision.models.get_model_weights(name)
-    chosen = getattr(choices, "IMAGENET1K_V1", None) or choices.DEFAULT
+    return getattr(choices, "IMAGENET1K_V1", None) or choices.DEFAULT
+
+
+def pretrained_weights(name: str, _: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """Download torchvision's ImageNet weights."""
+    chosen = _weights(name)
     try:
         state: dict[str, torch.Tensor] = chosen.get_state_dict(progress=True, check_hash=True)
     except OSError as error:
