@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from catalogue_rows import open_encounter, open_photo
 from catalogue_season import ENCOUNTERS, fill
 from pipeline_project import ROOT, set_params
 from sqlalchemy import insert
@@ -16,7 +17,6 @@ from sqlalchemy import insert
 from flukeprint.catalogue.catalogues import Catalogue, create_catalogue
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.entities import EncounterRow, PhotoRow
-from flukeprint.catalogue.kept_state import keep_new_encounter, keep_new_photo
 from flukeprint.catalogue.sightings import holdings_of
 from flukeprint.catalogue.snapshots import take_snapshot
 from flukeprint.cli.main import main
@@ -66,7 +66,7 @@ def put(catalogue: Catalogue, folder: Path, together: int) -> None:
                 numbers[key] = encounter = len(numbers) + 1
                 values = {"key": f"{encounter}", "name": f"enc{encounter}", "date": f"20{encounter % 20 + 10}"}
                 connection.execute(insert(EncounterRow).values(id=encounter, **values))
-                keep_new_encounter(connection, encounter)
+                open_encounter(connection, encounter)
                 if whom != NEW_WHALE:
                     wishes.append(Wish("confirm" if seen[whom] else "new", encounter, individual=whom))
             seen[whom] += 1
@@ -77,7 +77,7 @@ def put(catalogue: Catalogue, folder: Path, together: int) -> None:
                     phash="0" * 16, thumbnail=b"", encounter_id=numbers[key],
                 )
             )  # fmt: skip
-            keep_new_photo(connection, number, numbers[key])
+            open_photo(connection, number)
     decide(catalogue, wishes, "ann")
 
 
