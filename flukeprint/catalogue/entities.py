@@ -1,8 +1,8 @@
 """The tables of the catalogue.
 
-`settings`, `models`, `photos`, `encounters`, `individuals`, `second_names` hold what is there. `decisions` is the log of
-what people decided: rows are added and never changed, and the database itself refuses anything else. The tables that
-end in `_states` hold the present state, which follows from the log (present_state.py) and is kept beside it
+`settings`, `models`, `photos`, `encounters`, `individuals`, `second_names` hold what is there. `decisions` is the log
+of what people decided: rows are added and never changed, and the database itself refuses anything else. The tables
+that end in `_states` hold the present state, which follows from the log (present_state.py) and is kept beside it
 (kept_state.py), so that it can be asked quickly. `vectors` and `answers` are computed, and can be computed again.
 
 Dates and times are texts in ISO 8601, as exact as they are known: 2024, 2024-07, 2024-07-01, 2024-07-01T09:30:00.

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from catalogue_rows import open_encounter, open_photo
 from catalogue_season import ENCOUNTERS, fill
+from dvc.utils.serialize import load_yaml
 from pipeline_project import ROOT, set_params
 from sqlalchemy import insert
 
@@ -26,8 +27,8 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.sample import SampleSpec, draw_sample
 from flukeprint.data.snapshot_table import read_snapshot, write_snapshot
 from flukeprint.data.sources import fetch
+from stages import backbone, finetune, pixels, select, start, train, validate
 from stages import fetch as fetch_stage
-from stages import pixels, select, validate
 
 PHOTOS = SampleSpec(
     photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1), new_whales=6, test_known=0, test_new=0, duplicates=2, conflicts=0,
@@ -116,6 +117,29 @@ def test_a_snapshot_gives_the_training_the_same_bytes_as_the_folder(drawn, tmp_p
     other = prepared(tmp_path / "b", monkeypatch, profile="catalogue", profiles__catalogue__path=str(path))
     for name in WRITTEN:
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def training(profile: str) -> dict[str, object]:
+    """Return parameters for a training of an epoch."""
+    drawn = load_yaml(ROOT / "params.yaml")["profiles"]["sample"]["backbone"]
+    weights = str(ROOT / drawn["weights"])
+    return {
+        f"profiles__{profile}__backbone": {**drawn, "weights": weights},
+        f"profiles__{profile}__epochs": {"train": 1, "finetune": 1, "full_head": 1},
+        "ensemble__members": ["m1"],
+    }
+
+
+def test_a_snapshot_trains_to_the_same_bytes_as_the_folder(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["stage", "m1"])
+    path, weights = snapshot_of(drawn, together=1), []
+    for profile, source in (("folder", drawn), ("catalogue", path)):
+        options = {f"profiles__{profile}__path": str(source), **training(profile)}
+        folder = prepared(tmp_path / profile, monkeypatch, profile=profile, **options)
+        for stage in (backbone, train, start, finetune):
+            stage.main()
+        weights.append(sha256_of(folder / "models/finetuned/m1.safetensors"))
+    assert weights[0] == weights[1]
 
 
 def test_encounters_of_a_catalogue_stay_on_one_side(drawn, tmp_path, monkeypatch):
