@@ -5,6 +5,9 @@ every photo but those of the season is imported; and a season of 40 photos in 26
 of others. No whale among them is a label of a fine-tuned network, gave a photo to the calibration, or has a photo
 that is nearly the same picture as another whale's; no two photos of a whale are. Folders, and tables with semicolons,
 a byte order mark and headers of their own, are brought in by the same two commands.
+
+With --apart the others' photos are an encounter each, 37 in all, so that every other whale is seen twice: how often are
+its two encounters answered as one individual, and how often those of two whales?
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -41,11 +45,11 @@ Answers = dict[str, dict[str, Any]]  # by the names of encounters
 
 @dataclass(frozen=True)
 class DrawnSeason:
-    """Photos by whale, and by encounter; whom encounters show, nobody where the whale is not among the known."""
+    """Photos by whale, and by encounter; whom encounters show, who may not be among the known."""
 
     known: dict[str, list[str]]
     encounters: dict[str, list[str]]
-    whales: dict[str, str | None]
+    whales: dict[str, str]
 
 
 def main() -> None:
@@ -54,12 +58,13 @@ def main() -> None:
     parser.add_argument("project", type=Path, help="with the outputs of select, finetune and fetch")
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--apart", action="store_true", help="others are seen twice, in two encounters")
     arguments = parser.parse_args()
     whales = untrained(arguments.project)
     photos, bundle = (path.absolute() for path in (arguments.project / RAW / "train", arguments.bundle))
     rows = []
     for seed in range(arguments.seeds):
-        season = drawn(whales, np.random.default_rng(seed))
+        season = drawn(whales, np.random.default_rng(seed), apart=arguments.apart)
         ways = [answered(write, season, photos, bundle) for write in (as_folders, as_tables)]
         rows.append({"seed": seed, **figures(season, ways[0]), "tables_answer_the_same": same(*ways)})
         print(json.dumps(rows[-1]), file=sys.stderr)
@@ -78,8 +83,8 @@ def untrained(project: Path) -> dict[str, list[str]]:
     return {str(name): list(images) for name, images in own.groupby("Id")["Image"]}
 
 
-def drawn(whales: dict[str, list[str]], rng: np.random.Generator) -> DrawnSeason:
-    """Draw the known whales, the season's photos of some, and others."""
+def drawn(whales: dict[str, list[str]], rng: np.random.Generator, *, apart: bool = False) -> DrawnSeason:
+    """Draw the known whales, the season's photos of some, and others, `apart` with an encounter for each photo."""
     names = [str(name) for name in rng.permutation(sorted(whales))]
     photos = {name: [str(image) for image in rng.permutation(whales[name])] for name in names}
     often = [name for name in names if len(photos[name]) >= 3][: PAIRS[0]]
@@ -89,11 +94,17 @@ def drawn(whales: dict[str, list[str]], rng: np.random.Generator) -> DrawnSeason
     pairs = several[KNOWN - SEEN_AGAIN :][: PAIRS[1]]
     others = pairs + [name for name in names if name not in {*known, *pairs}][: OTHERS - PAIRS[1]]
     taken = {name: photos[name][: 2 if name in {*often, *pairs} else 1] for name in again + others}
-    order = [str(name) for name in rng.permutation(sorted(taken))]
+    split = others if apart else []
+    seen = [
+        (name, part)
+        for name, own in sorted(taken.items())
+        for part in ([[one] for one in own] if name in split else [own])
+    ]
+    order = [seen[place] for place in rng.permutation(len(seen))]
     return DrawnSeason(
         {name: [image for image in photos[name] if image not in taken.get(name, ())] for name in known},
-        {f"enc{number:02}": taken[name] for number, name in enumerate(order)},
-        {f"enc{number:02}": name if name in known else None for number, name in enumerate(order)},
+        {f"enc{number:02}": part for number, (_, part) in enumerate(order)},
+        {f"enc{number:02}": name for number, (name, _) in enumerate(order)},
     )
 
 
@@ -150,22 +161,41 @@ def command(folder: str, *arguments: str) -> str:
 def figures(season: DrawnSeason, answers: Answers) -> dict[str, float]:
     """Count how many encounters of known whales are named, and how many others are found to be new."""
     ids = {name: [one["id"] for one in answer["candidates"]] for name, answer in answers.items()}
-    known = [(name, whale) for name, whale in season.whales.items() if whale is not None]
-    others = [name for name, whale in season.whales.items() if whale is None]
-    new = {name for name, answer in answers.items() if is_new(answer)}
-    together = [{season.whales[name] or name for name in names} for names in groups(answers)]
-    return {
+    known = [(name, whale) for name, whale in season.whales.items() if whale in season.known]
+    others = [name for name, whale in season.whales.items() if whale not in season.known]
+    named = {
         "encounters": len(season.encounters),
         "photos": len(rows_of(season.encounters)),
         "known": len(known),
         "first": sum(ids[name][:1] == [whale] for name, whale in known),
         "among_five": sum(whale in ids[name][:5] for name, whale in known),
-        "known_called_new": sum(name in new for name, _ in known),
         "others": len(others),
+    }
+    if any(answer["new_probability"] is None for answer in answers.values()):  # by similarity alone
+        return named
+    new = {name for name, answer in answers.items() if is_new(answer)}
+    return {
+        **named,
+        "known_called_new": sum(name in new for name, _ in known),
         "others_called_new": sum(name in new for name in others),
         "chance_of_new_tells_apart": auroc([answers[n] for n in others], [answers[n] for n, _ in known]),
-        "groups_of_several": len(together),
-        "groups_of_several_whales": sum(len(whales) > 1 for whales in together),
+        **among_themselves(season, answers, new),
+    }
+
+
+def among_themselves(season: DrawnSeason, answers: Answers, new: set[str]) -> dict[str, float]:
+    """Count the pairs of encounters that were answered as one individual, and should have been."""
+    pairs = list(combinations(season.encounters, 2))
+    joined = {frozenset(pair) for names in groups(answers) for pair in combinations(names, 2)}
+    one_whale = {frozenset(pair) for pair in pairs if season.whales[pair[0]] == season.whales[pair[1]]}
+    return {
+        "pairs_of_one_whale": len(one_whale),
+        "joined": len(joined & one_whale),
+        "joined_as_new": sum(pair <= new for pair in joined & one_whale),
+        "pairs_of_two_whales": len(pairs) - len(one_whale),
+        "wrongly_joined": len(joined - one_whale),
+        "groups_of_several": len(groups(answers)),
+        "groups_of_several_whales": sum(len({season.whales[name] for name in names}) > 1 for names in groups(answers)),
     }
 
 

@@ -11,7 +11,7 @@ KEYS = ("seed", "profiles.*.backbone", "profiles.*.image_size")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    prepare_backbone(BACKBONE, params.active, params.seed)
+    prepare_backbone(BACKBONE, params.active.backbone, params.active.size, params.seed)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from catalogue_rows import open_encounter, open_photo
 from PIL import Image
 from quality_folder import texture
 from sqlalchemy import insert
@@ -14,7 +15,6 @@ from sqlalchemy import insert
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.entities import EncounterRow, PhotoRow
-from flukeprint.catalogue.kept_state import keep_new_encounter, keep_new_photo
 
 # Encounter: date, place, position of its photos, their names, whom it shows.
 ENCOUNTERS: dict[int, tuple[str | None, str | None, tuple[float, float] | None, list[str], str | None]] = {
@@ -58,7 +58,7 @@ def fill(catalogue: Catalogue, folder: Path) -> None:
             values = {"key": f"key {encounter}", "name": f"enc{encounter}", "date": date, "place": place}
             notes = "breached\ttwice" if encounter == 1 else None
             connection.execute(insert(EncounterRow).values(id=encounter, notes=notes, **values))
-            keep_new_encounter(connection, encounter)
+            open_encounter(connection, encounter)
             for name in names:
                 number += 1
                 _add_photo(connection, encounter, number, folder / f"{number}-{name}", name, date, position)
@@ -85,4 +85,4 @@ def _add_photo(connection, encounter, number, path, name, date, position) -> Non
             thumbnail=b"", encounter_id=encounter,
         )
     )  # fmt: skip
-    keep_new_photo(connection, number, encounter)
+    open_photo(connection, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
 from flukeprint.core.replacement import recover, replacing_folder
+from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import save_gallery
+from flukeprint.retrieval.provenance import Provenance
 from flukeprint.scoring.calibration import write_calibration
 
 _VECTOR = (
@@ -43,12 +46,7 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
-    (folder / "members").mkdir()
-    for member, path in finetuned_files(model.provenance.weights).items():
-        shutil.copyfile(path, folder / "members" / path.name)
-        export_onnx(path, folder / "members" / f"{member}.onnx")
-    described = Preprocessing(provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits)
-    write_json(folder / PREPROCESSING, described.model_dump())
+    write_networks(folder, finetuned_files(model.provenance.weights), model.provenance, model.limits, pictures=pictures)
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
     save_gallery(gallery, folder / GALLERY)
@@ -60,6 +58,18 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
     write_manifest(folder)
     return len(entries)
+
+
+def write_networks(
+    folder: Path, weights: Mapping[str, Path], provenance: Provenance, limits: Limits, *, pictures: bool
+) -> None:
+    """Write the networks of members, as they are and as ONNX, and what they want to see."""
+    (folder / "members").mkdir()
+    for member, path in weights.items():
+        shutil.copyfile(path, folder / "members" / path.name)
+        export_onnx(path, folder / "members" / f"{member}.onnx")
+    described = Preprocessing(provenance=provenance, vector=_VECTOR, pictures=pictures, limits=limits)
+    write_json(folder / PREPROCESSING, described.model_dump())
 
 
 def refuse_other_folder(folder: Path) -> None:

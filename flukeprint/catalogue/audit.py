@@ -16,6 +16,7 @@ from flukeprint.bundle.model import Model
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.evidence import PairEvidence, with_prior
 from flukeprint.catalogue.season import Photos, clusters
+from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.identify.pair import thresholds_of
 from flukeprint.retrieval.vectors import chunks
 
@@ -31,7 +32,7 @@ class OneWhale:
 
     first: str
     second: str
-    probability: float
+    probability: float | None  # None: the model was never calibrated
     similarity: float  # mean cosine of their photos, -1 to 1
     same_pictures: tuple[int, int] | None  # photos of either that are nearly the same picture
 
@@ -60,6 +61,7 @@ class Mislabelled:
 class Audit:
     """What was found, the most probable first."""
 
+    second_names: list[SecondName]  # facts, not guesses: one file that sources have under two ids
     one_whale: list[OneWhale]
     two_whales: list[TwoWhales]
     mislabelled: list[Mislabelled]
@@ -102,13 +104,16 @@ def audit(catalogue: Catalogue, model: Model, model_id: int, top: int) -> Audit:
     """Look for mistakes; return at most `top` of each kind."""
     photos = Photos.read(catalogue, model, model_id)
     labelled = _Labelled.of(photos)
-    agreement = 1.0 if model.calibration is None else model.calibration.duplicates.probability
+    with catalogue.database.reading() as connection:
+        second_names = [one for one in open_second_names(connection) if one.id is not None][:top]
     copies = _copies(photos, labelled)
+    agreement = None if model.calibration is None else model.calibration.duplicates.probability
     verification, without = thresholds_of(model.calibration, model.provenance)
     if verification is None:
-        return Audit(_one_whale(labelled, None, copies, agreement, top), [], [], without)
+        return Audit(second_names, _one_whale(labelled, None, copies, agreement, top), [], [], without)
     evidence = PairEvidence.of(verification)
     return Audit(
+        second_names,
         _one_whale(labelled, evidence, copies, agreement, top),
         _two_whales(labelled, evidence)[:top],
         _mislabelled(labelled, evidence)[:top],
@@ -131,7 +136,7 @@ def _one_whale(
     labelled: _Labelled,
     evidence: PairEvidence | None,
     copies: Mapping[tuple[int, int], tuple[int, int]],
-    agreement: float,
+    agreement: float | None,
     top: int,
 ) -> list[OneWhale]:
     """Return the pairs of individuals that are most probably one."""
@@ -140,8 +145,9 @@ def _one_whale(
     if evidence is not None and number > 1:
         for some in chunks(np.arange(number)):
             for pair, chance, similarity in _likely_pairs(labelled, evidence, some, _TWICE / (number - 1), top):
-                found[pair] = max(chance, found.get(pair, (0.0, 0.0))[0]), similarity
-    ranked = sorted(found.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))[:top]
+                as_copies = found.get(pair, (None, 0.0))[0]
+                found[pair] = max(chance, as_copies or 0.0), similarity
+    ranked = sorted(found.items(), key=lambda item: (-(item[1][0] or 0.0), -item[1][1], item[0]))[:top]
     return [
         OneWhale(labelled.names[i], labelled.names[j], chance, similarity, copies.get((i, j)))
         for (i, j), (chance, similarity) in ranked

@@ -8,6 +8,10 @@ from flukeprint.identify.formats import PEOPLE_DECIDE, percent
 def audit_text(found: Audit) -> str:
     """Say what is probably wrong."""
     lines = ["One whale under two ids"]
+    for name in found.second_names:
+        lines.append(
+            f"  one file  {name.id} and {name.second}: p{name.photo} stands under both. One whale: {name.merge}"
+        )
     for pair in found.one_whale:
         same = pair.same_pictures
         copies = "" if same is None else f"; p{same[0]} and p{same[1]} are nearly the same picture"

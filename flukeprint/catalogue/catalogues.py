@@ -21,6 +21,8 @@ DATABASE = "catalogue.db"
 # Names of settings.
 BUNDLE, MODEL, STORE = "bundle", "model", "store"
 _PHOTOS = "photos"
+# A bundle that is kept in the catalogue's own folder: of a network that came from no other bundle.
+OWN_MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Catalogue:
     place: str  # the folder or the URL, as people name it
     database: Database
     store: Path | None  # the photo store's folder; None: photos are left where they are
+
+    @property
+    def own_model(self) -> Path | None:
+        """Return where a bundle of its own is kept; None: there is no folder for one, photos stay where they are."""
+        home = self.store if is_url(self.place) else Path(self.place)
+        return None if home is None else home / OWN_MODEL
 
     def file_of(self, stored: str | None, path: str) -> Path:
         """Return where a photo is: in the photo store, or where it was imported from (PhotoRow.stored and .path)."""
@@ -51,24 +59,30 @@ def create_catalogue(place: str, store: Path | None = None, *, in_place: bool = 
 
     `store` is the folder of the photo store where `place` is a URL; `in_place` leaves photos where they are.
     """
+    refuse_full(place)
     if is_url(place) and store is None and not in_place:
-        raise FlukeprintError("a catalogue in a database needs a folder for its photos: name one (--photos DIR).")
-    if not is_url(place) and Path(place).exists() and not _can_be_filled(Path(place)):
-        raise FlukeprintError(f"{printed(place)} is not empty. Name a new folder, or add to it (`import`).")
+        raise FlukeprintError("a catalogue in a database needs a folder for its photos: name one (--store DIR).")
     if not is_url(place):
         Path(place).mkdir(parents=True, exist_ok=True)
     database = _opened(place)
     with database.writing() as connection:
-        if setting(connection, STORE) is not None:
+        if setting(connection, STORE) is not None and setting(connection, MODEL) is not None:
             raise FlukeprintError(f"{printed(place)} is a catalogue already. Add to it (`import`).")
         # A relative place: the folder may be moved, with all that is in it.
         set_setting(connection, STORE, "" if in_place else str(store.absolute()) if store else _PHOTOS)
     return open_catalogue(place)
 
 
+def refuse_full(place: str) -> None:
+    """Refuse a folder that holds anything but an unfinished catalogue; of a database nothing is known yet."""
+    if not is_url(place) and Path(place).exists() and not _can_be_filled(Path(place)):
+        raise FlukeprintError(f"{printed(place)} is not empty. Name a new folder, or add to it (`import`).")
+
+
 def _can_be_filled(folder: Path) -> bool:
-    """Tell whether a folder is empty, but for a database that may be an unfinished one."""
-    return folder.is_dir() and all(entry.name.startswith(DATABASE) for entry in folder.iterdir())
+    """Tell whether a folder is empty, but for a database and a model that may be unfinished."""
+    unfinished = (DATABASE, OWN_MODEL, f".{OWN_MODEL}.")
+    return folder.is_dir() and all(entry.name.startswith(unfinished) for entry in folder.iterdir())
 
 
 def open_catalogue(place: str) -> Catalogue:

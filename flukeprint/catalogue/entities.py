@@ -1,9 +1,9 @@
 """The tables of the catalogue.
 
-`settings`, `models`, `photos`, `encounters` and `individuals` hold what is there. `decisions` is the log of what people
-decided: rows are added and never changed, and the database itself refuses anything else. The tables that end in
-`_states` hold the present state, which follows from the log (present_state.py) and is kept beside it (kept_state.py),
-so that it can be asked quickly. `vectors` and `answers` are computed, and can be computed again.
+`settings`, `models`, `photos`, `encounters`, `individuals`, `second_names` hold what is there. `decisions` is the log
+of what people decided: rows are added and never changed, and the database itself refuses anything else. The tables
+that end in `_states` hold the present state, which follows from the log (present_state.py) and is kept beside it
+(kept_state.py), so that it can be asked quickly. `vectors` and `answers` are computed, and can be computed again.
 
 Dates and times are texts in ISO 8601, as exact as they are known: 2024, 2024-07, 2024-07-01, 2024-07-01T09:30:00.
 """
@@ -163,6 +163,16 @@ class IndividualStateRow(Base):
     id: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str | None] = mapped_column(Text)
     merged_into: Mapped[int | None] = mapped_column(ForeignKey(IndividualRow.key), index=True)  # one not merged
+
+
+class SecondNameRow(Base):
+    """A source has a photo's file under this individual as well: a question, until people answer it."""
+
+    __tablename__ = "second_names"
+    photo_id: Mapped[int] = mapped_column(ForeignKey(PhotoRow.id), primary_key=True, autoincrement=False)
+    individual: Mapped[int] = mapped_column(ForeignKey(IndividualRow.key), primary_key=True, autoincrement=False)
+    at: Mapped[str] = mapped_column(String(32))  # UTC
+    who: Mapped[str] = mapped_column(Text)  # imported it
 
 
 class AnswerRow(Base):

@@ -163,11 +163,12 @@ class _Judge:
         there = self.holds.photos[photo.own.sha256]
         if photo.identity is None or self.holds.ids.get(photo.identity) == there is not None:
             return None
-        return f"the catalogue has it as {there or 'nobody'}, the source as {photo.identity}: nothing was changed"
+        return f"the catalogue has it as {there or 'nobody'}, the source as {photo.identity}: it stays as it is"
 
 
 def _same_file(first: PlannedPhoto, second: PlannedPhoto) -> str:
-    other = "" if first.identity == second.identity else f", there as {first.identity or 'nobody'}"
+    alike = second.identity in (None, first.identity)
+    other = "" if alike else f", there as {first.identity}; that it is {second.identity} as well is kept as a question"
     return f"the same file as {printable(first.row.where)}{other}"
 
 

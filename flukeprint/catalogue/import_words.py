@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from flukeprint.catalogue.import_plan import PlannedPhoto
 from flukeprint.catalogue.importing import Imported
+from flukeprint.catalogue.second_names import second_name_lines
 from flukeprint.catalogue.source_rows import Source
 from flukeprint.core.safe_text import printable
 
@@ -41,6 +42,9 @@ def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported) -> s
     lines = [printable(remark) for remark in source.remarks]
     lines += [f"! {printable(line)}" for line in _odd(plan)]
     lines += [f"! {printable(f'{photo.row.where}: refused: {why}')}" for photo, why in done.refused]
+    lines += [f"! {line}" for line in second_name_lines(done.second_names[:_MOST])]
+    if len(done.second_names) > _MOST:
+        lines.append(f"! and {len(done.second_names) - _MOST} more; `flukeprint catalogue audit` names them")
     lines += _named_otherwise(done)
     if done.flags:
         odd = ", ".join(f"{rule} {count}" for rule, count in sorted(done.flags.items()))

@@ -34,6 +34,7 @@ from flukeprint.catalogue.kept_state import columns_of, read_standing
 from flukeprint.catalogue.photo_store import keep_photo
 from flukeprint.catalogue.present_state import Decision, Standing, standing, standing_of_photo
 from flukeprint.catalogue.same_pictures import NamedOtherwise, named_otherwise
+from flukeprint.catalogue.second_names import SecondName, keep_second_names
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.photos import UnusableError, reason
 from flukeprint.quality.flags import flags_of
@@ -54,6 +55,7 @@ class Imported:
     refused: list[tuple[PlannedPhoto, str]] = field(default_factory=list)  # photos that could not be used, and why
     flags: Counter[str] = field(default_factory=Counter)  # how many new photos break each rule of quality/rules.py
     named_otherwise: list[NamedOtherwise] = field(default_factory=list)  # new photos that may have a wrong id
+    second_names: list[SecondName] = field(default_factory=list)  # files that are there under another id
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class Import:
                 self._save(waiting)
                 waiting = []
         self._save(waiting)
+        with self.catalogue.database.writing() as connection:
+            self.done.second_names, individuals = keep_second_names(connection, plan, self.who)
+        self.done.individuals += individuals
         self.done.named_otherwise += named_otherwise(self.catalogue, self.added, self.model.limits)
         return self.done
 

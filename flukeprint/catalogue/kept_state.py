@@ -57,17 +57,6 @@ def keep_new_individual(connection: Connection, key: int, first: Known) -> None:
     connection.execute(insert(IndividualStateRow).values(key=key, id=first.id, name=first.name, merged_into=None))
 
 
-def keep_new_encounter(connection: Connection, encounter: int) -> None:
-    """Give a new encounter, about which nothing was decided, its state."""
-    connection.execute(insert(EncounterStateRow).values(encounter_id=encounter, version=0, **columns_of(Standing())))
-
-
-def keep_new_photo(connection: Connection, photo: int, encounter: int) -> None:
-    """Give a new photo the standing of its encounter."""
-    now = read_standing(connection, encounter)
-    connection.execute(insert(PhotoStateRow).values(photo_id=photo, **columns_of(standing_of_photo((), now))))
-
-
 def columns_of(standing_: Standing) -> dict[str, object]:
     """Return a standing as the columns of encounter_states and photo_states."""
     return standing_._asdict() | {"rejected": json.dumps(sorted(standing_.rejected))}
@@ -76,7 +65,7 @@ def columns_of(standing_: Standing) -> dict[str, object]:
 def read_standing(connection: Connection, encounter: int) -> Standing:
     """Return whom an encounter shows."""
     row = connection.execute(select(EncounterStateRow).where(EncounterStateRow.encounter_id == encounter)).one()
-    return Standing(row.status, row.individual, frozenset(json.loads(row.rejected)))
+    return Standing(row.status, row.individual, keys_of(row.rejected))
 
 
 # --- what depends on a decision ------------------------------------------------------------------------------
@@ -191,14 +180,15 @@ def kept(connection: Connection) -> State:
     individuals = connection.execute(select(IndividualStateRow)).all()
     return State(
         dict(holds),
-        {row.encounter_id: Standing(row.status, row.individual, _keys(row.rejected)) for row in encounters},
-        {row.photo_id: Standing(row.status, row.individual, _keys(row.rejected)) for row in photos},
+        {row.encounter_id: Standing(row.status, row.individual, keys_of(row.rejected)) for row in encounters},
+        {row.photo_id: Standing(row.status, row.individual, keys_of(row.rejected)) for row in photos},
         {row.key: Known(row.id, row.name, row.merged_into) for row in individuals},
         {row.encounter_id: row.version for row in encounters},
     )
 
 
-def _keys(text: str) -> frozenset[int]:
+def keys_of(text: str) -> frozenset[int]:
+    """Return the individuals of a column `rejected`."""
     return frozenset(json.loads(text))
 
 

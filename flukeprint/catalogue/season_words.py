@@ -16,6 +16,7 @@ _TITLES = {
     "new": "Probably new",
     "doubtful": "Doubtful: look at these at leisure",
 }
+_BY_SIMILARITY = "By similarity, the most similar first: how probable any of it is, nobody measured"
 
 
 def season_text(season: Season, top: int) -> str:
@@ -25,7 +26,8 @@ def season_text(season: Season, top: int) -> str:
     for name in ORDER:
         if queued[name]:
             lines = [line for asked in queued[name] for line in _lines(asked, top)]
-            blocks.append("\n".join([f"{_TITLES[name]} ({len(queued[name])})", *lines]))
+            title = _BY_SIMILARITY if season.uncalibrated else _TITLES[name]
+            blocks.append("\n".join([f"{title} ({len(queued[name])})", *lines]))
     if season.asked:
         blocks.append(PEOPLE_DECIDE)
     return "\n\n".join(blocks)
@@ -35,7 +37,7 @@ def _notes(season: Season) -> Iterator[str]:
     encounters = sum(len(asked.encounters) for asked in season.asked)
     yield (
         f"{encounters} encounters of nobody known, compared with {season.photos} photos of {season.individuals} "
-        "individuals and among themselves"
+        f"individuals{'' if season.ungrouped else ' and among themselves'}"
     )
     if season.collapsed:
         yield f"Nobody is named, because with this model {printable(season.collapsed)}."
@@ -69,20 +71,25 @@ def _lines(asked: Asked, top: int) -> Iterator[str]:
     for reason in dict.fromkeys(one.beyond for one in asked.answer.candidates[:top]):
         if reason and reason != asked.answer.beyond:
             yield f"     {BEYOND} {reason}"
-    yield f"     {_proposed(asked)}"
+    for command in _proposed(asked):
+        yield f"     {command}"
 
 
 def _chance(probability: float | None, beyond: str | None) -> str:
     return f"{percent(probability):>8}{BEYOND if beyond else ' '}"
 
 
-def _proposed(asked: Asked) -> str:
-    """Return the command for the most probable decision."""
+def _proposed(asked: Asked) -> Iterator[str]:
+    """Yield the command for the most probable decision; where there are no probabilities, for either."""
     seen = max(one.version for one in asked.encounters)
-    best = asked.answer.candidates[0] if asked.answer.candidates else None
-    is_new = best is None or (asked.answer.new_probability or 0) > (best.probability or 0)
-    decision = ["new", *asked.subjects, "NEW_ID"] if is_new else ["confirm", *asked.subjects, best.id if best else ""]
-    return shlex.join(["flukeprint", "catalogue", "decide", *decision, *(["--seen", str(seen)] if seen else [])])
+    new, best = asked.answer.new_probability, asked.answer.candidates[0] if asked.answer.candidates else None
+    decisions = []
+    if best is not None and (new is None or (best.probability or 0) >= new):
+        decisions.append(["confirm", *asked.subjects, best.id])
+    if not decisions or new is None:
+        decisions.append(["new", *asked.subjects, "NEW_ID"])
+    for decision in decisions:
+        yield shlex.join(["flukeprint", "catalogue", "decide", *decision, *(["--seen", str(seen)] if seen else [])])
 
 
 def season_json(season: Season) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,10 +14,11 @@ from sqlalchemy import Connection, insert, select
 
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_bundle
-from flukeprint.catalogue.catalogues import BUNDLE, MODEL, Catalogue, printed, set_setting, setting
+from flukeprint.catalogue.catalogues import BUNDLE, MODEL, OWN_MODEL, Catalogue, printed, set_setting, setting
 from flukeprint.catalogue.entities import ModelRow, PhotoRow, VectorRow
 from flukeprint.catalogue.importing import inserted, vector_bytes
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.replacement import replacing_folder
 from flukeprint.core.safe_text import printable
 from flukeprint.retrieval.vectors import Vectors
 
@@ -33,9 +35,23 @@ def use_model(catalogue: Catalogue, bundle: Path) -> None:
     """Let a catalogue answer with the model of a bundle from now on."""
     model = open_bundle(bundle)
     known_model(catalogue, model)
+    # A relative place of its own: the catalogue's folder may be moved, with all that is in it.
+    kept = OWN_MODEL if bundle == catalogue.own_model else str(bundle.absolute())
     with catalogue.database.writing() as connection:
-        set_setting(connection, BUNDLE, str(bundle.absolute()))
+        set_setting(connection, BUNDLE, kept)
         set_setting(connection, MODEL, fingerprint_of(model))
+
+
+def use_plain_model(catalogue: Catalogue, bundle: Path) -> None:
+    """Keep a bundle in the catalogue's own folder, and let it answer with its model from now on."""
+    own = catalogue.own_model
+    if own is None:
+        raise FlukeprintError(
+            f"{printed(catalogue.place)} has no folder for a network of its own. Name one for its photos (--store DIR)."
+        )
+    with replacing_folder(own) as temporary:
+        shutil.copytree(bundle, temporary, dirs_exist_ok=True)
+    use_model(catalogue, own)
 
 
 def known_model(catalogue: Catalogue, model: Model) -> int:
@@ -53,9 +69,10 @@ def open_model_of(catalogue: Catalogue) -> tuple[Model, int]:
     """Open the model that a catalogue answers with; return its number as well."""
     place = printed(catalogue.place)
     with catalogue.database.reading() as connection:
-        bundle, fingerprint = setting(connection, BUNDLE), setting(connection, MODEL)
-    if bundle is None:
+        kept, fingerprint = setting(connection, BUNDLE), setting(connection, MODEL)
+    if kept is None:
         raise FlukeprintError(f"{place} has no model. Name one: `flukeprint catalogue embed --bundle DIR`.")
+    bundle = str(catalogue.own_model) if kept == OWN_MODEL else kept
     if not Path(bundle).is_dir():
         raise FlukeprintError(
             f"the bundle that {place} answers with is no longer in {printable(bundle)}. Say where it is: "

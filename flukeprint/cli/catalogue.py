@@ -3,12 +3,15 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Exit, Option, Typer, echo
 
 from flukeprint.cli import catalogue_export, decide
 from flukeprint.cli.arguments import Json, Place, Who
+from flukeprint.cli.plain_network import MEAN, SIZE, STD, WEIGHTS, Backbone, Mean, Size, Std, Weights, export_network
+from flukeprint.core.errors import FlukeprintError
 
 if TYPE_CHECKING:
     from flukeprint.catalogue.catalogues import Catalogue
@@ -38,8 +41,13 @@ def catalogue() -> None:
 
 @app.command()
 def create(  # noqa: PLR0913, PLR0917
-    bundle: Annotated[Path, Option(metavar="DIR", help="The model to answer with: what `flukeprint export` wrote.")],
     place: Annotated[str, Argument(metavar="[DIR|URL]", help="New; or postgresql://USER@HOST/NAME.")] = "catalogue",
+    bundle: Annotated[Path | None, Option(metavar="DIR", help="The model to answer with: what `export` wrote.")] = None,
+    backbone: Backbone = None,
+    weights: Weights = WEIGHTS,
+    size: Size = SIZE,
+    mean: Mean = MEAN,
+    std: Std = STD,
     source: Annotated[Path | None, Option("--from", metavar="FOLDER|TABLE", help="Import this at once.")] = None,
     folders: Layout = "individuals",
     photos: Photos = None,
@@ -49,21 +57,30 @@ def create(  # noqa: PLR0913, PLR0917
     in_place: Annotated[bool, Option("--in-place", help="Leave photos where they are.")] = False,
     who: Who = None,
 ) -> None:
-    """Make a catalogue that answers with the model of a bundle.
+    """Make a catalogue that answers with the model of a bundle, or with a pretrained network as it is (--backbone).
 
+    A network as it is ranks by similarity, without probabilities; to make one needs `flukeprint[pipeline]`.
     Exit code 1 if a row or a photo of --from was left out; all others are added.
     """
     from flukeprint.bundle.opening import open_bundle
-    from flukeprint.catalogue.catalogues import create_catalogue, printed
+    from flukeprint.catalogue.catalogues import create_catalogue, printed, refuse_full
     from flukeprint.catalogue.import_plan import read_source
-    from flukeprint.catalogue.vector_cache import use_model
+    from flukeprint.catalogue.vector_cache import use_model, use_plain_model
 
     # What can be wrong is asked before anything is made.
-    open_bundle(bundle)
+    if (bundle is None) == (backbone is None):
+        raise FlukeprintError("name what answers: a bundle (--bundle DIR), or a pretrained network (--backbone NAME).")
+    refuse_full(place)
     found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
-    made = create_catalogue(place, store, in_place=in_place)
-    use_model(made, bundle)
-    echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
+    if bundle is not None:
+        open_bundle(bundle)
+        use_model(made := create_catalogue(place, store, in_place=in_place), bundle)
+        echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
+    else:
+        with TemporaryDirectory() as temporary:
+            export_network(network := Path(temporary) / "bundle", str(backbone), weights, size, (mean, std))
+            use_plain_model(made := create_catalogue(place, store, in_place=in_place), network)
+        echo(f"{printed(place)}: a catalogue that answers with the network {backbone}, by similarity alone")
     if found is not None and _import(made, found, who):
         raise Exit(1)
 

@@ -20,6 +20,7 @@ from flukeprint.scoring.calibration import Calibration, OpenSetCalibration
 from flukeprint.scoring.candidates import gallery_candidates
 from flukeprint.scoring.registry import GALLERY
 
+UNCALIBRATED = "this model was never calibrated (it has no decision.json)"
 OTHER_WEIGHTS = "decision.json was fitted to other weights; run `dvc repro`"
 
 
@@ -49,7 +50,7 @@ class Match:
 def why_uncalibrated(calibration: Calibration | None, provenance: Provenance) -> str | None:
     """Say why the scores of a gallery of that provenance become no probabilities, or return None."""
     if calibration is None:
-        return "there is no decision.json"
+        return UNCALIBRATED
     if calibration.provenance != provenance:
         return OTHER_WEIGHTS
     if GALLERY in calibration.scorers and GALLERY in calibration.fusions:

@@ -10,7 +10,7 @@ from flukeprint.bundle.model import Model
 from flukeprint.core.safe_text import printable
 from flukeprint.identify.formats import percent
 from flukeprint.identify.gallery_duplicates import same_pictures
-from flukeprint.identify.matching import OTHER_WEIGHTS
+from flukeprint.identify.matching import OTHER_WEIGHTS, UNCALIBRATED
 from flukeprint.retrieval.provenance import Provenance
 from flukeprint.retrieval.vectors import cosines
 from flukeprint.scoring.calibration import Calibration, Verification
@@ -69,7 +69,7 @@ def compare(model: Model, first: Path, second: Path) -> PairComparison:
 def thresholds_of(calibration: Calibration | None, provenance: Provenance) -> tuple[Verification | None, str | None]:
     """Return the thresholds and the calibration of pairs, or why there are none."""
     if calibration is None:
-        return None, "there is no decision.json"
+        return None, UNCALIBRATED
     if calibration.provenance != provenance:
         return None, OTHER_WEIGHTS
     found = calibration.verification

@@ -18,19 +18,18 @@ from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord
 
 if TYPE_CHECKING:
-    from flukeprint.core.params import ProfileParams
+    from flukeprint.core.params import BackboneParams
     from flukeprint.learning.training import Result
 
 WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 
 
-def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
-    """Build the profile's backbone, fill its weights and write them with their record into `folder`.
+def prepare_backbone(folder: Path, wanted: BackboneParams, size: tuple[int, int], seed: int) -> None:
+    """Build a backbone for photos of (height, width) px, fill its weights and write them with their record.
 
     A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take, and
     a scaling of inputs or weights by which photos cannot be told apart.
     """
-    wanted, size = profile.backbone, profile.size
     published = family_of(wanted.name).published(wanted.name)
     network, last_layer = build_backbone(wanted.name, size, seed, published.options)
     load_weights(network, wanted.weights, wanted.name, last_layer, size)
@@ -87,6 +86,17 @@ def save_finetuned(
     """
     metadata = {"backbone": record.to_json(), "embedder": embedder and asdict(embedder), "labels": labels}
     write_safetensors(path, result.state, metadata)
+
+
+def save_plain(path: Path, folder: Path) -> None:
+    """Write the backbone that is in `folder` in the form of a fine-tuned network, though nobody fine-tuned it.
+
+    Of a file of weights only the name is kept, so that the same weights are the same bytes wherever they lay.
+    """
+    network, record = load_backbone(folder)
+    state = {f"backbone.{name}": value for name, value in network.state_dict().items()}
+    kept = replace(record, weights=Path(record.weights).name)
+    write_safetensors(path, state, {"backbone": asdict(kept), "embedder": None, "labels": []})
 
 
 def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:

@@ -166,6 +166,10 @@ def test_a_command_of_the_pipeline_names_what_to_install(project):
     found = lightly("quality", str(project / RAW))
     assert found.returncode == 1
     assert "flukeprint[pipeline]" in found.stderr
+    plain = lightly("catalogue", "create", str(project / "whales"), "--backbone", "resnet18")
+    assert "the package torch is not installed" in plain.stderr
+    assert "flukeprint[pipeline]" in plain.stderr
+    assert not (project / "whales").exists()
     assert "Traceback" not in found.stderr
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from catalogue_model import calibration, fake_model, import_folder, save_whales
 from PIL import Image
@@ -60,11 +62,25 @@ def test_one_picture_under_two_ids_is_found_without_any_calibration(tmp_path):
     import_folder(catalogue, tmp_path / "known")
     found = audit(catalogue, fake_model(None), 1, 20)
     [pair] = found.one_whale
-    assert (pair.first, pair.second) == ("w_1", "w_x")
+    assert (pair.first, pair.second, pair.probability) == ("w_1", "w_x", None)
     name_of = {one.photo: one.name for one in holdings_of(catalogue).sightings}
     assert [name_of[photo] for photo in pair.same_pictures] == ["1_1.jpg", "copy.png"]
     assert (found.two_whales, found.mislabelled) == ([], [])
     assert found.without in audit_text(found)
+    assert "%" not in audit_text(found)
+
+
+def test_one_file_under_two_ids_comes_first_with_the_command_that_merges_them(tmp_path):
+    source = save_whales(tmp_path / "known", GOOD)
+    shutil.copytree(source / "w_1", source / "w_x")
+    catalogue = create_catalogue(str(tmp_path / "whales"))
+    import_folder(catalogue, source)
+    found = audit(catalogue, MODEL, 1, 2)
+    assert [(one.id, one.second) for one in found.second_names] == [("w_1", "w_x")] * 2
+    title, first, *_ = audit_text(found).splitlines()
+    assert title == "One whale under two ids"
+    assert "w_1 and w_x" in first
+    assert first.endswith("decide merge w_x w_1")
 
 
 def test_too_little_to_compare_is_no_mistake(tmp_path):

@@ -13,9 +13,10 @@ from catalogue_rows import add_encounter
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
-from flukeprint.catalogue.catalogues import create_catalogue, open_catalogue, printed
+from flukeprint.catalogue.catalogues import MODEL, create_catalogue, open_catalogue, printed, set_setting
 from flukeprint.catalogue.database import VERSION, open_database
 from flukeprint.catalogue.entities import Base, DecisionRow
+from flukeprint.catalogue.vector_cache import open_model_of
 from flukeprint.core.errors import FlukeprintError
 
 
@@ -103,7 +104,13 @@ def test_a_catalogue_that_was_not_finished_is_made_again_and_a_finished_one_is_n
     open_database(folder / "catalogue.db")  # killed before anything else was said
     with pytest.raises(FlukeprintError, match="create"):
         open_catalogue(str(folder))
+    (folder / "model").mkdir()  # killed before it was known to be the catalogue's
+    unfinished = create_catalogue(str(folder))
+    with pytest.raises(FlukeprintError, match="has no model"):
+        open_model_of(unfinished)
     create_catalogue(str(folder))
+    with unfinished.database.writing() as connection:
+        set_setting(connection, MODEL, "f" * 64)
     with pytest.raises(FlukeprintError, match="is a catalogue already"):
         create_catalogue(str(folder))
 

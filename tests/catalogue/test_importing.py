@@ -17,6 +17,7 @@ from flukeprint.catalogue.import_plan import planned, read_source
 from flukeprint.catalogue.import_words import done_text
 from flukeprint.catalogue.importing import Import
 from flukeprint.catalogue.kept_state import disagreements
+from flukeprint.catalogue.second_names import open_second_names, second_name_lines
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
 from flukeprint.catalogue.vector_cache import known_model, read_vectors
 
@@ -124,6 +125,68 @@ def test_one_file_twice_is_added_once_and_a_second_individual_for_it_is_said(cat
     assert found["w_b/copy.jpg"][0] == "twice"
     assert "w_a" in found["w_b/copy.jpg"][1]
     assert import_folder(catalogue, source).photos == 1
+
+
+@pytest.fixture
+def under_two_ids(catalogue, tmp_path):
+    """A catalogue with a file that its source has under w_a and w_b, the source, and the question."""
+    source = save_whales(tmp_path / "known", {"w_a/1.jpg": (1, 1), "w_c/3.jpg": (3, 1)})
+    (source / "w_b").mkdir()
+    shutil.copy(source / "w_a" / "1.jpg", source / "w_b" / "2.jpg")
+    plan = planned(catalogue, read_source(source, "individuals"))
+    done = import_folder(catalogue, source)
+    assert done.individuals == ["w_a", "w_c", "w_b"]
+    [name] = done.second_names
+    assert (name.id, name.second, name.merge) == ("w_a", "w_b", "flukeprint catalogue decide merge w_b w_a")
+    assert f"if not: {name.about_photo('reject')}\n" in done_text(read_source(source, "individuals"), plan, done)
+    return catalogue, source, name
+
+
+def open_names(catalogue) -> list[tuple[str | None, str]]:
+    with catalogue.database.reading() as connection:
+        assert disagreements(connection) == []
+        return [(one.id, one.second) for one in open_second_names(connection)]
+
+
+def test_the_second_individual_of_a_file_is_there_and_asked_about_until_people_answer(under_two_ids):
+    catalogue, source, name = under_two_ids
+    assert [one.id for one in holdings_of(catalogue).individuals] == ["w_a", "w_b", "w_c"]
+    before = holdings_of(catalogue)
+    again = import_folder(catalogue, source)
+    assert (again.second_names, again.individuals, holdings_of(catalogue)) == ([name], [], before)
+    answers = [
+        Wish("merge", individual="w_b", other="w_a"),
+        Wish("confirm", photo=name.photo, individual="w_b", seen=name.seen),
+        Wish("reject", photo=name.photo, individual="w_b", seen=None),
+    ]
+    for answer in answers:
+        [number] = decide(catalogue, [answer], "ann")
+        assert open_names(catalogue) == []
+        assert import_folder(catalogue, source).second_names == []
+        decide(catalogue, [Wish("undo", undoes=number)], "ann")
+        assert open_names(catalogue) == [("w_a", "w_b")]
+
+
+def test_a_file_that_is_there_under_another_id_is_asked_about(catalogue, tmp_path):
+    for number, name in enumerate(("w_a", "w_b", "new_whale")):
+        save_whales(tmp_path / str(number), {f"{name}/1.jpg": (1, 1), f"{name}/2.jpg": (2, number)})
+    import_folder(catalogue, tmp_path / "2")
+    done = import_folder(catalogue, tmp_path / "0")
+    assert [(one.id, one.second) for one in done.second_names] == [(None, "w_a")]
+    assert f"decide confirm p{done.second_names[0].photo} w_a" in next(second_name_lines(done.second_names))
+    decide(catalogue, [Wish("confirm", photo=done.second_names[0].photo, individual="w_a")], "ann")
+    assert [(one.id, one.second) for one in import_folder(catalogue, tmp_path / "1").second_names] == [("w_a", "w_b")]
+
+
+def test_old_ids_and_what_people_decided_are_no_questions(catalogue, tmp_path):
+    source = save_whales(tmp_path / "known", {"w_a/1.jpg": (1, 1), "w_b/2.jpg": (2, 1), "w_c/3.jpg": (3, 1)})
+    import_folder(catalogue, source)
+    decide(catalogue, [Wish("rename", individual="w_a", new_id="w_z")], "ann")
+    decide(catalogue, [Wish("merge", individual="w_b", other="w_z")], "ann")
+    decide(catalogue, [Wish("confirm", encounter=3, individual="w_z", seen=3)], "ann")
+    done = import_folder(catalogue, source)
+    assert (done.second_names, done.individuals) == ([], [])
+    assert open_names(catalogue) == []
 
 
 def test_of_one_file_twice_the_one_that_names_somebody_counts(catalogue, tmp_path):

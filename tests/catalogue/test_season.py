@@ -195,7 +195,15 @@ def test_without_a_calibration_candidates_are_ranked_and_it_is_said(filled):
     assert (found["e_known"]["first"], found["e_known"]["probability"], found["e_known"]["worth"]) == (
         "w_2", None, "doubtful",
     )  # fmt: skip
-    assert "No probabilities" in season_text(season, 3)
+    text = season_text(season, 3)
+    assert "No probabilities: this model was never calibrated" in text
+    assert "among themselves" in text.partition("Not compared ")[2]
+    assert "and among themselves" not in text
+    assert "By similarity, the most similar first" in text
+    assert "Doubtful" not in text
+    assert "%" not in text
+    encounter = number_of(filled, "e_known")
+    assert f"decide confirm e{encounter} w_2\n     flukeprint catalogue decide new e{encounter} NEW_ID\n" in text
 
 
 def test_an_empty_catalogue_knows_nobody(tmp_path, photos):

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from catalogue_rows import open_encounter, open_photo
 from catalogue_season import ENCOUNTERS, fill
+from dvc.utils.serialize import load_yaml
 from pipeline_project import ROOT, set_params
 from sqlalchemy import insert
 
 from flukeprint.catalogue.catalogues import Catalogue, create_catalogue
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.entities import EncounterRow, PhotoRow
-from flukeprint.catalogue.kept_state import keep_new_encounter, keep_new_photo
 from flukeprint.catalogue.sightings import holdings_of
 from flukeprint.catalogue.snapshots import take_snapshot
 from flukeprint.cli.main import main
@@ -26,8 +27,8 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.sample import SampleSpec, draw_sample
 from flukeprint.data.snapshot_table import read_snapshot, write_snapshot
 from flukeprint.data.sources import fetch
+from stages import backbone, finetune, pixels, select, start, train, validate
 from stages import fetch as fetch_stage
-from stages import pixels, select, validate
 
 PHOTOS = SampleSpec(
     photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1), new_whales=6, test_known=0, test_new=0, duplicates=2, conflicts=0,
@@ -66,7 +67,7 @@ def put(catalogue: Catalogue, folder: Path, together: int) -> None:
                 numbers[key] = encounter = len(numbers) + 1
                 values = {"key": f"{encounter}", "name": f"enc{encounter}", "date": f"20{encounter % 20 + 10}"}
                 connection.execute(insert(EncounterRow).values(id=encounter, **values))
-                keep_new_encounter(connection, encounter)
+                open_encounter(connection, encounter)
                 if whom != NEW_WHALE:
                     wishes.append(Wish("confirm" if seen[whom] else "new", encounter, individual=whom))
             seen[whom] += 1
@@ -77,7 +78,7 @@ def put(catalogue: Catalogue, folder: Path, together: int) -> None:
                     phash="0" * 16, thumbnail=b"", encounter_id=numbers[key],
                 )
             )  # fmt: skip
-            keep_new_photo(connection, number, numbers[key])
+            open_photo(connection, number)
     decide(catalogue, wishes, "ann")
 
 
@@ -116,6 +117,29 @@ def test_a_snapshot_gives_the_training_the_same_bytes_as_the_folder(drawn, tmp_p
     other = prepared(tmp_path / "b", monkeypatch, profile="catalogue", profiles__catalogue__path=str(path))
     for name in WRITTEN:
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def training(profile: str) -> dict[str, object]:
+    """Return parameters for a training of an epoch."""
+    drawn = load_yaml(ROOT / "params.yaml")["profiles"]["sample"]["backbone"]
+    weights = str(ROOT / drawn["weights"])
+    return {
+        f"profiles__{profile}__backbone": {**drawn, "weights": weights},
+        f"profiles__{profile}__epochs": {"train": 1, "finetune": 1, "full_head": 1},
+        "ensemble__members": ["m1"],
+    }
+
+
+def test_a_snapshot_trains_to_the_same_bytes_as_the_folder(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["stage", "m1"])
+    path, weights = snapshot_of(drawn, together=1), []
+    for profile, source in (("folder", drawn), ("catalogue", path)):
+        options = {f"profiles__{profile}__path": str(source), **training(profile)}
+        folder = prepared(tmp_path / profile, monkeypatch, profile=profile, **options)
+        for stage in (backbone, train, start, finetune):
+            stage.main()
+        weights.append(sha256_of(folder / "models/finetuned/m1.safetensors"))
+    assert weights[0] == weights[1]
 
 
 def test_encounters_of_a_catalogue_stay_on_one_side(drawn, tmp_path, monkeypatch):

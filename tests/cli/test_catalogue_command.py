@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from identify_project import NAMES, PHOTO_OF, make_project
+from identify_project import NAMES, PHOTO_OF, ROOT, make_project
 from PIL import Image
 from quality_folder import texture
 
@@ -92,6 +92,49 @@ def test_two_commands_lead_from_folders_to_answers(here, capsys):
     assert "decide" in answers
     content = json.loads(run(capsys, "identify", "--catalogue", "whales", "--json"))
     assert sorted(number for one in content["queue"] for number in one["encounters"]) == [13, 14]
+
+
+NETWORK = (
+    *("--backbone", "shufflenet_v2_x0_5", "--weights", str(ROOT / "flukeprint/weights/sample_backbone.safetensors")),
+    *("--size", "32x48", "--mean", "0.5", "0.5", "0.5", "--std", "0.25", "0.25", "0.25"),
+)
+
+
+def test_a_pretrained_network_answers_by_similarity_and_says_so(here, capsys):
+    said = run(capsys, "create", "whales", *NETWORK, "--from", "known")
+    assert "whales: a catalogue that answers with the network shufflenet_v2_x0_5, by similarity alone" in said
+    shutil.copy(next((here / "known" / "w_b").iterdir()), here / "season" / "e0" / "copy.jpg")
+    (here / "whales").rename(here / "moved")  # the network is in it
+    there = ("--catalogue", "moved")
+    text = run(capsys, "identify", "season", *there)
+    assert "No probabilities: this model was never calibrated" in text
+    assert "%" not in text
+    content = json.loads(run(capsys, "identify", *there, "--json"))
+    assert content["collapsed"] is None
+    assert {one["new_probability"] for one in content["queue"]} == {None}
+    assert {one["probability"] for asked in content["queue"] for one in asked["candidates"]} == {None}
+    assert "More was not looked at: this model was never calibrated" in run(capsys, "audit", *there)
+    card = (here / "moved" / "model" / "README.md").read_text()
+    assert "sample_backbone.safetensors" in card
+    assert str(ROOT) not in card
+    assert "not empty" in refused(capsys, "create", "moved", *NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "name what answers"),
+        (("--bundle", "bundle", "--backbone", "resnet18"), "name what answers"),
+        (("--backbone", "whalenet"), "--backbone is 'whalenet'"),
+        (("--backbone", "resnet18", "--weights", "gone.pth"), "--weights is 'gone.pth', but there is no such file"),
+        (("--backbone", "resnet18", "--weights", "bundle/README.md"), "Set --weights to a file"),
+        (("--backbone", "resnet18", "--size", "9x9x9"), "--size 224 or 160x320"),
+        (("--backbone", "resnet18", "--std", "0", "1", "1"), "--std"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_refused_before_anything_is_made(here, capsys, options, message):
+    assert message in refused(capsys, "create", "whales", *options)
+    assert not (here / "whales").exists()
 
 
 def test_answers_are_decided_logged_undone_and_shown(filled, capsys):

@@ -1,0 +1,148 @@
+"""Files that sources have under two ids. The photo is in the catalogue once, as the first source said.
+
+The second individual is there as well, even if no photo shows it, and that it may be the same whale is kept as a
+question. People answer it: `merge` the two, `confirm` that the photo shows the second one, or `reject` that.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, insert, or_, select
+
+from flukeprint.catalogue.entities import (
+    DecisionRow,
+    EncounterStateRow,
+    IndividualRow,
+    IndividualStateRow,
+    PhotoRow,
+    PhotoStateRow,
+    SecondNameRow,
+)
+from flukeprint.catalogue.import_plan import PlannedPhoto
+from flukeprint.catalogue.individual_ids import new_individual
+from flukeprint.catalogue.kept_state import keys_of
+from flukeprint.catalogue.sightings import present_ids
+from flukeprint.core.safe_text import printable
+
+
+@dataclass(frozen=True)
+class SecondName:
+    """A photo that a source has under another id than the catalogue."""
+
+    photo: int
+    id: str | None  # whom it shows at present
+    second: str  # present id of whom a source says that it shows
+    seen: int  # the last decision about its encounter
+
+    @property
+    def merge(self) -> str:
+        """The command for: both are one whale."""
+        return shlex.join(["flukeprint", "catalogue", "decide", "merge", self.second, self.id or ""])
+
+    def about_photo(self, action: str) -> str:
+        """Return the command that confirms or rejects that the photo shows the second individual."""
+        seen = ["--seen", str(self.seen)] if self.seen else []
+        return shlex.join(["flukeprint", "catalogue", "decide", action, f"p{self.photo}", self.second, *seen])
+
+
+def keep_second_names(
+    connection: Connection, plan: Iterable[PlannedPhoto], who: str
+) -> tuple[list[SecondName], list[str]]:
+    """Keep what rows say of photos that are there under another id; return the open questions, and new individuals.
+
+    What was said of the photo before, by a source or by people, is no question again, nor is an individual's old id.
+    """
+    rows = [one for one in plan if one.verdict in ("twice", "known") and one.identity is not None]
+    if not rows:
+        return [], []
+    facts = {row.sha256: row for row in connection.execute(_FACTS)}
+    keys, made, asked = _ever_called(connection), [], set()
+    root = _roots(connection)
+    for one in rows:
+        photo = facts.get(one.own.sha256)
+        name = one.identity or ""
+        if photo is None or (name in keys and root[keys[name]] == root.get(photo.individual)):
+            continue
+        if name not in keys:
+            display = None if one.row.individual == name else one.row.individual
+            keys[name] = root[keys[name]] = new_individual(connection, name, display)
+            made.append(name)
+        asked.add(photo.id)
+        if root[keys[name]] not in _said(connection, photo.id, photo.encounter_id, root):
+            _add(connection, photo.id, keys[name], who)
+    return [one for one in open_second_names(connection) if one.photo in asked], made
+
+
+_FACTS = select(PhotoRow.sha256, PhotoRow.id, PhotoRow.encounter_id, PhotoStateRow.individual).join(
+    PhotoStateRow, PhotoStateRow.photo_id == PhotoRow.id
+)
+
+
+def _ever_called(connection: Connection) -> dict[str, int]:
+    """Return the key of every id that there is or was; a present id goes before an old one of somebody else."""
+    first = connection.execute(select(IndividualRow.first_id, IndividualRow.key))
+    later = connection.execute(
+        select(DecisionRow.new_id, DecisionRow.individual)
+        .where(DecisionRow.action == "rename")
+        .order_by(DecisionRow.id)
+    )
+    now = connection.execute(select(IndividualStateRow.id, IndividualStateRow.key))
+    return {name: key for rows in (first, later, now) for name, key in rows if name is not None}
+
+
+def _roots(connection: Connection) -> dict[int | None, int]:
+    """Return of every individual who it is: itself, or whom it was merged into."""
+    rows = connection.execute(select(IndividualStateRow.key, IndividualStateRow.merged_into))
+    return {key: key if into is None else into for key, into in rows}
+
+
+def _said(connection: Connection, photo: int, encounter: int, root: Mapping[int | None, int]) -> set[int]:
+    """Return the individuals that were ever named of a photo, by decisions or as a second name."""
+    decided = select(DecisionRow.individual).where(
+        or_(DecisionRow.photo_id == photo, DecisionRow.encounter_id == encounter), DecisionRow.individual.is_not(None)
+    )
+    named = select(SecondNameRow.individual).where(SecondNameRow.photo_id == photo)
+    return {root[key] for query in (decided, named) for key in connection.execute(query).scalars()}
+
+
+def _add(connection: Connection, photo: int, individual: int, who: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connection.execute(insert(SecondNameRow).values(photo_id=photo, individual=individual, at=now, who=who))
+
+
+def open_second_names(connection: Connection) -> list[SecondName]:
+    """Return the questions that nobody answered yet, in order of the photos."""
+    root, called = _roots(connection), present_ids(connection)
+    rows = connection.execute(
+        select(
+            SecondNameRow, PhotoStateRow.individual.label("shows"), PhotoStateRow.rejected, EncounterStateRow.version
+        )
+        .join(PhotoStateRow, PhotoStateRow.photo_id == SecondNameRow.photo_id)
+        .join(PhotoRow, PhotoRow.id == SecondNameRow.photo_id)
+        .join(EncounterStateRow, EncounterStateRow.encounter_id == PhotoRow.encounter_id)
+        .order_by(SecondNameRow.photo_id, SecondNameRow.individual)
+    )
+    return [
+        SecondName(row.photo_id, called.get(row.shows), called[row.individual], row.version)
+        for row in rows
+        if root[row.individual] not in {root.get(row.shows), *(root[key] for key in keys_of(row.rejected))}
+    ]
+
+
+def second_name_lines(found: Collection[SecondName]) -> Iterator[str]:
+    """Yield for each question what is asked, and the commands that answer it."""
+    for one in found:
+        if one.id is None:
+            yield printable(
+                f"p{one.photo} shows nobody yet, and a source has it as {one.second}: {one.about_photo('confirm')}"
+            )
+            continue
+        yield printable(f"one file, two ids: p{one.photo} is of {one.id} here, and of {one.second} in a source")
+        yield printable(f"  if both are one whale: {one.merge}")
+        yield printable(
+            f"  if it shows {one.second}: {one.about_photo('confirm')}; if not: {one.about_photo('reject')}"
+        )
