@@ -3,8 +3,9 @@
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import CENTRES, DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
+from flukeprint.core.paths import CENTRES, CROP, DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
 from flukeprint.core.receipts import require_members
+from flukeprint.data.cropping import read_crop
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
 from flukeprint.retrieval.provenance import provenance_of
@@ -38,7 +39,7 @@ def main() -> None:
     calibration = Calibration(
         share=share,
         **fitted._asdict(),
-        provenance=provenance_of(weights, params.embed.views),
+        provenance=provenance_of(weights, params.embed.views, crop=read_crop(CROP)),
         best=choose(rows, share, CHOOSABLE),
         duplicates=agreement(labelled),
         named_duplicates=agreement(labelled[labelled["Id"] != NEW_WHALE]),

@@ -10,12 +10,13 @@ from flukeprint.bundle.album import Entry, write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
 from flukeprint.bundle.model import Model
-from flukeprint.bundle.onnx_members import export_onnx
+from flukeprint.bundle.onnx_members import export_localiser, export_onnx
 from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
+from flukeprint.core.paths import LOCALISER, LOCALISER_WEIGHTS
 from flukeprint.core.replacement import recover, replacing_folder
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import save_gallery
@@ -47,7 +48,12 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     for member, path in finetuned_files(model.provenance.weights).items():
         shutil.copyfile(path, folder / "members" / path.name)
         export_onnx(path, folder / "members" / f"{member}.onnx")
-    described = Preprocessing(provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits)
+    if model.crop:
+        shutil.copyfile(LOCALISER / LOCALISER_WEIGHTS, folder / LOCALISER_WEIGHTS)
+        export_localiser(LOCALISER / LOCALISER_WEIGHTS, folder / "localiser.onnx")
+    described = Preprocessing(
+        provenance=model.provenance, vector=_VECTOR, pictures=pictures, limits=model.limits, crop=model.crop
+    )
     write_json(folder / PREPROCESSING, described.model_dump())
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
