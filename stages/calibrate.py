@@ -5,8 +5,9 @@ import pandas as pd
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import Params, load_params
-from flukeprint.core.paths import CENTRES, DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
+from flukeprint.core.paths import CENTRES, CROP, DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
 from flukeprint.core.receipts import require_members
+from flukeprint.data.cropping import read_crop
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.leaks import learned_individuals, refuse_learned
 from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
@@ -60,7 +61,7 @@ def fit(params: Params, table: pd.DataFrame, rows: pd.DataFrame) -> Calibration:
     return Calibration(
         share=share,
         **fit_scorers(rows, share, scorer_names(members), full)._asdict(),
-        provenance=provenance_of(weights, params.embed.views),
+        provenance=provenance_of(weights, params.embed.views, crop=read_crop(CROP)),
         best=choose(rows, share, CHOOSABLE),
         duplicates=agreement(labelled),
         named_duplicates=agreement(labelled[labelled["Id"] != NEW_WHALE]),

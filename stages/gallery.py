@@ -5,8 +5,9 @@ import pandas as pd
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_frame
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
+from flukeprint.core.paths import CROP, EMBEDDINGS, FINETUNED, GALLERY, SELECTED, VALIDATED
 from flukeprint.core.receipts import require_members
+from flukeprint.data.cropping import read_crop
 from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import is_trained, read_selected
@@ -30,7 +31,7 @@ def main() -> None:
         photo_vectors([read_embeddings(member, "train")[rows] for member in members], views),
         table["Image"].tolist(),
         table["Id"].tolist(),
-        provenance_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views),
+        provenance_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views, crop=read_crop(CROP)),
         table["sha256"].tolist(),
         params.gallery.exact_up_to,
     )

@@ -1,20 +1,32 @@
-"""pixels: decode every photo once, into one array per folder."""
+"""pixels: decode every photo once, cropped to its fluke if that is asked for, into one array per folder."""
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame
-from flukeprint.core.params import load_params
-from flukeprint.core.paths import PIXELS, RAW, VALIDATED
-from flukeprint.data.pixels import write_pixels
+from flukeprint.core.files import read_frame, read_json, write_json
+from flukeprint.core.params import Params, load_params
+from flukeprint.core.paths import BOXES, CROP, LOCALISER, LOCALISER_RECORD, PIXELS, RAW, VALIDATED
+from flukeprint.data.cropping import Crop
+from flukeprint.data.fluke_boxes import read_found
+from flukeprint.data.pixels import Crops, write_pixels
 
-KEYS = ("profiles.*.image_size",)
+KEYS = ("profiles.*.image_size", "localize.confidence", "localize.crop")
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
+    crop = crop_of(params)
     for part in ("train", "test"):
         names = read_frame(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
-        write_pixels(PIXELS / f"{part}.npy", RAW / part, names, params.active.size, params.runtime.workers)
+        crops = crop and Crops(crop, read_found(BOXES / f"{part}.parquet"))
+        write_pixels(PIXELS / f"{part}.npy", RAW / part, names, params.active.size, params.runtime.workers, crops)
+    write_json(CROP, crop and crop.model_dump())
+
+
+def crop_of(params: Params) -> Crop | None:
+    """Return how photos are cropped, by the localiser that there is; None where there is none."""
+    record = read_json(LOCALISER / LOCALISER_RECORD)
+    wanted = params.localize
+    return record and Crop(**record, confidence=wanted.confidence, **wanted.crop.model_dump())
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
 """validate: check tables and photos against the rules; only what passes becomes typed tables."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import MissingFileError
 from flukeprint.core.files import REPAIR, write_figures, write_parquet
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import METRICS, RAW, VALIDATED
+from flukeprint.core.paths import BOXES, METRICS, RAW, VALIDATED
 
-KEYS = ("validate",)
+if TYPE_CHECKING:
+    from flukeprint.quality.frames import Flukes
+
+KEYS = ("validate", "localize.confidence")
 # Photos that people chose to leave out, with a reason; in git.
 EXCLUSIONS = Path("data/exclusions.csv")
 REPORT = Path("reports/data_quality")
@@ -36,7 +42,8 @@ def _check_and_write() -> None:
     # Whatever ends this run early, no tables of older data stay behind.
     for path in outputs.values():
         path.unlink(missing_ok=True)
-    checked = check_folder(RAW, params.validate, params.runtime.workers, EXCLUSIONS)
+    flukes = remarks_on_flukes(params.localize.confidence)
+    checked = check_folder(RAW, params.validate, params.runtime.workers, EXCLUSIONS, flukes)
     write_figures(METRICS / "data_quality.json", checked.metrics)
     write_report(REPORT, checked, params.validate, params.runtime.workers)
     for text in (*checked.notes, *checked.warnings):
@@ -44,6 +51,17 @@ def _check_and_write() -> None:
     checked.refuse_errors(REPORT)
     for part, path in outputs.items():
         write_parquet(path, arrow_table(checked.frames[part], labelled=part == "train"))
+
+
+def remarks_on_flukes(confidence: float) -> Flukes | None:
+    """Return what the localiser says of photos; None where no photo was looked at."""
+    from flukeprint.data.cropping import remarks
+    from flukeprint.data.fluke_boxes import read_found
+
+    found = {part: read_found(BOXES / f"{part}.parquet") for part in ("train", "test")}
+    if not any(found.values()):
+        return None
+    return {part: {name: remarks(one, confidence) for name, one in own.items()} for part, own in found.items()}
 
 
 if __name__ == "__main__":

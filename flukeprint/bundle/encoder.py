@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import sha256_of
 from flukeprint.core.params import RuntimeParams
 from flukeprint.core.safe_text import printable
+from flukeprint.data.cropping import Crop, Cropper
 from flukeprint.data.photos import MAX_PIXELS
 from flukeprint.data.reading import ReadPhoto, ahead, read_batches
 from flukeprint.retrieval.provenance import Provenance
@@ -43,6 +45,7 @@ class Encoder:
     members: Sequence[Member]
     size: tuple[int, int]  # (height, width) of a photo in px
     views: int  # 1: the photo alone, 2: also its mirror image
+    cropper: Cropper | None = None  # finds the fluke in a photo first
     at_once: int = 1  # batches to run side by side: the cores, where a network uses one core for a batch
 
     def __call__(self, pixels: Pixels) -> Vectors:
@@ -91,7 +94,7 @@ def encoded_batches(
     """Yield what `encode_photos` returns batch by batch, in the order given, while the next ones are worked on."""
     from tqdm import tqdm
 
-    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels)
+    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels, encoder.cropper)
     with (
         tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar,
         ThreadPoolExecutor(encoder.at_once) as pool,
@@ -111,8 +114,17 @@ def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
     )
 
 
-def torch_encoder(weights: Sequence[Path], provenance: Provenance, runtime: RuntimeParams) -> Encoder:
-    """Return the encoder of fine-tuned members (models/finetuned/*.safetensors), in the order given."""
+def torch_encoder(
+    weights: Sequence[Path],
+    provenance: Provenance,
+    runtime: RuntimeParams,
+    crop: Crop | None = None,
+    localiser: Path | None = None,
+) -> Encoder:
+    """Return the encoder of fine-tuned members (models/finetuned/*.safetensors), in the order given.
+
+    With a `crop` photos are cropped by the `localiser` in that file.
+    """
     from flukeprint.core.runtime import open_accelerator
     from flukeprint.learning.embedding import embedding_job
     from flukeprint.learning.network_files import load_finetuned
@@ -120,7 +132,17 @@ def torch_encoder(weights: Sequence[Path], provenance: Provenance, runtime: Runt
     accelerator = open_accelerator(runtime)
     jobs = [embedding_job(*load_finetuned(path), runtime, accelerator) for path in weights]
     height, width = provenance.size
-    return Encoder([_torch_member(job) for job in jobs], (height, width), provenance.views)
+    cropper = None if crop is None or localiser is None else torch_cropper(localiser, crop)
+    return Encoder([_torch_member(job) for job in jobs], (height, width), provenance.views, cropper)
+
+
+def torch_cropper(weights: Path, crop: Crop) -> Cropper:
+    """Return what crops photos by a project's localiser; one that `crop` does not name is refused."""
+    from flukeprint.learning.localiser import answers_of, load_localiser
+
+    if sha256_of(weights) != crop.localiser:
+        raise FlukeprintError(f"{weights} is not the localiser that photos were cropped with. Run `dvc repro`.")
+    return Cropper(partial(answers_of, load_localiser(weights)[0]), crop)
 
 
 def _torch_member(job: EmbeddingJob) -> Member:

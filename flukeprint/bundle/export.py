@@ -11,20 +11,19 @@ from flukeprint.bundle.album import Entry, write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
 from flukeprint.bundle.card import model_card
 from flukeprint.bundle.model import Model
-from flukeprint.bundle.onnx_members import export_onnx
+from flukeprint.bundle.onnx_members import export_localiser, export_onnx
 from flukeprint.bundle.opening import finetuned_files, open_project
 from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
+from flukeprint.core.paths import LOCALISER, LOCALISER_WEIGHTS
 from flukeprint.core.replacement import recover, replacing_folder
-from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import save_gallery
-from flukeprint.retrieval.provenance import Provenance
 from flukeprint.scoring.calibration import write_calibration
 
-_VECTOR = (
+VECTOR = (
     "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
     "side), divided by the root of their number: the inner product of two photos is the mean cosine similarity"
 )
@@ -46,7 +45,10 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
-    write_networks(folder, finetuned_files(model.provenance.weights), model.provenance, model.limits, pictures=pictures)
+    described = Preprocessing(
+        provenance=model.provenance, vector=VECTOR, pictures=pictures, limits=model.limits, crop=model.crop
+    )
+    write_networks(folder, finetuned_files(model.provenance.weights), described)
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
     save_gallery(gallery, folder / GALLERY)
@@ -60,15 +62,15 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     return len(entries)
 
 
-def write_networks(
-    folder: Path, weights: Mapping[str, Path], provenance: Provenance, limits: Limits, *, pictures: bool
-) -> None:
-    """Write the networks of members, as they are and as ONNX, and what they want to see."""
+def write_networks(folder: Path, weights: Mapping[str, Path], described: Preprocessing) -> None:
+    """Write the members, and the localiser of a crop, as they are and as ONNX, and what they want to see."""
     (folder / "members").mkdir()
     for member, path in weights.items():
         shutil.copyfile(path, folder / "members" / path.name)
         export_onnx(path, folder / "members" / f"{member}.onnx")
-    described = Preprocessing(provenance=provenance, vector=_VECTOR, pictures=pictures, limits=limits)
+    if described.crop:
+        shutil.copyfile(LOCALISER / LOCALISER_WEIGHTS, folder / LOCALISER_WEIGHTS)
+        export_localiser(LOCALISER / LOCALISER_WEIGHTS, folder / "localiser.onnx")
     write_json(folder / PREPROCESSING, described.model_dump())
 
 

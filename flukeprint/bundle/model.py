@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flukeprint.bundle.album import Album, Albums, album_path, read_album
 from flukeprint.bundle.encoder import Encoded, Encoder, encode_photos, encoded_batches
+from flukeprint.data.cropping import Crop
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import load_gallery
@@ -28,6 +29,7 @@ class Model:
     limits: Limits
     workers: int  # threads that decode photos
     own_album: Album  # of the photos that the model came with
+    crop: Crop | None = None  # how photos are cropped before they are compared
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -19,6 +19,8 @@ from flukeprint.bundle.onnx_trial import INPUT, OUTPUT, fault_of, session_of
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_bytes, reading
 from flukeprint.core.replacement import replacing
+from flukeprint.data.cropping import Crop, Cropper
+from flukeprint.data.fluke_boxes import DIGITS
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -44,24 +46,40 @@ def export_onnx(weights: Path, target: Path) -> None:
 
     Input `photos`: uint8, N x 3 x H x W, RGB; output `embedding`: float32, N x D.
     """
-    import torch
-
     from flukeprint.learning.network_files import load_finetuned
     from flukeprint.learning.networks import for_inference, freeze
 
     backbone, record = load_finetuned(weights)
     network = _scaled(for_inference(freeze(backbone), record.size), record.mean, record.std)
-    photos = torch.randint(0, 256, (3, 3, *record.size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    _export(weights, record.name, network, record.size, target)
+
+
+def _export(weights: Path, name: str, network: nn.Module, size: tuple[int, int], target: Path) -> None:
+    """Write a network for uint8 photos of `size` as ONNX, and compare what both compute."""
+    import torch
+
+    photos = torch.randint(0, 256, (3, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     try:
         model = _converted(network, photos)
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise FlukeprintError(
-            f"{weights} ({record.name}) cannot be written as ONNX: {str(error).splitlines()[0]}. "
+            f"{weights} ({name}) cannot be written as ONNX: {str(error).splitlines()[0]}. "
             "Choose another backbone to export a bundle."
         ) from None
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
-        _compare(weights, network, onnx_member(temporary, record.size), photos)
+        _compare(weights, network, onnx_member(temporary, size), photos)
+
+
+def export_localiser(weights: Path, target: Path) -> None:
+    """Write a localiser (models/localiser/localiser.safetensors) as ONNX; refuse one that differs there.
+
+    Input `photos`: uint8, N x 3 x H x W, RGB; output `embedding`: float32, N x 6 (flukeprint/learning/localiser.py).
+    """
+    from flukeprint.learning.localiser import load_localiser
+
+    network, record = load_localiser(weights)
+    _export(weights, record.name, network, record.size, target)
 
 
 def _scaled(backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
@@ -134,6 +152,16 @@ def onnx_member(path: Path, size: tuple[int, int]) -> Member:
         if fault := fault_of(path, size):
             raise ValueError(fault)
         return partial(_embeddings, session_of(content))
+
+
+def onnx_cropper(path: Path, crop: Crop) -> Cropper:
+    """Return what crops photos by the localiser that an ONNX file holds, tried as a member is."""
+    height, width = crop.size
+    answers = onnx_member(path, (height, width))
+    trial = answers(np.zeros((1, 3, height, width), np.uint8), 1)
+    if trial.shape != (1, 1, 6):
+        raise FlukeprintError(f"{path} gives {trial.shape[2]} numbers for a photo, expected a localiser's 6. {REPAIR}")
+    return Cropper(lambda photos: np.round(answers(photos, 1)[:, 0].astype(np.float64), DIGITS), crop)
 
 
 def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:

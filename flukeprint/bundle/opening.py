@@ -12,13 +12,14 @@ from flukeprint.bundle.album import Albums, FolderAlbum, read_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, REPAIR, check_files
 from flukeprint.bundle.encoder import Encoder, torch_encoder
 from flukeprint.bundle.model import Model
-from flukeprint.bundle.onnx_members import onnx_member
+from flukeprint.bundle.onnx_members import onnx_cropper, onnx_member
 from flukeprint.bundle.preprocessing import NAME, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR as DVC_REPAIR
-from flukeprint.core.paths import DECISION, FINETUNED, PARAMS, RAW, VALIDATED
+from flukeprint.core.paths import CROP, DECISION, FINETUNED, LOCALISER, LOCALISER_WEIGHTS, PARAMS, RAW, VALIDATED
 from flukeprint.core.replacement import recover
+from flukeprint.data.cropping import Crop, read_crop
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance, provenance_of
 from flukeprint.scoring.calibration import Calibration, read_calibration
@@ -44,17 +45,18 @@ def open_project(gallery: Path | None = None) -> Model:
             "bundle (--bundle DIR)."
         )
     params = load_params(("ensemble.members", "embed", "recipes.*.embed", "validate"))
-    weights = finetuned_files(params.ensemble.members)
-    provenance = provenance_of(weights, params.embed.views)
+    weights, crop = finetuned_files(params.ensemble.members), read_crop(CROP)
+    provenance = provenance_of(weights, params.embed.views, crop=crop)
     return Model(
         "this project's model",
-        lambda: torch_encoder(list(weights.values()), provenance, params.runtime),
+        lambda: torch_encoder(list(weights.values()), provenance, params.runtime, crop, LOCALISER / LOCALISER_WEIGHTS),
         provenance,
         gallery or paths.GALLERY,
         _calibration(DECISION, DVC_REPAIR),
         Limits.of(params.validate),
         params.runtime.workers,
         FolderAlbum.of(RAW / "train", VALIDATED / "train.parquet"),
+        crop,
     )
 
 
@@ -68,7 +70,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     recover(folder)
     check_files(folder)
     described = read_preprocessing(folder / NAME)
-    _check_weights(folder, described.provenance)
+    _check_weights(folder, described.provenance, described.crop)
     if described.pictures and not (folder / ALBUM).is_file():
         raise FlukeprintError(f"{folder / ALBUM} is missing: near-duplicates could not be told without it. {REPAIR}")
     provenance, (height, width) = described.provenance, described.provenance.size
@@ -76,7 +78,8 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     with ThreadPoolExecutor() as pool:
         members = [*pool.map(partial(onnx_member, size=(height, width)), networks)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    encoder = Encoder(members, (height, width), provenance.views, at_once=min(cores, _MOST_AT_ONCE))
+    cropper = described.crop and onnx_cropper(folder / "localiser.onnx", described.crop)
+    encoder = Encoder(members, (height, width), provenance.views, cropper, at_once=min(cores, _MOST_AT_ONCE))
     return Model(
         f"the model in {folder}",
         lambda: encoder,
@@ -87,13 +90,15 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
         _WORKERS,
         # With the bundle's own gallery its album is the one beside the gallery, which is read for every request.
         read_album(folder / ALBUM) if gallery else Albums(),
+        described.crop,
     )
 
 
-def _check_weights(folder: Path, said: Provenance) -> None:
+def _check_weights(folder: Path, said: Provenance, crop: Crop | None) -> None:
     """Refuse a preprocessing that is not that of the weights themselves."""
     weights = {member: folder / "members" / f"{member}.safetensors" for member in said.weights}
-    found = provenance_of(weights, said.views, f"{REPAIR} Weights in another form, such as a pickle, are never loaded.")
+    others = f"{REPAIR} Weights in another form, such as a pickle, are never loaded."
+    found = provenance_of(weights, said.views, others, crop)
     if wrong := {field: value for field, value in found if value != getattr(said, field)}:
         raise FlukeprintError(f"{folder / NAME} does not say what the weights were made for: {wrong}. {REPAIR}")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from flukeprint.bundle.bundle_manifest import GALLERY, write_manifest
-from flukeprint.bundle.export import write_networks
+from flukeprint.bundle.export import VECTOR, write_networks
+from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.params import BackboneParams
 from flukeprint.core.replacement import replacing_folder
 from flukeprint.pages.templates import template
@@ -36,7 +37,8 @@ def export_plain(folder: Path, wanted: BackboneParams, size: tuple[int, int]) ->
         prepare_backbone(prepared, wanted, size, _SEED)
         save_plain(weights, prepared)
         provenance = provenance_of({MEMBER: weights}, VIEWS)
-        write_networks(temporary, {MEMBER: weights}, provenance, Limits(), pictures=False)
+        described = Preprocessing(provenance=provenance, vector=VECTOR, pictures=False, limits=Limits())
+        write_networks(temporary, {MEMBER: weights}, described)
         _, record = load_backbone(prepared)
         nothing = np.zeros((0, VIEWS * record.features), np.float32)
         save_gallery(build_gallery(nothing, [], [], provenance), temporary / GALLERY)

@@ -11,6 +11,7 @@ from flukeprint.bundle.bundle_manifest import REPAIR
 from flukeprint.core.files import read_json
 from flukeprint.core.manifests import Record, validated
 from flukeprint.core.params import MOST_PIXELS
+from flukeprint.data.cropping import Crop
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.provenance import Provenance
 
@@ -32,6 +33,7 @@ class Preprocessing(Record, strict=False):  # a strict one would not read `limit
     vector: str  # in words
     pictures: bool  # whether there is an album
     limits: Annotated[Limits, AfterValidator(_bounded)]
+    crop: Crop | None = None  # to the fluke that the bundle's localiser finds
 
 
 def read_preprocessing(path: Path) -> Preprocessing:

@@ -34,7 +34,7 @@ from flukeprint.core.param_types import (
 )
 from flukeprint.core.paths import PARAMS
 from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
-from flukeprint.core.training_params import FinetuneParams, TrainingParams
+from flukeprint.core.training_params import FinetuneParams, LearningRate, TrainingParams
 
 _MOST_FAULTS = 50  # that are listed
 _MOST_BYTES = 1 << 17  # ten times our file with all its comments; YAML takes seconds for each megabyte
@@ -136,6 +136,30 @@ class ValidShareParams(Section):
     full: OpenShare
 
 
+class CropParams(Section):
+    """`localize.crop`: how a photo is cropped to the box that was found."""
+
+    margin: UnitInterval
+    shape: Literal["squashed", "true"]
+    upright: bool
+
+
+class LocalizeParams(Section):
+    """`localize`: the network that finds flukes, what it learns from, and what is done with its boxes."""
+
+    use: Annotated[Literal["off", "crop"], BeforeValidator(yaml_off)]
+    boxes: Annotated[str, Field(min_length=1)]
+    holdout: Share
+    backbone: BackboneParams
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    epochs: Epochs
+    lr: LearningRate
+    head_lr: LearningRate
+    batch_size: Annotated[BatchSize, Field(ge=2)]
+    confidence: UnitInterval
+    crop: CropParams
+
+
 class SelectParams(Section):
     """`select`: the small set, the full set, and what is set aside for evaluation."""
 
@@ -234,6 +258,7 @@ class Params(Section):
     recipes: dict[str, RecipeParams]
     seed: Seed
     fetch: FetchParams
+    localize: LocalizeParams
     validate: ValidateParams  # type: ignore[assignment]
     select: SelectParams
     train: TrainingParams

@@ -5,9 +5,14 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 RAW = Path("data/raw")
+# Boxes around the flukes of some train photos, if the source has them; and of all photos, as the localiser finds them.
+MARKED_BOXES = RAW / "boxes.csv"
+BOXES = Path("data/boxes")
 VALIDATED = Path("data/validated")
 SELECTED = Path("data/selected")
 PIXELS = Path("data/pixels")
+# How the photos of the pixels were cropped; null: they are whole.
+CROP = PIXELS / "crop.json"
 EMBEDDINGS = Path("data/embeddings")
 # Folder of the pretrained backbone's embeddings, beside those of the members, and the name of its similarities.
 PRETRAINED = "pretrained"
@@ -19,6 +24,8 @@ SIMILARITY = PREDICTIONS / "similarity"
 CENTRES = "centres"
 SUBMISSION = Path("data/submission.csv")
 
+LOCALISER = Path("models/localiser")
+LOCALISER_WEIGHTS, LOCALISER_RECORD = "localiser.safetensors", "localiser.json"
 BACKBONE = Path("models/backbone")
 HEADS = Path("models/head")
 STARTS = Path("models/start")

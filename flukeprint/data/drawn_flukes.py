@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Array = NDArray[np.floating]
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 # The skin is a texture of fluke coordinates: these bounds at this many px per unit.
 _X_MAX, _Y_MIN, _Y_MAX, _PX = 1.25, -1.15, 0.85, 96
@@ -26,11 +27,16 @@ _SUPERSAMPLE = 3
 _FONT = ImageFont.load_default(11)
 
 
-def draw_photo(rng: np.random.Generator, skin: Array | None, width: int, height: int) -> Image.Image:
-    """Return one photo of the individual with this skin, or of a ship, of about width x height px."""
+def draw_photo(rng: np.random.Generator, skin: Array | None, width: int, height: int) -> tuple[Image.Image, Box | None]:
+    """Return one photo of the individual with this skin, or of a ship, of about width x height px.
+
+    With it comes the box around what is seen of the fluke, as shares of the photo; None of a ship.
+    """
     rows, columns = round(height * rng.uniform(0.9, 1.15)), round(width * rng.uniform(0.85, 1.15))
-    scene = _ship_scene(rng, rows, columns) if skin is None else _fluke_scene(rng, skin, rows, columns)
-    return _archive(rng, _expose(rng, scene))
+    if skin is None:
+        return _archive(rng, _expose(rng, _ship_scene(rng, rows, columns)), None)
+    scene, seen = _fluke_scene(rng, skin, rows, columns)
+    return _archive(rng, _expose(rng, scene), _box_around(seen))
 
 
 def recoded(image: Image.Image, name: str) -> Image.Image:
@@ -237,14 +243,23 @@ def _sample_skin(skin: Array, x: Array, y: Array) -> Array:
     return np.asarray(upper * (1 - down) + lower * down)
 
 
-def _fluke_scene(rng: np.random.Generator, skin: Array, height: int, width: int) -> Array:
-    """Return the sea with the fluke of this skin in a random pose."""
+def _fluke_scene(rng: np.random.Generator, skin: Array, height: int, width: int) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the sea with the fluke of this skin in a random pose, and where the fluke is seen, [height, width]."""
     x, y, roll = _random_pose(rng, height, width)
     texture = _sample_skin(skin, x, y)
     coverage, fluke = texture[..., :1], _lit(rng, texture[..., 1], x, y)
     scene, water = _sea(rng, height, width, roll)
     scene += coverage * (fluke - scene)
-    return _splashed(rng, scene, water, x, y)
+    scene, sunk = _splashed(rng, scene, water, x, y)
+    return scene, (coverage * (1 - sunk))[..., 0] > 0.5
+
+
+def _box_around(seen: NDArray[np.bool_]) -> Box | None:
+    """Return the smallest box around what is true, in px; None around nothing."""
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if not len(rows):
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _lit(rng: np.random.Generator, albedo: Array, x: Array, y: Array) -> Array:
@@ -280,8 +295,8 @@ def _sea(rng: np.random.Generator, height: int, width: int, roll: float) -> tupl
     return scene.astype(np.float32), water
 
 
-def _splashed(rng: np.random.Generator, scene: Array, water: Array, x: Array, y: Array) -> Array:
-    """Return the scene with the stem sunk in water and white spray around it."""
+def _splashed(rng: np.random.Generator, scene: Array, water: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return the scene with the stem sunk in water and white spray around it, and how far each pixel is sunk, 0..1."""
     height, width = x.shape
     ragged = _smooth_noise(rng, height, width, 12, 20)
     line = rng.uniform(-0.8, -0.42) + 0.05 * ragged + rng.normal(0, 0.06) * x
@@ -292,7 +307,7 @@ def _splashed(rng: np.random.Generator, scene: Array, water: Array, x: Array, y:
     drops = _smooth_noise(rng, height, width, height / 5, width / 5)
     drops += _smooth_noise(rng, height, width, height / 2, width / 2)
     spray = _sigmoid(4 * (mist * (1 + 0.6 * drops) - 0.55)) * (mist > 0.02)
-    return np.asarray(scene + (spray * rng.uniform(0.6, 1))[..., None] * (0.95 - scene))
+    return np.asarray(scene + (spray * rng.uniform(0.6, 1))[..., None] * (0.95 - scene)), sunk
 
 
 def _ship_scene(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -333,21 +348,29 @@ def _expose(rng: np.random.Generator, scene: Array) -> Array:
     return np.asarray(np.clip(exposed + noise, 0, 1))
 
 
-def _archive(rng: np.random.Generator, photo: Array) -> Image.Image:
-    """Return the photo as a catalogue keeps it: soft, grey, captioned, framed or upside down, sometimes."""
+def _archive(rng: np.random.Generator, photo: Array, box: Box | None) -> tuple[Image.Image, Box | None]:
+    """Return the photo as a catalogue keeps it: soft, grey, captioned, framed or upside down, sometimes.
+
+    The box goes with it: it is given in px, and returned as shares of what the photo has become.
+    """
     image = Image.fromarray((photo * 255 + 0.5).astype(np.uint8))
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
     grey, store, turn, frame = rng.random(4)
+    left = top = 0
     if turn < 0.025:
         image = image.transpose(Image.Transpose.ROTATE_180)
+        box = box and (image.width - box[2], image.height - box[3], image.width - box[0], image.height - box[1])
     if grey < 0.3:
         image = image.convert("L")
     if frame < 0.06:
         image = _captioned(rng, image)
     elif frame < 0.12:
-        image = _framed(rng, image)
+        image, left, top = _framed(rng, image)
+    if box:
+        wide, high = image.size
+        box = (box[0] + left) / wide, (box[1] + top) / high, (box[2] + left) / wide, (box[3] + top) / high
     # A third of the grey photos are stored as colour ones.
-    return image.convert("RGB") if store < 1 / 3 else image
+    return (image.convert("RGB") if store < 1 / 3 else image), box
 
 
 def _captioned(rng: np.random.Generator, image: Image.Image) -> Image.Image:
@@ -360,10 +383,10 @@ def _captioned(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     return sheet
 
 
-def _framed(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Return the image on a white or black sheet that leaves a border of its own on every side."""
+def _framed(rng: np.random.Generator, image: Image.Image) -> tuple[Image.Image, int, int]:
+    """Return the image on a white or black sheet with a border on every side, and the left and the upper border, px."""
     left, top, right, bottom = (int(side) for side in rng.integers(2, 14, 4))
     size = (image.width + left + right, image.height + top + bottom)
     sheet = Image.new(image.mode, size, "white" if rng.random() < 0.6 else "black")
     sheet.paste(image, (left, top))
-    return sheet
+    return sheet, left, top

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from flukeprint.data.photos import (
     reason,
     resized_rgb,
 )
+
+if TYPE_CHECKING:
+    from flukeprint.data.cropping import Cropper
 
 # Side of the square grey thumbnail, in pixels. imagehash.phash squashes a photo to the same 32 x 32.
 THUMBNAIL_SIDE = 32
@@ -67,6 +70,8 @@ class PhotoRecord:
     contrast: float = 0.0  # standard deviation of the thumbnail's grey values, which are 0-255
     thumbnail: builtins.bytes = b""  # THUMBNAIL_SIDE squared grey values, row by row; b"" where there is a fault
     fault: str | None = None  # one line that says why the photo cannot be used
+    no_fluke: str = ""  # why no fluke was found, where one was looked for
+    upside_down: str = ""  # why its fluke is taken to stand upside down, where one was looked for
 
     @property
     def short_side(self) -> int:
@@ -80,13 +85,15 @@ def inspect_photo(folder: Path, name: str, max_pixels: int = MAX_PIXELS) -> Phot
 
 
 def read_photos(
-    paths: Sequence[Path], size: tuple[int, int], max_pixels: int = MAX_PIXELS
+    paths: Sequence[Path], size: tuple[int, int], max_pixels: int = MAX_PIXELS, cropper: Cropper | None = None
 ) -> list[tuple[PhotoRecord, NDArray[np.uint8] | None]]:
     """Do what `inspect_photo` and `photos.read_rgb` do, in one decoding: return records and pixels.
 
-    The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`.
+    The pixels (3 x H x W, `size` is (height, width)) are None where the record has a `fault`. With a `cropper` they are
+    those of the fluke that it finds.
     """
-    found = [_fields(max_pixels, (path.parent, path.name), size) for path in paths]
+    look = partial(_whole if cropper is None else partial(_cropped, cropper), size=size)
+    found = [_fields(max_pixels, (path.parent, path.name), look) for path in paths]
     pixels = [fields.pop("pixels", None) for fields in found]
     return list(zip(_records(found), pixels, strict=True))
 
@@ -163,8 +170,19 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
 # --- in the processes -------------------------------------------------------------------------------------
 
 
-def _fields(max_pixels: int, path: tuple[Path, str], size: tuple[int, int] | None = None) -> Fields:
-    """Return the fields of a photo's record that come from its file; with a `size` also its `pixels`.
+def _whole(seen: Image.Image, size: tuple[int, int]) -> Fields:
+    return {"pixels": resized_rgb(seen, size)}
+
+
+def _cropped(cropper: Cropper, seen: Image.Image, size: tuple[int, int]) -> Fields:
+    from flukeprint.data.cropping import remarks
+
+    pixels, found = cropper(seen, size)
+    return {"pixels": pixels, **remarks(found, cropper.crop.confidence)}
+
+
+def _fields(max_pixels: int, path: tuple[Path, str], look: Callable[[Image.Image], Fields] | None = None) -> Fields:
+    """Return the fields of a photo's record that come from its file, and those that `look` gives of what is seen.
 
     What is left are those that `_records` adds.
     """
@@ -178,7 +196,7 @@ def _fields(max_pixels: int, path: tuple[Path, str], size: tuple[int, int] | Non
             if fields["bytes"] == 0:
                 raise UnusableError("the file is empty")
             with open_photo(stream, max_pixels) as image:
-                fields |= _content(image, size)
+                fields |= _content(image, look)
     except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise anything, even MemoryError
         fields["fault"] = reason(error)
     return fields
@@ -203,7 +221,7 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def _content(image: Image.Image, size: tuple[int, int] | None) -> Fields:
+def _content(image: Image.Image, look: Callable[[Image.Image], Fields] | None) -> Fields:
     """Decode a photo, once, and return the fields of its record that come from its content."""
     # All before decoding: reading every frame's header, a palette turned into RGB, a TIFF turned change the object.
     frames, mode, turned = _frames(image), image.mode, orientation(image)
@@ -211,8 +229,8 @@ def _content(image: Image.Image, size: tuple[int, int] | None) -> Fields:
     width, height = image.size if image.format != "TIFF" or turned < 5 else image.size[::-1]
     seen = as_seen(image)
     grey = seen if seen.mode == "L" else seen.convert("L")
-    pixels = {} if size is None else {"pixels": resized_rgb(seen, size)}
-    return pixels | {
+    looked = {} if look is None else look(seen)
+    return looked | {
         "width": width,
         "height": height,
         "mode": mode,

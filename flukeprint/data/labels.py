@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 NEW_WHALE = "new_whale"
 # Columns that train.csv may have beside Image and Id: on which occasion a photo was taken, and when.
 ENCOUNTER, TAKEN_AT = "encounter", "taken_at"
+# Columns of a table of marked boxes: shares of the photo's width and height from its upper left corner.
+BOX_SIDES = ("x0", "y0", "x1", "y1")
+MARKED = ("Image", *BOX_SIDES)
 
 
 def individuals_of(ids: Iterable[str], images: Iterable[str]) -> NDArray[np.str_]:

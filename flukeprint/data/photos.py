@@ -70,15 +70,25 @@ def plain_file_name(name: str) -> bool:
     return not any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in name)
 
 
-def read_rgb(folder: Path, name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def _as_it_is(seen: Image.Image) -> Image.Image:
+    return seen
+
+
+def read_rgb(
+    folder: Path,
+    name: str,
+    size: tuple[int, int],
+    max_pixels: int = MAX_PIXELS,
+    part: Callable[[Image.Image], Image.Image] = _as_it_is,
+) -> NDArray[np.uint8]:
     """Return the upright photo as uint8, 3 x H x W in RGB, resized to `size` = (height, width).
 
-    The aspect is not kept. The resizing is torchvision's for a Pillow image: bilinear, with antialiasing. A photo that
-    cannot be read is a FlukeprintError that names it.
+    The aspect is not kept. The resizing is torchvision's for a Pillow image: bilinear, with antialiasing. `part` may
+    return a part of the photo, which is then resized. A photo that cannot be read is a FlukeprintError that names it.
     """
     try:
         with photo_path(Path(folder), name).open("rb") as stream, quiet(), open_photo(stream, max_pixels) as image:
-            return resized_rgb(as_seen(image), size)
+            return resized_rgb(part(as_seen(image)), size)
     except Exception as error:  # noqa: BLE001 - decoders of hostile bytes raise anything, even MemoryError
         path = Path(folder) / name
         raise FlukeprintError(

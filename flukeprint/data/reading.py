@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
+from flukeprint.data.cropping import Cropper
 from flukeprint.data.inspection import PhotoRecord, read_photos
 from flukeprint.data.photo_folders import SUFFIXES, hint_beside, list_tree, said_of_others
 from flukeprint.data.photos import MAX_PIXELS
@@ -74,16 +75,22 @@ def _photos_of(given: Path) -> list[Path]:
 
 
 def read_batches(
-    paths: Sequence[Path], size: tuple[int, int], batch_size: int, workers: int, max_pixels: int = MAX_PIXELS
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    batch_size: int,
+    workers: int,
+    max_pixels: int = MAX_PIXELS,
+    cropper: Cropper | None = None,
 ) -> Iterator[list[ReadPhoto]]:
     """Yield batches of read photos in the order given, while `workers` threads decode the next ones.
 
     Threads rather than processes: Pillow decodes and resizes outside Python's lock, and a thread starts at once. Pixels
-    are of `size` (height, width); photos of more than `max_pixels` get a fault.
+    are of `size` (height, width), with a `cropper` of the fluke alone; photos of more than `max_pixels` get a fault.
     """
 
     def read(some: Sequence[Path]) -> list[ReadPhoto]:
-        return [ReadPhoto(path, *photo) for path, photo in zip(some, read_photos(some, size, max_pixels), strict=True)]
+        found = read_photos(some, size, max_pixels, cropper)
+        return [ReadPhoto(path, *photo) for path, photo in zip(some, found, strict=True)]
 
     groups = (paths[start : start + _TOGETHER] for start in range(0, len(paths), _TOGETHER))
     # Threads that silence warnings each for itself restore each other's state; this one restores the right one last.

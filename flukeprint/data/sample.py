@@ -7,15 +7,15 @@ before it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.data.drawn_flukes import draw_photo, draw_skin, recoded
-from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.drawn_flukes import Box, draw_photo, draw_skin, recoded
+from flukeprint.data.labels import MARKED, NEW_WHALE
 
 # The competition's photo of a ship, filed under an individual's id; the pipeline drops it by this name.
 SHIP_PHOTO = "496b52ff.jpg"
@@ -43,6 +43,7 @@ class SampleSpec:
     conflicts: int = 2  # train photos that copy one of another label
     test_duplicates: int = 3  # test photos that copy a train photo
     ship: bool = True  # file the ship under an individual with many photos
+    marked: int = 400  # train photos, the first of the table, whose flukes have a box in boxes.csv
     width: int = 160  # px; a photo's width is 0.85 to 1.15 of it
     height: int = 80  # px, likewise
 
@@ -63,37 +64,46 @@ class SamplePhoto:
 
 
 def draw_sample(folder: Path, seed: int, spec: SampleSpec = SampleSpec()) -> None:
-    """Write train.csv, sample_submission.csv, train/*.jpg and test/*.jpg into the empty folder `folder`."""
+    """Write train.csv, sample_submission.csv, boxes.csv, train/*.jpg and test/*.jpg into the empty folder `folder`."""
     if not folder.is_dir() or any(folder.iterdir()):
         raise FlukeprintError(f"{folder}: the sample is drawn into an existing, empty folder. Make it or empty it.")
     train, test = plan_sample(seed, spec)
     # What Kaggle's sample submission says of every photo: new_whale and the commonest ids.
     common = Counter(sorted(photo.label for photo in train if photo.label != NEW_WHALE)).most_common(4)
     guess = " ".join([NEW_WHALE, *(label for label, _ in common)])
-    _write_csv(folder / "train.csv", ((photo.name, photo.label) for photo in train))
-    _write_csv(folder / "sample_submission.csv", ((photo.name, guess) for photo in test))
+    _write_csv(folder / "train.csv", [("Image", "Id"), *((photo.name, photo.label) for photo in train)])
+    _write_csv(folder / "sample_submission.csv", [("Image", "Id"), *((photo.name, guess) for photo in test)])
+    boxes: dict[str, Box | None] = {}
     for part, photos in (("train", train), ("test", test)):
         (folder / part).mkdir()
-        _draw_photos(folder / part, photos, seed, spec)
+        boxes |= _draw_photos(folder / part, photos, seed, spec)
+    marked = ((photo.name, *_cells(boxes[photo.name])) for photo in train[: spec.marked])
+    _write_csv(folder / "boxes.csv", [MARKED, *marked])
 
 
-def _write_csv(path: Path, rows: Iterable[tuple[str, str]]) -> None:
-    lines = [",".join(row) + "\n" for row in [("Image", "Id"), *rows]]
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+def _write_csv(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    path.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
 
 
-def _draw_photos(folder: Path, photos: list[SamplePhoto], seed: int, spec: SampleSpec) -> None:
-    """Draw and encode photos, individual by individual so that each skin is made once."""
+def _cells(box: Box | None) -> list[str]:
+    """Return a box as a table has it; empty cells of a photo without a fluke."""
+    return [""] * 4 if box is None else [f"{side:.4f}" for side in box]
+
+
+def _draw_photos(folder: Path, photos: list[SamplePhoto], seed: int, spec: SampleSpec) -> dict[str, Box | None]:
+    """Draw and encode photos, individual by individual so that each skin is made once; return their boxes by name."""
     owner = -1
+    boxes: dict[str, Box | None] = {}
     for photo in sorted(photos, key=lambda photo: (photo.individual, photo.shot, photo.copy_of or "")):
         if photo.individual != owner:
             skin, owner = draw_skin(np.random.default_rng([seed, 1 + photo.individual])), photo.individual
         rng = np.random.default_rng([seed, 1 + photo.individual, photo.shot])
-        image = draw_photo(rng, None if photo.name == SHIP_PHOTO else skin, spec.width, spec.height)
+        image, boxes[photo.name] = draw_photo(rng, None if photo.name == SHIP_PHOTO else skin, spec.width, spec.height)
         quality = int(rng.integers(45, 93))
         if photo.copy_of:
             image, quality = recoded(image, photo.name), 60
         image.save(folder / photo.name, quality=quality)
+    return boxes
 
 
 def plan_sample(seed: int, spec: SampleSpec = SampleSpec()) -> tuple[list[SamplePhoto], list[SamplePhoto]]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import reading
 from flukeprint.core.replacement import replacing_folder
+from flukeprint.data.labels import MARKED
 from flukeprint.data.photo_folders import hint_beside, list_folder, said_of_others
 from flukeprint.data.tables import read_table
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 TABLES = ("train.csv", "sample_submission.csv")
 FOLDERS = ("train", "test")
+# Of a source that has it: boxes around the flukes of some train photos, for the stage `localize`.
+BOXES = "boxes.csv"
 # Bytes that an archive may unpack to: so many, and so many for each of its own. Photos hardly shrink, tables tenfold.
 _FREE, _PER_BYTE = 1 << 26, 20
 # What a catalogue without photos to label has neither of.
@@ -59,7 +62,9 @@ def _folder(target: Path, path: str | None, _seed: int) -> None:
                 shutil.copyfile(source / table, temporary / table)
                 named = read_table(source / table).frame["Image"].dropna()
                 _copy_photos(source / folder, temporary / folder, frozenset(named))
-        _without_test_photos(temporary)
+        if os.path.lexists(source / BOXES):
+            shutil.copyfile(source / BOXES, temporary / BOXES)
+        _complete(temporary)
 
 
 def _catalogue(target: Path, path: str | None, _seed: int) -> None:
@@ -68,7 +73,7 @@ def _catalogue(target: Path, path: str | None, _seed: int) -> None:
 
     with replacing_folder(target) as temporary:
         lay_out_snapshot(Path(_needed(path)), temporary)
-        _without_test_photos(temporary)
+        _complete(temporary)
 
 
 def _needed(path: str | None) -> str:
@@ -93,8 +98,13 @@ def _check_layout(folder: Path) -> None:
         raise FlukeprintError(f"{folder} has no {', '.join(missing)}. {_LAYOUT}.")
 
 
-def _without_test_photos(folder: Path) -> None:
-    """Complete a folder that has no photos to label: an empty test/, and a sample submission without rows."""
+def _complete(folder: Path) -> None:
+    """Complete a folder without marked boxes (a table without rows), or without photos to label.
+
+    That is an empty test/, and a sample submission without rows.
+    """
+    if not (folder / BOXES).exists():
+        (folder / BOXES).write_text(",".join(MARKED) + "\n")
     if (folder / "test").exists():
         return
     log.info("There are no photos to label (no test/, no sample_submission.csv): the submission will be empty.")
@@ -126,7 +136,7 @@ def _kaggle(target: Path, path: str | None, _seed: int) -> None:
                 (temporary / folder).mkdir()
                 _unpack(temporary / f"{folder}.zip", temporary / folder)
         _check_layout(temporary)
-        _without_test_photos(temporary)
+        _complete(temporary)
 
 
 def _ways_out(competition: str) -> str:

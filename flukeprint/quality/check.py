@@ -15,7 +15,7 @@ from flukeprint.core.safe_text import printable
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photo_folders import said_of_others
 from flukeprint.quality.findings import Finding, finding_of, metrics, summaries
-from flukeprint.quality.frames import Frames, Inputs, photo_frames, read_inputs, table_frames
+from flukeprint.quality.frames import Flukes, Frames, Inputs, photo_frames, read_inputs, table_frames
 from flukeprint.quality.rules import levels
 from flukeprint.quality.suite import load_great_expectations, run_rules
 
@@ -71,18 +71,25 @@ class Checked:
         )
 
 
-def check_folder(folder: Path, params: ValidateParams, workers: int = 1, exclusions: Path | None = None) -> Checked:
+def check_folder(
+    folder: Path,
+    params: ValidateParams,
+    workers: int = 1,
+    exclusions: Path | None = None,
+    flukes: Flukes | None = None,
+) -> Checked:
     """Check all rules on a folder. Nothing is raised for what is wrong with it, but for what is wrong with the levels.
 
     Photos are looked at, by `workers` processes, only where all tables and folders could be read. `exclusions` is a CSV
-    (Image, reason) of training photos to leave out; it may be absent.
+    (Image, reason) of training photos to leave out; it may be absent. `flukes` is what a localiser says of the photos.
     """
     levels(params.rules)  # refuses what cannot be before photos are read
     inputs = read_inputs(folder, params.rows[1], exclusions)
     frames = table_frames(inputs, params)
     if inputs.readable:
-        frames |= photo_frames(inputs, params, workers, meanwhile=load_great_expectations)
-    found = tuple(finding_of(outcome, frames, params) for outcome in run_rules(frames, params))
+        frames |= photo_frames(inputs, params, workers, load_great_expectations, flukes)
+    outcomes = (one for one in run_rules(frames, params) if flukes is not None or not one.rule.of_flukes)
+    found = tuple(finding_of(outcome, frames, params) for outcome in outcomes)
     return Checked(inputs, frames, found, metrics(found, frames, inputs))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -24,6 +24,8 @@ from flukeprint.data.spellings import unknown_among, usual_spellings
 from flukeprint.data.tables import Table, empty_table, escaped, read_table
 
 Frames = dict[str, pd.DataFrame]
+# Of train and test: the remarks of flukeprint/data/cropping.py on each photo that has one.
+Flukes = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 # The tables that name the photos of each folder.
 _TABLE_OF = {"train": "train", "test": "submission"}
@@ -127,11 +129,15 @@ def _file_row(table: Table, least: int, most: int) -> dict[str, Any]:
 
 
 def photo_frames(
-    inputs: Inputs, params: ValidateParams, workers: int, meanwhile: Callable[[], None] = lambda: None
+    inputs: Inputs,
+    params: ValidateParams,
+    workers: int,
+    meanwhile: Callable[[], None] = lambda: None,
+    flukes: Flukes | None = None,
 ) -> Frames:
     """Decode every photo, once, and return the frames that need them: all but those of `table_frames`.
 
-    `meanwhile` is called while the `workers` decode.
+    `meanwhile` is called while the `workers` decode. What `flukes` says of photos becomes part of their records.
     """
     contents = {part: content or FolderContents() for part, content in inputs.listing.items()}
     frames = {
@@ -143,7 +149,9 @@ def photo_frames(
     names = {inputs.folder / part: _present(frames[part]) for part in ("train", "test")}
     records = inspect_photos(names, workers, params.max_pixels, meanwhile)
     for folder, found in records.items():
-        frames[folder.name] = frames[folder.name].join(_as_frame(found), on="Image")
+        said = (flukes or {}).get(folder.name, {})
+        complete = [replace(record, **said.get(record.name, {})) for record in found]
+        frames[folder.name] = frames[folder.name].join(_as_frame(complete), on="Image")
     _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
     named = [*frames["train"]["Image"].dropna(), *(image for image, _, _ in inputs.excluded)]

@@ -60,6 +60,7 @@ class Rule:
     level: Level = "warning"
     required: bool = False  # later stages rely on it: params.yaml cannot lower it
     flag: str = ""  # of a photo's record and of `p`: what identification says of it; empty: nothing
+    of_flukes: bool = False  # it is about what a localiser finds: without one there is no such rule
 
 
 def _range(bounds: Sequence[float]) -> Mapping[str, Any]:
@@ -309,6 +310,26 @@ RULES: tuple[Rule, ...] = (
         check=_between(_photos("contrast"), lambda p: {"min_value": p.min_contrast}),
         says="{path} has {contrast:.2f}",
         flag="almost constant: grey values vary by {photo.contrast:.1f} of 255",
+    ),
+    Rule(
+        name="photo_fluke",
+        expects="the localiser finds a fluke in a photo",
+        reason="A photo of something else is nobody's, and a whole photo is compared where its fluke should be.",
+        repair="Look at the photo: if it shows no fluke, list it in data/exclusions.csv, else mark its box.",
+        check=_among(_photos("no_fluke"), lambda _: {"value_set": [""]}),
+        says="no fluke was found in {path}: {no_fluke}",
+        flag="no fluke was found ({photo.no_fluke}): the whole photo was compared",
+        of_flukes=True,
+    ),
+    Rule(
+        name="photo_upside_down",
+        expects="a fluke stands upright",
+        reason="Upside down it resembles nobody, itself least of all.",
+        repair="Look at the photo, and rotate it; or let all of them be turned: localize.crop.upright in params.yaml.",
+        check=_among(_photos("upside_down"), lambda _: {"value_set": [""]}),
+        says="the fluke of {path} seems to stand upside down: {upside_down}",
+        flag="the fluke seems to stand upside down: {photo.upside_down}",
+        of_flukes=True,
     ),
     Rule(
         name="photo_unlisted",

@@ -13,6 +13,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR, read_safetensors_metadata, sha256_of
 from flukeprint.core.manifests import Record, Sha256, validated
 from flukeprint.core.param_types import Channels, MemberName, PositiveChannels, Side
+from flukeprint.data.cropping import Crop
 
 # How photos.read_rgb resizes. A change there that changes pixels needs another word here.
 RESIZE = "upright, RGB, aspect not kept, bilinear with antialiasing"
@@ -58,10 +59,13 @@ class Provenance(Record):
             )
 
 
-def provenance_of(weights: Mapping[str, Path], views: int, repair: str = REPAIR) -> Provenance:
+def provenance_of(
+    weights: Mapping[str, Path], views: int, repair: str = REPAIR, crop: Crop | None = None
+) -> Provenance:
     """Return the provenance of vectors made by fine-tuned members; refuse members that want different inputs.
 
-    `weights` are their files in models/finetuned, in the order in which embeddings are joined.
+    `weights` are their files in models/finetuned, in the order in which embeddings are joined; `crop` is how photos are
+    cropped before they are resized.
     """
     described = {member: _input_of(path, repair) for member, path in weights.items()}
     first, *others = described
@@ -72,7 +76,8 @@ def provenance_of(weights: Mapping[str, Path], views: int, repair: str = REPAIR)
                 f"{_compact(described[member])}). Train all members with one profile: run `dvc repro`."
             )
     members = [{"name": member, "sha256": sha256_of(path)} for member, path in weights.items()]
-    content = {**described[first], "members": members, "resize": RESIZE, "views": views}
+    resize = RESIZE if crop is None else f"{crop.in_words()}; {RESIZE}"
+    content = {**described[first], "members": members, "resize": resize, "views": views}
     return validated(weights[first], Provenance, content, repair)
 
 
