@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
-from flukeprint.catalogue.season import Asked
+from flukeprint.catalogue.asked import Asked
+from flukeprint.catalogue.entities import WORTHS, Worth
 
-Worth = Literal["sure", "new", "doubtful"]
-ORDER: tuple[Worth, ...] = ("sure", "new", "doubtful")
 # From which probability on: one of ten of these, or every other, may still be wrong, so people look at all of them.
 _SURE, _NEW = 0.9, 0.5
 
@@ -25,16 +23,17 @@ def worth(asked: Asked) -> Worth:
 
 def queue(season: Iterable[Asked]) -> dict[Worth, list[Asked]]:
     """Return what was asked by its worth, the most probable first; equal ones in order of their encounters."""
-    found: dict[Worth, list[Asked]] = {name: [] for name in ORDER}
+    found: dict[Worth, list[Asked]] = {name: [] for name in WORTHS}
     for asked in season:
         found[worth(asked)].append(asked)
-    for name, kind in found.items():
-        kind.sort(key=lambda asked: (-_certainty(name, asked), asked.encounters[0].id))
+    for kind in found.values():
+        kind.sort(key=lambda asked: (-certainty(asked), asked.encounters[0].id))
     return found
 
 
-def _certainty(name: Worth, asked: Asked) -> float:
-    if name == "new":
+def certainty(asked: Asked) -> float:
+    """Return what encounters of one worth are sorted by: how probable it is that the expected decision is right."""
+    if worth(asked) == "new":
         return asked.answer.new_probability or 0.0
     if not asked.answer.candidates:
         return -1.0

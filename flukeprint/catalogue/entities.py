@@ -20,6 +20,15 @@ ABOUT_SIGHTINGS: frozenset[Action] = frozenset({"new", "confirm", "reject", "uns
 
 Status = Literal["open", "confirmed", "unsure"]
 
+# What kind of decision an answer lets expect (decision_queue.py), in the order in which people decide: what is quickly
+# confirmed, likely new whales, what is doubtful.
+Worth = Literal["sure", "new", "doubtful"]
+WORTHS: tuple[Worth, ...] = get_args(Worth)
+
+# What a reviewer may do: each role may also do what those before it may.
+Role = Literal["look", "decide", "administer"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
 
 class Base(DeclarativeBase):
     """What all tables belong to."""
@@ -60,7 +69,7 @@ class PhotoRow(Base):
     __tablename__ = "photos"
     id: Mapped[int] = mapped_column(primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    name: Mapped[str] = mapped_column(Text)  # of the file that was imported
+    name: Mapped[str] = mapped_column(Text, index=True)  # of the file that was imported
     path: Mapped[str] = mapped_column(Text)  # of the file that was imported, absolute
     stored: Mapped[str | None] = mapped_column(Text)  # where it is in the photo store; null: it was left at `path`
     size: Mapped[int] = mapped_column(BigInteger)  # bytes of the file
@@ -150,7 +159,7 @@ class PhotoStateRow(Base):
 
     __tablename__ = "photo_states"
     photo_id: Mapped[int] = mapped_column(ForeignKey(PhotoRow.id), primary_key=True, autoincrement=False)
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16), index=True)
     individual: Mapped[int | None] = mapped_column(ForeignKey(IndividualRow.key), index=True)  # as decided, not merged
     rejected: Mapped[str] = mapped_column(Text)  # JSON list of individuals' keys
 
@@ -181,4 +190,26 @@ class AnswerRow(Base):
     __tablename__ = "answers"
     encounter_id: Mapped[int] = mapped_column(ForeignKey(EncounterRow.id), primary_key=True, autoincrement=False)
     model_id: Mapped[int] = mapped_column(ForeignKey(ModelRow.id))
-    content: Mapped[str] = mapped_column(Text)  # JSON: season.py
+    content: Mapped[str] = mapped_column(Text)  # JSON: asked.py
+    worth: Mapped[int]  # place in WORTHS
+    certainty: Mapped[float] = mapped_column(Float(53))  # what those of one worth are sorted by, the highest first
+
+    __table_args__ = (Index("answers_in_order", "worth", "certainty"),)
+
+
+class ReviewerRow(Base):
+    """Somebody who may use the review page where it asks for a login. Their name stands in the log."""
+
+    __tablename__ = "reviewers"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+
+
+class AccessRow(Base):
+    """What lets a reviewer in until it ends: a token, or the session of a browser. Only a hash of it is kept."""
+
+    __tablename__ = "accesses"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256 of the secret, in hex
+    kind: Mapped[str] = mapped_column(String(16))  # token or session
+    reviewer: Mapped[str] = mapped_column(ForeignKey(ReviewerRow.name), index=True)
+    ends_at: Mapped[str] = mapped_column(String(32))  # UTC

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, delete, insert
 
 from flukeprint.bundle.model import Model
+from flukeprint.catalogue.asked import Asked, described
 from flukeprint.catalogue.catalogues import Catalogue
-from flukeprint.catalogue.entities import AnswerRow
-from flukeprint.catalogue.evidence import Answer, PairEvidence, together, with_prior
+from flukeprint.catalogue.decision_queue import certainty, worth
+from flukeprint.catalogue.entities import WORTHS, AnswerRow
+from flukeprint.catalogue.evidence import PairEvidence, together, with_prior
 from flukeprint.catalogue.restriction import Restriction
 from flukeprint.catalogue.same_pictures import same_pictures
-from flukeprint.catalogue.sightings import Encounter, Holdings, Sighting, read_holdings
+from flukeprint.catalogue.sightings import Holdings, Sighting, read_holdings
 from flukeprint.catalogue.vector_cache import read_vectors
 from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.identify.pair import thresholds_of
@@ -36,25 +38,6 @@ from flukeprint.scoring.calibration import Calibration, Verification
 _SEEN_AGAIN = 0.5
 # Encounters that are compared among themselves: memory grows with the square of their number (here 0.5 GiB).
 _MOST_COMPARED = 5000
-_KEPT = 20  # candidates that are kept of an answer
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Encounters that probably show one whale (often a single one), and whom it may be."""
-
-    encounters: list[Encounter]
-    photos: list[int]
-    answer: Answer
-    one_whale: float | None  # probability that they show one; None for a single encounter
-    copies: list[tuple[int, Sighting]]  # photos, and known ones that are nearly the same picture
-
-    @property
-    def subjects(self) -> list[str]:
-        """What is to be decided about: the encounters, of one that was decided the photos in question alone."""
-        open_ = {one.id for one in self.encounters if one.status != "confirmed"}
-        single = {photo for one in self.encounters if one.id not in open_ for photo in one.photos}
-        return [f"e{number}" for number in sorted(open_)] + [f"p{photo}" for photo in self.photos if photo in single]
 
 
 @dataclass(frozen=True)
@@ -239,7 +222,13 @@ def clusters(log_odds: NDArray[np.float64], number: int | None = None) -> NDArra
 def _keep(connection: Connection, model_id: int, answers: Iterable[Asked]) -> None:
     """Keep what each encounter was answered: a decision about it takes it into the log."""
     rows: list[dict[str, Any]] = [
-        {"encounter_id": one.id, "model_id": model_id, "content": json.dumps(described(asked), sort_keys=True)}
+        {
+            "encounter_id": one.id,
+            "model_id": model_id,
+            "content": json.dumps(described(asked), sort_keys=True),
+            "worth": WORTHS.index(worth(asked)),
+            "certainty": certainty(asked),
+        }
         for asked in answers
         for one in asked.encounters
     ]
@@ -247,27 +236,3 @@ def _keep(connection: Connection, model_id: int, answers: Iterable[Asked]) -> No
         old = delete(AnswerRow).where(AnswerRow.encounter_id == bindparam("encounter"))
         connection.execute(old, [{"encounter": row["encounter_id"]} for row in rows])
         connection.execute(insert(AnswerRow), rows)
-
-
-def described(asked: Asked) -> dict[str, Any]:
-    """Return an answer as JSON has it, numbers rounded."""
-    return {
-        "encounters": [one.id for one in asked.encounters],
-        "one_whale": _rounded(asked.one_whale),
-        "new_probability": _rounded(asked.answer.new_probability),
-        "beyond_calibration": asked.answer.beyond,
-        "near_duplicates": [{"photo": n, "of": copy.photo, "id": copy.individual} for n, copy in asked.copies],
-        "candidates": [
-            {
-                "id": one.id,
-                "probability": _rounded(one.probability),
-                "beyond_calibration": one.beyond,
-                "similarity": _rounded(one.similarity),
-            }
-            for one in asked.answer.candidates[:_KEPT]
-        ],
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

@@ -6,12 +6,14 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from flukeprint.catalogue.decision_queue import ORDER, queue
-from flukeprint.catalogue.season import Asked, Season, described
+from flukeprint.catalogue.asked import Asked, described
+from flukeprint.catalogue.decision_queue import queue
+from flukeprint.catalogue.entities import WORTHS, Worth
+from flukeprint.catalogue.season import Season
 from flukeprint.core.safe_text import printable
 from flukeprint.identify.formats import BEYOND, PEOPLE_DECIDE, percent
 
-_TITLES = {
+TITLES: dict[Worth, str] = {
     "sure": "Probably known: quickly confirmed",
     "new": "Probably new",
     "doubtful": "Doubtful: look at these at leisure",
@@ -23,10 +25,10 @@ def season_text(season: Season, top: int) -> str:
     """Return a block for each kind of decision, the most probable first."""
     queued = queue(season.asked)
     blocks = ["\n".join(_notes(season))]
-    for name in ORDER:
+    for name in WORTHS:
         if queued[name]:
             lines = [line for asked in queued[name] for line in _lines(asked, top)]
-            title = _BY_SIMILARITY if season.uncalibrated else _TITLES[name]
+            title = _BY_SIMILARITY if season.uncalibrated else TITLES[name]
             blocks.append("\n".join([f"{title} ({len(queued[name])})", *lines]))
     if season.asked:
         blocks.append(PEOPLE_DECIDE)
@@ -104,7 +106,7 @@ def season_json(season: Season) -> str:
         "collapsed": season.collapsed,
         "queue": [
             {"worth": name, "names": [one.name for one in asked.encounters], **described(asked)}
-            for name in ORDER
+            for name in WORTHS
             for asked in queued[name]
         ],
         "without": [photo.photo for photo in season.without],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Executable, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 from sqlalchemy.orm import aliased
 
 from flukeprint.catalogue.catalogues import Catalogue
@@ -121,7 +121,7 @@ def holdings_of(catalogue: Catalogue) -> Holdings:
 def read_holdings(catalogue: Catalogue, connection: Connection) -> Holdings:
     """Do it on a connection, as of its moment."""
     called = present_ids(connection)
-    sightings = [_sighting(catalogue, row) for row in connection.execute(_sightings())]
+    sightings = read_sightings(catalogue, connection)
     photos: dict[int, list[int]] = {}
     for one in sightings:
         photos.setdefault(one.encounter, []).append(one.photo)
@@ -129,12 +129,19 @@ def read_holdings(catalogue: Catalogue, connection: Connection) -> Holdings:
     return Holdings(sightings, encounters, _individuals(connection, sightings))
 
 
-def _sightings() -> Executable:
+def read_sightings(catalogue: Catalogue, connection: Connection, *conditions: ColumnElement[bool]) -> list[Sighting]:
+    """Read the photos that meet conditions on PhotoRow, EncounterRow or PhotoStateRow, in order of their numbers."""
+    return [_sighting(catalogue, row) for row in connection.execute(_sightings().where(*conditions))]
+
+
+def _sightings() -> Select[Any]:
     """Select photos with their encounters and, of whom they show, the individual that it was merged into."""
     decided, present = aliased(IndividualStateRow), aliased(IndividualStateRow)
     return (
         select(
-            PhotoRow,
+            *(PhotoRow.id, PhotoRow.sha256, PhotoRow.name, PhotoRow.path, PhotoRow.stored, PhotoRow.taken_at),
+            *(PhotoRow.latitude, PhotoRow.longitude, PhotoRow.photographer, PhotoRow.viewpoint, PhotoRow.quality),
+            *(PhotoRow.flags, PhotoRow.encounter_id),
             EncounterRow.name.label("encounter_name"),
             func.coalesce(EncounterRow.date, func.substr(PhotoRow.taken_at, 1, 10)).label("seen_on"),
             EncounterRow.place,
@@ -175,7 +182,7 @@ def _sighting(catalogue: Catalogue, row: Any) -> Sighting:
     )
 
 
-def _encounters() -> Executable:
+def _encounters() -> Select[Any]:
     return (
         select(EncounterRow, EncounterStateRow)
         .join(EncounterStateRow, EncounterStateRow.encounter_id == EncounterRow.id)
@@ -247,16 +254,29 @@ def _individuals(connection: Connection, sightings: list[Sighting]) -> list[Indi
 def decisions_of(catalogue: Catalogue) -> list[LoggedDecision]:
     """Read the log, oldest decision first."""
     with catalogue.database.reading() as connection:
-        called = own_ids(connection)
-        rows = connection.execute(
-            select(DecisionRow, DecisionStateRow.holds)
-            .join(DecisionStateRow, DecisionStateRow.decision_id == DecisionRow.id)
-            .order_by(DecisionRow.id)
-        ).all()
-    return [_logged(row, called) for row in rows]
+        return read_log(connection)
 
 
-def _logged(row: Any, called: Mapping[int, str]) -> LoggedDecision:
+def read_log(
+    connection: Connection, *conditions: ColumnElement[bool], newest: int | None = None, skipped: int = 0
+) -> list[LoggedDecision]:
+    """Read the decisions that meet conditions on DecisionRow, oldest first; `newest` so many of the newest alone.
+
+    `skipped` leaves out so many that are newer still.
+    """
+    individual, other = aliased(IndividualStateRow), aliased(IndividualStateRow)
+    query = (
+        select(DecisionRow, DecisionStateRow.holds, individual.id.label("whom"), other.id.label("whom_else"))
+        .join(DecisionStateRow, DecisionStateRow.decision_id == DecisionRow.id)
+        .outerjoin(individual, individual.key == DecisionRow.individual)
+        .outerjoin(other, other.key == DecisionRow.other)
+        .where(*conditions)
+        .order_by(DecisionRow.id.desc())
+    )
+    return [_logged(row) for row in connection.execute(query.limit(newest).offset(skipped))][::-1]
+
+
+def _logged(row: Any) -> LoggedDecision:
     return LoggedDecision(
         id=row.id,
         at=row.at,
@@ -264,8 +284,8 @@ def _logged(row: Any, called: Mapping[int, str]) -> LoggedDecision:
         action=row.action,
         encounter=row.encounter_id,
         photo=row.photo_id,
-        individual=None if row.individual is None else called[row.individual],
-        other=None if row.other is None else called[row.other],
+        individual=row.whom,
+        other=row.whom_else,
         undoes=row.undoes,
         seen=row.seen,
         new_id=row.new_id,

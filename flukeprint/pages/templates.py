@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
+@cache
 def template(code: str, name: str) -> Template:
     """Return the template that lies beside a module (`code` is its `__file__`).
 

@@ -1,0 +1,1 @@
+"""The review page: people decide in a browser, and every decision goes into the catalogue's log."""
