@@ -42,7 +42,7 @@ def export_network(folder: Path, name: str, weights: str, size: str, scaling: tu
     try:
         sides = size.split("x")
         height, width = TypeAdapter(tuple[Side, Side]).validate_python(sides * 2 if len(sides) == 1 else sides)
-        wanted = BackboneParams(name=name, weights=weights, mean=mean, std=std)
+        wanted = BackboneParams(name=name, weights=weights, mean=mean, std=std, batchnorm="frozen")
     except ValidationError as error:
         [fault, *_] = error.errors()
         raise FlukeprintError(
