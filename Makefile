@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export FOLDER
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test fuzz lint members quality lock clean
+.PHONY: help env run test test-slow fuzz lint members quality lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(VENV)/.ready ## build the environment
 
@@ -40,6 +40,9 @@ run: env ## the whole pipeline on the current profile, where its results are, an
 
 test: env ## the test suite
 	@python -m pytest
+
+test-slow: env ## what runs pipelines several times over, which the suite leaves out
+	@python -m pytest -m slow
 
 fuzz: env ## read spoiled files of every kind for so long (make fuzz MINUTES=60 SEED=1)
 	@PYTHONPATH=. python tests/fuzz.py --minutes $(MINUTES) --seed $(SEED)

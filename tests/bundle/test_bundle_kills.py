@@ -58,7 +58,7 @@ def test_export(project, tmp_path, monkeypatch, exchange):
     ids, images, hashes = zip(*photos, strict=True)
     save_gallery(build_gallery(vectors, images, ids, gallery.provenance, hashes), GALLERY)
     kills, found = Killed(project, lambda: export_bundle(BUNDLE), photos_of_bundle).everywhere(tmp_path, FEW)
-    assert kills >= 8
+    assert kills >= 100 // FEW
     assert {pair[0] for pair in found} == {12, 13}
     assert {pair[1] for pair in found} == {13}
 

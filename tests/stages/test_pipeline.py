@@ -100,6 +100,7 @@ def test_an_experiment_reruns_the_training_and_nothing_upstream(project):
     assert "train.lr" in run(project, "dvc", "params", "diff")
 
 
+@pytest.mark.slow
 def test_a_new_member_finetunes_and_embeds_only_itself(project):
     set_params(project, ensemble__members=[*MEMBERS, "m3"])
     ran = stages_run(run(project, "dvc", "repro"))
@@ -183,6 +184,7 @@ def test_an_edit_of_words_trains_nothing_again(project):
     assert not stale & {"baseline", "train", "start", "finetune", "embed", "full_head"}
 
 
+@pytest.mark.slow
 def test_a_value_changed_and_put_back_trains_once(project):
     set_params(project, finetune__lr=0.002)
     assert {"finetune@m1", "embed@m1", "full_head", "evaluate"} <= stages_run(run(project, "dvc", "repro", "evaluate"))
@@ -207,6 +209,7 @@ def clone_of(project: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_clone_that_has_pulled_runs_nothing(pushed, tmp_path):
     clone = clone_of(pushed, tmp_path / "clone")
     run(clone, "dvc", "pull", "--quiet")
@@ -216,6 +219,7 @@ def test_a_clone_that_has_pulled_runs_nothing(pushed, tmp_path):
     assert {"full_head", "ensemble"} <= ran <= {"full_head", "ensemble", "calibrate", "evaluate", "submit"}
 
 
+@pytest.mark.slow
 def test_a_clone_without_data_pulls_what_a_change_needs(pushed, tmp_path):
     clone = clone_of(pushed, tmp_path / "clone")
     assert not stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing"))

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pandas as pd
+import pytest
 from pipeline_project import new_project, run, set_params, stages_run
 
 from flukeprint.data.labels import NEW_WHALE
@@ -15,6 +16,7 @@ WHALES = SampleSpec(
 )
 
 
+@pytest.mark.slow
 def test_a_small_catalogue_is_answered_by_similarity_and_needs_no_test_photos(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
