@@ -31,6 +31,7 @@ from flukeprint.identify.formats import COLUMNS, as_csv, as_json, as_table
 from flukeprint.identify.identification_page import write_page
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
+from flukeprint.scoring.calibration import EARLIER, read_calibration, write_calibration
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +251,18 @@ def test_json_and_csv_say_the_same(project, capsys):
     assert [float(row["probability"]) for row in rows] == [one["probability"] for one in photo["candidates"]]
     assert all(float(row["new_probability"]) == photo["new_probability"] for row in rows)
     assert sum(one["probability"] for one in photo["candidates"]) + photo["new_probability"] <= 1 + 1e-5
+
+
+def test_a_decision_of_an_earlier_run_is_said_beside_every_answer(project, capsys):
+    photo, other = (RAW / "train" / name for name in NAMES[:2])
+    assert "earlier run" not in run(capsys, "identify", photo)
+    calibration = read_calibration(DECISION)
+    write_calibration(DECISION, calibration.model_copy(update={"fitted_to": calibration.provenance}))
+    assert EARLIER in run(capsys, "identify", photo)
+    assert json.loads(run(capsys, "identify", photo, "--format", "json"))["calibration_note"] == EARLIER
+    rows = csv.DictReader(io.StringIO(run(capsys, "identify", photo, "--format", "csv")))
+    assert {row["calibration_note"] for row in rows} == {EARLIER}
+    assert f"probability and thresholds are {EARLIER}" in run(capsys, "verify", photo, other)
 
 
 def test_a_broken_photo_is_listed_the_others_are_answered_and_the_exit_code_is_1(project, capsys, caplog):
