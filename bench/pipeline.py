@@ -110,7 +110,9 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
             "weights": weights,
             "mean": list(arguments.mean),
             "std": list(arguments.std),
+            "batchnorm": "train",
         },
+        "members": {},
         "epochs": dict.fromkeys(("train", "finetune", "full_head"), arguments.epochs),
     }
     (work / "data").mkdir()

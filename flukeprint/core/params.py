@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +52,12 @@ class BackboneParams(Section):
     batchnorm: Literal["train", "frozen"]
 
 
+class MemberParams(Section):
+    """`profiles.<profile>.members.<member>`: what one member has of its own."""
+
+    backbone: BackboneParams
+
+
 class EpochParams(Section):
     """`profiles.<profile>.epochs`: epochs of each of the three trainings."""
 
@@ -67,6 +73,7 @@ class ProfileParams(Section):
     path: str | None
     image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
     backbone: BackboneParams
+    members: dict[MemberName, MemberParams]
     epochs: EpochParams
 
     @property
@@ -285,6 +292,7 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
             f"{effective_key(content, recipe, ('submit', 'decision'))}: is {params.submit.decision!r}, which "
             "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', or a holdout"
         )
+    faults += [] if params is None else _unusable_members(params, content, recipe)
     for name in branch(content, "recipes") or ():
         more = _validated(content, name)[1] if name != recipe else []
         faults += [fault for fault in more if fault not in faults]
@@ -297,6 +305,21 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
             f"Repair the file (`git diff {source}` shows what was changed, also by `dvc exp run -S`)."
         )
     return params
+
+
+def _unusable_members(params: Params, content: Any, recipe: Any) -> Iterator[str]:
+    """Say which members of the chosen profile can have no backbone of their own, and why."""
+    key = f"profiles.{params.profile}.members"
+    for member in params.active.members:
+        if member not in params.ensemble.members:
+            yield f"{key}: names {member!r}, expected one of ensemble.members, {params.ensemble.members}"
+        elif params.finetune.starts_from_head:
+            objective = effective_key(content, recipe, ("finetune", "objective"))
+            yield (
+                f"{key}.{member}.backbone: is given, but {objective} is 'cross_entropy' on the small set, which starts "
+                f"from a head on the embeddings of profiles.{params.profile}.backbone; expected an objective of "
+                "embeddings (recipe: metric), or no backbone of its own"
+            )
 
 
 def read_params(path: Path | str = PARAMS) -> Any:

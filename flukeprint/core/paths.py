@@ -20,6 +20,8 @@ CENTRES = "centres"
 SUBMISSION = Path("data/submission.csv")
 
 BACKBONE = Path("models/backbone")
+# Folders of the backbones of members that have their own, by member.
+MEMBER_BACKBONES = Path("models/member_backbones")
 HEADS = Path("models/head")
 STARTS = Path("models/start")
 FINETUNED = Path("models/finetuned")

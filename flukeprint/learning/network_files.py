@@ -18,19 +18,18 @@ from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord
 
 if TYPE_CHECKING:
-    from flukeprint.core.params import ProfileParams
+    from flukeprint.core.params import BackboneParams
     from flukeprint.learning.training import Result
 
 WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 
 
-def prepare_backbone(folder: Path, profile: ProfileParams, seed: int) -> None:
-    """Build the profile's backbone, fill its weights and write them with their record into `folder`.
+def prepare_backbone(folder: Path, wanted: BackboneParams, size: tuple[int, int], seed: int) -> None:
+    """Build a backbone for photos of (height, width) px, fill its weights and write them with their record.
 
     A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take, and
     a scaling of inputs or weights by which photos cannot be told apart.
     """
-    wanted, size = profile.backbone, profile.size
     published = family_of(wanted.name).published(wanted.name)
     network, last_layer = build_backbone(wanted.name, size, seed, published.options)
     load_weights(network, wanted.weights, wanted.name, last_layer, size)
