@@ -71,14 +71,16 @@ class ProfileParams(Section):
 
     source: str  # one of flukeprint/data/sources.py
     path: str | None
-    image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | Literal["auto"]
     backbone: BackboneParams
     members: dict[MemberName, MemberParams]
     epochs: EpochParams
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in px that every photo is resized to."""
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in px that every photo is resized to; None: what is published of the backbone."""
+        if self.image_size == "auto":
+            return None
         height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
         return height, width
 

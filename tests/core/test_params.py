@@ -72,6 +72,7 @@ def test_members_may_have_backbones_of_their_own_where_they_start_from_no_head()
         ("train.batch_size", 1.5, "train.batch_size: is 1.5"),
         ("profiles.sample.epochs.train", -1, "profiles.sample.epochs.train: is -1"),
         ("profiles.sample.image_size", [32], "profiles.sample.image_size"),
+        ("profiles.sample.image_size", "own", "profiles.sample.image_size"),
         ("profiles.sample.backbone.mean", "own", "profiles.sample.backbone.mean"),
         (
             "profiles.sample.backbone.batchnorm",

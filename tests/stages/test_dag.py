@@ -70,8 +70,9 @@ STALE = {
     "profiles.kaggle": set(),
     "profiles.sample.source": {"fetch"},
     "profiles.sample.path": {"fetch"},
-    "profiles.sample.image_size": {"pixels", "backbone"},
+    "profiles.sample.image_size": {"backbone"},
     "profiles.sample.backbone": {"backbone"},
+    "profiles.sample.members": {"backbone"},
     "profiles.sample.epochs.train": {"train"},
     "profiles.sample.epochs.finetune": {"finetune"},
     "profiles.sample.epochs.full_head": {"full_head"},
@@ -124,7 +125,12 @@ def stale_stages(key: str) -> set[str]:
 
 
 # The reference recipe changes nothing; these stand for values that somebody adds to it.
-ADDED = ["recipes.reference.finetune.lr", "recipes.reference.embed.flip_test", "recipes.reference.full_head.lr"]
+ADDED = [
+    "profiles.sample.members.m2.backbone.name",
+    "recipes.reference.finetune.lr",
+    "recipes.reference.embed.flip_test",
+    "recipes.reference.full_head.lr",
+]
 
 
 @pytest.mark.parametrize("key", [key for key in [*leaves(PARAMS), *ADDED] if key not in OF_THE_GRAPH])

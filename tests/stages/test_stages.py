@@ -87,6 +87,15 @@ def test_a_gpu_that_is_not_there(project, monkeypatch):
     assert "runtime.device in params.yaml is 'cuda:7'" in message_of("embed", monkeypatch, "m1")
 
 
+@pytest.mark.parametrize(("given", "size"), [("auto", [160, 160]), (48, [48, 48]), ([32, 64], [32, 64])])
+def test_the_size_of_photos_is_given_or_the_backbones_own(project, given, size):
+    own = {"name": "timm/test_resnet", "weights": "random", "mean": "auto", "std": "auto", "batchnorm": "train"}
+    change(project, profiles__sample__image_size=given, profiles__sample__backbone=own)
+    run_stages("backbone")
+    assert json.loads((project / "models/photo_size.json").read_text()) == {"size": size}
+    assert json.loads((project / "models/backbone/backbone.json").read_text())["size"] == size
+
+
 def test_a_members_own_backbone_that_does_not_exist_is_named_by_its_key(project, monkeypatch):
     known = {"name": "squeezenet1_1", "weights": "random", "mean": "auto", "std": "auto", "batchnorm": "train"}
     own = {"m2": {"backbone": known | {"name": "timm/none"}}}
@@ -168,6 +177,7 @@ def test_a_photo_that_vanished_after_validation(project, monkeypatch):
 
     write_table(project, ["a", "b"])
     (project / "data/raw/train").mkdir(parents=True)
+    write_json(project / "models/photo_size.json", {"size": [32, 32]})
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(project / "data/raw/train/0.jpg")
     assert "1.jpg" in message_of("pixels", monkeypatch)
     assert not list((project / "data/pixels").glob("*"))
