@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 
 ROOT = Path(__file__).parent.parent
-SHARED = ("fetch", "validate", "select", "pixels", "backbone", "train")
+SHARED = ("fetch", "validate", "select", "backbone", "pixels", "train")
 PER_MEMBER = ("finetune", "embed")
 # What our stages took, kept in the run's folder.
 USAGE = "usage.json"
@@ -110,7 +110,9 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
             "weights": weights,
             "mean": list(arguments.mean),
             "std": list(arguments.std),
+            "batchnorm": "train",
         },
+        "members": {},
         "epochs": dict.fromkeys(("train", "finetune", "full_head"), arguments.epochs),
     }
     (work / "data").mkdir()

@@ -34,6 +34,7 @@ KEYS = (
     "full_head",
     "recipes.*.full_head",
     "profiles.*.backbone",
+    "profiles.*.members",
     "profiles.*.image_size",
     "profiles.*.epochs.finetune",
     "profiles.*.epochs.full_head",

@@ -1,9 +1,12 @@
 """finetune MEMBER: all layers of one member, from the pretrained backbone: a classifier, or an embedding."""
 
+from pathlib import Path
+
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.files import read_npy
+from flukeprint.core.files import read_json, read_npy
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import BACKBONE, FINETUNED, METRICS, PIXELS, SELECTED, STARTS
+from flukeprint.core.paths import FINETUNED, METRICS, PIXELS, SELECTED, STARTS
+from flukeprint.core.receipts import require_outputs
 from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import open_accelerator, relaunched
 from flukeprint.data.selected_tables import read_selected
@@ -27,7 +30,7 @@ def main() -> None:
         return
     settings = params.finetune
     accelerator = open_accelerator(params.runtime, several=True)
-    backbone, record = load_backbone(BACKBONE)
+    backbone, record = load_backbone(backbone_folder(member))
     table = read_selected(SELECTED / f"{settings.on}.parquet")
     trained = STARTS / f"{member}.safetensors"
     table, labels, head = starting_head(table, trained, member, record.features, params.seed, settings)
@@ -43,6 +46,14 @@ def main() -> None:
         warn_of_collapse(f"finetune {member}", spread)
         save_record(METRICS / "finetune" / f"{member}.json", result, spread)
         clear_checkpoints("finetune", member)
+
+
+def backbone_folder(member: str) -> Path:
+    """Return the folder of the backbone that stage start names, pulled where it is missing."""
+    receipt = STARTS / f"{member}.json"
+    [(name, digest)] = read_json(receipt)["sha256"].items()
+    require_outputs({Path(name): digest}, receipt)
+    return Path(name)
 
 
 if __name__ == "__main__":

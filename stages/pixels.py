@@ -3,22 +3,23 @@
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_frame, read_json, write_json
 from flukeprint.core.params import Params, load_params
-from flukeprint.core.paths import BOXES, CROP, LOCALISER, LOCALISER_RECORD, PIXELS, RAW, VALIDATED
+from flukeprint.core.paths import BOXES, CROP, LOCALISER, LOCALISER_RECORD, PHOTO_SIZE, PIXELS, RAW, VALIDATED
 from flukeprint.data.cropping import Crop
 from flukeprint.data.fluke_boxes import read_found
 from flukeprint.data.pixels import Crops, write_pixels
 
-KEYS = ("profiles.*.image_size", "localize.confidence", "localize.crop")
+KEYS = ("localize.confidence", "localize.crop")
 
 
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
+    height, width = read_json(PHOTO_SIZE)["size"]
     crop = crop_of(params)
     for part in ("train", "test"):
         names = read_frame(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
         crops = crop and Crops(crop, read_found(BOXES / f"{part}.parquet"))
-        write_pixels(PIXELS / f"{part}.npy", RAW / part, names, params.active.size, params.runtime.workers, crops)
+        write_pixels(PIXELS / f"{part}.npy", RAW / part, names, (height, width), params.runtime.workers, crops)
     write_json(CROP, crop and crop.model_dump())
 
 

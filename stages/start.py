@@ -1,14 +1,15 @@
-"""start MEMBER: what its fine-tuning starts from: its head, or a file without tensors where training makes its own.
+"""start MEMBER: what its fine-tuning starts from: its backbone by name, and its head, where training does not make one.
 
-So that a changed head makes stale only those fine-tunings that use it.
+So that a changed head, or the backbone of another member, makes stale only those fine-tunings that use it.
 """
 
 from safetensors.numpy import save
 
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.files import read_bytes, write_bytes
+from flukeprint.core.files import read_bytes, write_bytes, write_json
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import HEADS, STARTS
+from flukeprint.core.paths import BACKBONE, HEADS, MEMBER_BACKBONES, STARTS
+from flukeprint.core.receipts import digest_of
 
 KEYS = ("finetune.objective", "finetune.on", "recipes.*.finetune")
 _REPAIR = (
@@ -20,9 +21,13 @@ _REPAIR = (
 def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
-    name = f"{member_argument()}.safetensors"
+    member = member_argument()
+    name = f"{member}.safetensors"
     starts_from_head = params.finetune.starts_from_head
     write_bytes(STARTS / name, read_bytes(HEADS / name, "a head", _REPAIR) if starts_from_head else save({}))
+    own = MEMBER_BACKBONES / member
+    backbone = own if own.is_dir() else BACKBONE
+    write_json(STARTS / f"{member}.json", {"sha256": {backbone.as_posix(): digest_of(backbone)}})
 
 
 if __name__ == "__main__":

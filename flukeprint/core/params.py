@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +52,12 @@ class BackboneParams(Section):
     batchnorm: Literal["train", "frozen"]
 
 
+class MemberParams(Section):
+    """`profiles.<profile>.members.<member>`: what one member has of its own."""
+
+    backbone: BackboneParams
+
+
 class EpochParams(Section):
     """`profiles.<profile>.epochs`: epochs of each of the three trainings."""
 
@@ -65,13 +71,16 @@ class ProfileParams(Section):
 
     source: str  # one of flukeprint/data/sources.py
     path: str | None
-    image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | Literal["auto"]
     backbone: BackboneParams
+    members: dict[MemberName, MemberParams]
     epochs: EpochParams
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in px that every photo is resized to."""
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in px that every photo is resized to; None: what is published of the backbone."""
+        if self.image_size == "auto":
+            return None
         height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
         return height, width
 
@@ -318,6 +327,7 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
             "calibration queries choose, but select.holdout is 0: nothing is set aside; expected 'class', a holdout, "
             "or calibrate.decision 'kept'"
         )
+    faults += [] if params is None else _unusable_members(params, content, recipe)
     for name in branch(content, "recipes") or ():
         more = _validated(content, name)[1] if name != recipe else []
         faults += [fault for fault in more if fault not in faults]
@@ -335,6 +345,21 @@ def check_params(content: Any, source: str = "params.yaml", committed: Any = Non
 def _calibrated(params: Params) -> bool:
     """Tell whether there will be a decision that was fitted to photos set aside, here or in an earlier run."""
     return bool(params.select.holdout) or params.calibrate.decision == "kept"
+
+
+def _unusable_members(params: Params, content: Any, recipe: Any) -> Iterator[str]:
+    """Say which members of the chosen profile can have no backbone of their own, and why."""
+    key = f"profiles.{params.profile}.members"
+    for member in params.active.members:
+        if member not in params.ensemble.members:
+            yield f"{key}: names {member!r}, expected one of ensemble.members, {params.ensemble.members}"
+        elif params.finetune.starts_from_head:
+            objective = effective_key(content, recipe, ("finetune", "objective"))
+            yield (
+                f"{key}.{member}.backbone: is given, but {objective} is 'cross_entropy' on the small set, which starts "
+                f"from a head on the embeddings of profiles.{params.profile}.backbone; expected an objective of "
+                "embeddings (recipe: metric), or no backbone of its own"
+            )
 
 
 def read_params(path: Path | str = PARAMS) -> Any:

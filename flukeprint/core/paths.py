@@ -27,6 +27,10 @@ SUBMISSION = Path("data/submission.csv")
 LOCALISER = Path("models/localiser")
 LOCALISER_WEIGHTS, LOCALISER_RECORD = "localiser.safetensors", "localiser.json"
 BACKBONE = Path("models/backbone")
+# {"size": [height, width]} in px of all photos: of `image_size`, or of the backbone where that is auto.
+PHOTO_SIZE = Path("models/photo_size.json")
+# Folders of the backbones of members that have their own, by member.
+MEMBER_BACKBONES = Path("models/member_backbones")
 HEADS = Path("models/head")
 STARTS = Path("models/start")
 FINETUNED = Path("models/finetuned")

@@ -23,7 +23,7 @@ def write_receipt(member: str, outputs: Iterable[Path], runtime: Mapping[str, An
 
     With it goes `runtime`, what embedded the photos (core/runtime.py), where that is known.
     """
-    sums = {path.as_posix(): _digest(path) for path in outputs}
+    sums = {path.as_posix(): digest_of(path) for path in outputs}
     write_json(_receipt(member), {"sha256": sums} if runtime is None else {"sha256": sums, "runtime": dict(runtime)})
 
 
@@ -35,15 +35,19 @@ def require_members(members: Iterable[str], folder: Path) -> None:
     keep_members(RECEIPTS, members)
     receipts = [read_json(_receipt(member))["sha256"] for member in members]
     named = {Path(name): digest for receipt in receipts for name, digest in receipt.items()}
-    named = {path: digest for path, digest in named.items() if path.parent == folder}
+    require_outputs({path: digest for path, digest in named.items() if path.parent == folder}, RECEIPTS)
+
+
+def require_outputs(named: Mapping[Path, str], receipt: Path) -> None:
+    """Make sure that files, or folders of files, have the SHA-256 that `receipt` names; pull those that are missing."""
     if missing := [str(path) for path in named if not path.exists()]:
         # As `dvc repro --pull` does for deps; what cannot be pulled stays missing.
         subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", *missing], check=False)  # noqa: S603
     for path, digest in named.items():
         if not path.exists():
             raise FlukeprintError(f"{path} is missing, and DVC could not pull it. Run `dvc repro`, or name a remote.")
-        if _digest(path) != digest:
-            raise FlukeprintError(f"{path} is not what {RECEIPTS} says of it. Run `dvc repro` without --single-item.")
+        if digest_of(path) != digest:
+            raise FlukeprintError(f"{path} is not what {receipt} says of it. Run `dvc repro` without --single-item.")
 
 
 def keep_members(folder: Path, members: Iterable[str]) -> None:
@@ -52,9 +56,10 @@ def keep_members(folder: Path, members: Iterable[str]) -> None:
         path.unlink()
 
 
+def digest_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file, or of the files of a folder in the order of their names."""
+    return sha256_of(*sorted(path.iterdir())) if path.is_dir() else sha256_of(path)
+
+
 def _receipt(member: str) -> Path:
     return RECEIPTS / f"{member}.json"
-
-
-def _digest(path: Path) -> str:
-    return sha256_of(*sorted(path.iterdir())) if path.is_dir() else sha256_of(path)

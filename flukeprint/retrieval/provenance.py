@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR, read_safetensors_metadata, sha256_of
@@ -24,6 +24,12 @@ class MemberRecord(Record):
 
     name: MemberName
     sha256: Sha256  # of the file with its weights
+    mean: Channels | None = None  # of its own, where its network wants others than the first member's
+    std: PositiveChannels | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if value is not None}
 
 
 class Provenance(Record):
@@ -31,7 +37,7 @@ class Provenance(Record):
 
     members: Annotated[list[MemberRecord], Field(min_length=1)]  # in the order in which their embeddings are joined
     size: Annotated[list[Side], Field(min_length=2, max_length=2)]  # height, width in px
-    mean: Channels  # of RGB scaled to 0..1
+    mean: Channels  # of RGB scaled to 0..1, as the first member wants it
     std: PositiveChannels
     resize: str  # in words
     views: Annotated[int, Field(ge=1, le=2)]  # 2: also the mirror image
@@ -62,22 +68,27 @@ class Provenance(Record):
 def provenance_of(
     weights: Mapping[str, Path], views: int, repair: str = REPAIR, crop: Crop | None = None
 ) -> Provenance:
-    """Return the provenance of vectors made by fine-tuned members; refuse members that want different inputs.
+    """Return the provenance of vectors made by fine-tuned members; refuse members that want photos of other sizes.
 
     `weights` are their files in models/finetuned, in the order in which embeddings are joined; `crop` is how photos are
     cropped before they are resized.
     """
     described = {member: _input_of(path, repair) for member, path in weights.items()}
-    first, *others = described
-    for member in others:
-        if described[member] != described[first]:
+    first = next(iter(described))
+    common = described[first]
+    for member, own in described.items():
+        if own["size"] != common["size"]:
             raise FlukeprintError(
-                f"{weights[first]} and {weights[member]} want different inputs ({_compact(described[first])} and "
-                f"{_compact(described[member])}). Train all members with one profile: run `dvc repro`."
+                f"{weights[first]} and {weights[member]} want photos of different sizes ({_compact(common['size'])} "
+                f"and {_compact(own['size'])}). Train all members with one profile: run `dvc repro`."
             )
-    members = [{"name": member, "sha256": sha256_of(path)} for member, path in weights.items()]
+    members = [
+        {"name": member, "sha256": sha256_of(weights[member])}
+        | {key: value for key, value in own.items() if value != common[key]}
+        for member, own in described.items()
+    ]
     resize = RESIZE if crop is None else f"{crop.in_words()}; {RESIZE}"
-    content = {**described[first], "members": members, "resize": resize, "views": views}
+    content = {**common, "members": members, "resize": resize, "views": views}
     return validated(weights[first], Provenance, content, repair)
 
 

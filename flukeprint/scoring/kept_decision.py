@@ -32,7 +32,7 @@ def settings_of(params: Params) -> dict[str, JsonValue]:
     """Return what shapes the scores of networks, by the keys of params.yaml: all of a training but its photos and seed.
 
     Declared keys: `finetune`, `full_head` and `embed` with their recipes' parts, and of the profile `backbone`,
-    `image_size`, `epochs.finetune` and `epochs.full_head`.
+    `members`, `image_size`, `epochs.finetune` and `epochs.full_head`.
     """
     profile = params.active
     sections: dict[str, Any] = {
@@ -40,11 +40,12 @@ def settings_of(params: Params) -> dict[str, JsonValue]:
         "full_head": params.full_head,
         "embed": params.embed,
         "profiles.<profile>.backbone": profile.backbone,
+        **{f"profiles.<profile>.members.{member}": own for member, own in profile.members.items()},
     }
     found = {key: value for name, section in sections.items() for key, value in _leaves(section, name)}
     epochs = {"finetune": params.finetune.epochs or profile.epochs.finetune, "full_head": profile.epochs.full_head}
     found |= {f"{name}.epochs": number for name, number in epochs.items()}
-    return found | {"profiles.<profile>.image_size": list(profile.size)}
+    return found | {"profiles.<profile>.image_size": list(profile.size) if profile.size else "auto"}
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, JsonValue]]:

@@ -45,6 +45,22 @@ def test_reference_values_of_the_report():
     assert len(params.ensemble.members) == 9
 
 
+OWN_BACKBONE = {"backbone": PARAMS["profiles"]["sample"]["backbone"]}
+
+
+def test_members_may_have_backbones_of_their_own_where_they_start_from_no_head():
+    content = changed("profiles.sample.members", {"m2": OWN_BACKBONE})
+    with pytest.raises(FlukeprintError, match=r"members\.m2\.backbone: is given, but finetune\.objective"):
+        check_params(content)
+    params = check_params(content | {"recipe": "metric"})
+    assert params.active.members["m2"].backbone == params.active.backbone
+    other = changed("profiles.sample.members", {"m10": OWN_BACKBONE}) | {"recipe": "metric"}
+    with pytest.raises(FlukeprintError, match=r"sample\.members: names 'm10', expected one of ensemble"):
+        check_params(other)
+    # Of a profile that is not chosen nothing depends on the ensemble.
+    assert check_params(changed("profiles.folder.members", {"m10": OWN_BACKBONE})).profiles["folder"].members
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
@@ -56,6 +72,14 @@ def test_reference_values_of_the_report():
         ("train.batch_size", 1.5, "train.batch_size: is 1.5"),
         ("profiles.sample.epochs.train", -1, "profiles.sample.epochs.train: is -1"),
         ("profiles.sample.image_size", [32], "profiles.sample.image_size"),
+        ("profiles.sample.image_size", "own", "profiles.sample.image_size"),
+        ("profiles.sample.backbone.mean", "own", "profiles.sample.backbone.mean"),
+        (
+            "profiles.sample.backbone.batchnorm",
+            "eval",
+            "batchnorm: is 'eval', expected 'train'",
+        ),
+        ("profiles.sample.members", {"m 2": OWN_BACKBONE}, "profiles.sample.members.m 2"),
         ("recipe", "mine", "recipe is 'mine', expected one of ['metric', 'reference']"),
         ("recipes.metric.finetune.lr", "abc", "recipes.metric.finetune.lr: is 'abc', expected a number"),
         ("recipes.metric.finetune.lrr", 1, "recipes.metric.finetune.lrr: there is no such key"),

@@ -109,7 +109,7 @@ def test_two_processes_finetune_as_one(folder, case):
     common = [
         key for key in before if key in one[0] and key.endswith(("weight", "bias", "running_mean", "running_var"))
     ]
-    assert len(common) >= 60
+    assert len(common) >= (40 if case == "folded" else 60)  # weights and biases of 20 convolutions
     apart, moved = (
         torch.cat([(one[0][key] - other[key]).flatten() for key in common]).norm() for other in (two[0], before)
     )

@@ -96,7 +96,7 @@ def test_the_same_inputs_give_the_same_bytes(project):
 
 def test_members_of_different_inputs_are_refused(project):
     write_member("m1", {**BACKBONE, "size": [64, 64]}, 1)
-    with pytest.raises(FlukeprintError, match=r"m2\.safetensors and .*m1\.safetensors want different inputs"):
+    with pytest.raises(FlukeprintError, match=r"m2\.safetensors and .*m1\.safetensors want photos of different sizes"):
         run()
     assert not GALLERY.exists()
 

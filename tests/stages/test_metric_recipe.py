@@ -5,14 +5,23 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from pipeline_project import PHOTOS, new_project, run, set_params, stages_run
 
+from flukeprint.core.files import read_safetensors, write_safetensors
+from flukeprint.data.photos import read_rgb
 from flukeprint.data.sample import plan_sample
+from flukeprint.learning.backbones import build_backbone
+from flukeprint.learning.networks import batchnorms
 
 # How far the answers of one network by torch and by onnxruntime may be apart: rounding, times the slope of the
 # calibration (some tens) where it is of probabilities.
 SAME_SIMILARITY, SAME_PROBABILITY = 1e-4, 1e-2
+OTHER_BACKBONE = {
+    "name": "timm/test_efficientnet", "weights": "m2.safetensors", "mean": "auto", "std": "auto", "batchnorm": "frozen",
+}  # fmt: skip
 COMMAND = (sys.executable, "-m", "flukeprint.cli")
 
 
@@ -38,19 +47,45 @@ def assert_answers_alike(own: list[dict], bundled: list[dict]) -> None:
     assert all(better < worse for better, worse in apart)
 
 
+def write_other_weights(project: Path, photos: Path) -> None:
+    """Write random weights whose BatchNorms know some photos: without, they would tell nobody apart."""
+    network, _ = build_backbone(OTHER_BACKBONE["name"], (32, 32), 0)
+    for layer in batchnorms(network):
+        layer.momentum = None  # the mean over all batches, here over one
+    pixels = np.stack([read_rgb(photos / "train", path.name, (32, 32)) for path in (photos / "train").iterdir()])
+    with torch.no_grad():
+        network.train()((torch.from_numpy(pixels) / 255 - 0.45) / 0.225)
+    write_safetensors(project / OTHER_BACKBONE["weights"], network.state_dict())
+
+
+def assert_backbones(project: Path) -> None:
+    """Look for m2's own network in all that its two members left."""
+    trained = {name: read_safetensors(project / f"models/finetuned/{name}.safetensors") for name in ("m1", "m2")}
+    records = {name: metadata["backbone"] for name, (_, metadata) in trained.items()}
+    assert [records[name]["name"] for name in ("m1", "m2")] == ["shufflenet_v2_x0_5", OTHER_BACKBONE["name"]]
+    assert [records[name]["mean"] for name in ("m1", "m2")] == [[0.5] * 3, [0.485, 0.456, 0.406]]  # auto: timm's
+    assert "embedder.backbone.network.conv_stem.bias" in trained["m2"][0]  # which BatchNorm was folded into
+    provenance = json.loads((project / "models/gallery/gallery.json").read_text())["provenance"]
+    assert provenance["mean"] == [0.5] * 3
+    assert [one.get("mean") for one in provenance["members"]] == [None, [0.485, 0.456, 0.406]]
+
+
 @pytest.mark.numeric
 def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_path, photos):
     # A project of its own: alone, as `pytest -m numeric` runs it, it needs no other pipeline before it.
     project = new_project(tmp_path / "project", photos)
+    write_other_weights(project, photos)
     # So few queries choose no best scorer; with the single photos there are more steps.
     set_params(
         project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
-        recipes__metric__submit={"decision": "class"}, ensemble__members=["m1"],
+        recipes__metric__submit={"decision": "class"}, ensemble__members=["m1", "m2"],
+        profiles__folder__members={"m2": {"backbone": OTHER_BACKBONE}},
     )  # fmt: skip
     ran = stages_run(run(project, "dvc", "repro"))
-    assert {"finetune@m1", "embed@m1", "gallery", "evaluate", "submit"} <= ran
+    assert {"finetune@m1", "finetune@m2", "embed@m1", "embed@m2", "gallery", "evaluate", "submit"} <= ran
+    assert_backbones(project)
     set_params(project, train__lr=0.001)
-    assert stages_run(run(project, "dvc", "repro", "start")) == {"train", "start@m1"}
+    assert stages_run(run(project, "dvc", "repro", "start")) == {"train", "start@m1", "start@m2"}
     assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
     page = (project / "reports/evaluation/index.html").read_text()
     assert "full fine-tuning: loss" in page

@@ -89,6 +89,38 @@ def test_a_gpu_that_is_not_there(project, monkeypatch):
     assert "runtime.device in params.yaml is 'cuda:7'" in message_of("embed", monkeypatch, "m1")
 
 
+@pytest.mark.parametrize(("given", "size"), [("auto", [160, 160]), (48, [48, 48]), ([32, 64], [32, 64])])
+def test_the_size_of_photos_is_given_or_the_backbones_own(project, given, size):
+    own = {"name": "timm/test_resnet", "weights": "random", "mean": "auto", "std": "auto", "batchnorm": "train"}
+    change(project, profiles__sample__image_size=given, profiles__sample__backbone=own)
+    run_stages("backbone")
+    assert json.loads((project / "models/photo_size.json").read_text()) == {"size": size}
+    assert json.loads((project / "models/backbone/backbone.json").read_text())["size"] == size
+
+
+def test_a_members_own_backbone_that_does_not_exist_is_named_by_its_key(project, monkeypatch):
+    known = {"name": "squeezenet1_1", "weights": "random", "mean": "auto", "std": "auto", "batchnorm": "train"}
+    own = {"m2": {"backbone": known | {"name": "timm/none"}}}
+    change(project, recipe="metric", profiles__sample__backbone=known, profiles__sample__members=own)
+    message = message_of("backbone", monkeypatch)
+    assert "of profiles.sample.members.m2: backbone.name is 'timm/none'; timm's networks are " in message
+    assert not (project / "models/member_backbones").exists()
+
+
+def test_a_member_starts_from_the_backbone_that_its_receipt_names(project, monkeypatch):
+    for folder in ("backbone", "member_backbones/m2"):
+        write_json(project / f"models/{folder}/backbone.json", {"of": folder})
+    change(project, recipe="metric")
+    for member in ("m1", "m2"):
+        monkeypatch.setattr("sys.argv", ["start", member])
+        run_stages("start")
+    named = [[*json.loads((project / f"models/start/{m}.json").read_text())["sha256"]] for m in ("m1", "m2")]
+    assert named == [["models/backbone"], ["models/member_backbones/m2"]]
+    write_json(project / "models/member_backbones/m2/backbone.json", {"of": "another"})
+    said = message_of("finetune", monkeypatch, "m2")
+    assert "models/member_backbones/m2 is not what models/start/m2.json says of it" in said
+
+
 def test_too_few_classes_stop_the_recipe_that_needs_them(project, monkeypatch, caplog):
     write_table(project, ["a"] * 20 + ["b"] * 3)
     run_stages("select")
@@ -147,6 +179,7 @@ def test_a_photo_that_vanished_after_validation(project, monkeypatch):
 
     write_table(project, ["a", "b"])
     (project / "data/raw/train").mkdir(parents=True)
+    write_json(project / "models/photo_size.json", {"size": [32, 32]})
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(project / "data/raw/train/0.jpg")
     assert "1.jpg" in message_of("pixels", monkeypatch)
     assert not list((project / "data/pixels").glob("*"))
@@ -440,6 +473,7 @@ def test_baseline_embeds_every_labelled_photo_once_in_one_view(project):
         project,
         profiles__sample__backbone={
             "name": "shufflenet_v2_x0_5", "weights": "random", "mean": [0.5] * 3, "std": [0.25] * 3,
+            "batchnorm": "train",
         },
         profiles__sample__image_size=32,
     )  # fmt: skip
