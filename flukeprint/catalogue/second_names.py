@@ -68,8 +68,8 @@ def keep_second_names(
         if photo is None or (name in keys and root[keys[name]] == root.get(photo.individual)):
             continue
         if name not in keys:
-            display = None if one.row.individual == name else one.row.individual
-            keys[name] = root[keys[name]] = new_individual(connection, name, display)
+            keys[name] = key = new_individual(connection, name, one.display_name)
+            root[key] = key
             made.append(name)
         asked.add(photo.id)
         if root[keys[name]] not in _said(connection, photo.id, photo.encounter_id, root):
