@@ -166,7 +166,7 @@ def figures(season: DrawnSeason, answers: Answers) -> dict[str, float]:
     ids = {name: [one["id"] for one in answer["candidates"]] for name, answer in answers.items()}
     known = [(name, whale) for name, whale in season.whales.items() if whale in season.known]
     others = [name for name, whale in season.whales.items() if whale not in season.known]
-    named = {
+    named: dict[str, float] = {
         "encounters": len(season.encounters),
         "photos": len(rows_of(season.encounters)),
         "known": len(known),

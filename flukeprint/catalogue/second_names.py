@@ -96,8 +96,8 @@ def _ever_called(connection: Connection) -> dict[str, int]:
 
 def _roots(connection: Connection) -> dict[int | None, int]:
     """Return of every individual who it is: itself, or whom it was merged into."""
-    rows = connection.execute(select(IndividualStateRow.key, IndividualStateRow.merged_into))
-    return {key: key if into is None else into for key, into in rows}
+    rows = connection.execute(select(IndividualStateRow))
+    return {row.key: row.merged_into or row.key for row in rows}
 
 
 def _said(connection: Connection, photo: int, encounter: int, root: Mapping[int | None, int]) -> set[int]:
