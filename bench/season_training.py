@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = "flukeprint/weights/sample_backbone.safetensors"
 NETWORK = f"--backbone shufflenet_v2_x0_5 --weights {WEIGHTS} --size 64x128 --mean .5 .5 .5 --std .25 .25 .25"
 METRICS = r"Path|gallery\.(map5|known_top1|known_top5|new_top1) |(full_train|full_classes) "
+WHALES = 90  # of those that the project draws
 OTHERS = 8  # whales that only the season shows
 SEEN_AGAIN = 30  # whales that it shows again, in an encounter of one photo or two
 ENVIRONMENT = {
@@ -68,7 +70,8 @@ def two_tables(project: Path) -> dict[str, str]:
     """Write what is known, and the season's photos; return whom each photo shows."""
     (project / "data/raw/train").rename(project / "photos")
     table = pd.read_csv(project / "data/raw/train.csv")
-    named = table[table["Id"] != NEW_WHALE]
+    labels = sorted(set(table["Id"]) - {NEW_WHALE})[:WHALES]
+    named = table[table["Id"].isin(labels)]
     counts = named["Id"].value_counts()
     several = sorted(counts.index[counts.between(3, 8)])
     others, again = several[:OTHERS], several[OTHERS : OTHERS + SEEN_AGAIN]
@@ -108,7 +111,10 @@ def train_on_snapshot(project: Path, message: str) -> None:
     with modify_yaml(project / "params.yaml") as params:
         params["profile"], params["recipe"] = "catalogue", "metric"
         own, sample = params["profiles"]["catalogue"], params["profiles"]["sample"]
-        own |= {"path": path.relative_to(project).as_posix(), **{k: sample[k] for k in ("image_size", "backbone")}}
+        own |= {
+            "path": path.relative_to(project).as_posix(),
+            **{k: deepcopy(sample[k]) for k in ("image_size", "backbone")},
+        }
         own["epochs"] = {"train": 4, "finetune": 8, "full_head": 4}
         params["recipes"]["metric"]["finetune"]["epochs"] = 8
         params["ensemble"]["members"] = ["m1"]

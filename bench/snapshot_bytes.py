@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 from dvc.utils.serialize import modify_yaml
 
+from flukeprint.cli.main import main as flukeprint
 from flukeprint.core.files import sha256_of
 from flukeprint.data.labels import NEW_WHALE
+from stages import backbone, fetch, finetune, pixels, select, start, train, validate
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("fetch", "validate", "select", "pixels", "backbone", "train", "start m1", "finetune m1")
+STAGES = (fetch, validate, select, pixels, backbone, train, start, finetune)
 COMPARED = ("data/selected/small.parquet", "data/pixels/train.npy", "models/head/m1.safetensors",
             "models/finetuned/m1.safetensors")  # fmt: skip
 NETWORK = ("--backbone", "shufflenet_v2_x0_5", "--weights", "random", "--size", "64")
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--weights", default="imagenet")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, redirect_stdout(sys.stderr):
         folder = subset(arguments.folder, Path(place) / "folder", arguments.photos)
         snapshot = snapshot_of(folder, Path(place))
         sources = {"folder": folder, "catalogue": snapshot}
@@ -66,10 +67,10 @@ def subset(source: Path, target: Path, photos: int) -> Path:
 def snapshot_of(folder: Path, place: Path) -> Path:
     """Import a folder's photos into a catalogue and take a snapshot; what it is answered with does not matter."""
     catalogue, snapshots = str(place / "whales"), place / "snapshots"
-    run(place, "flukeprint.cli", "catalogue", "create", catalogue, *NETWORK, "--from", str(folder / "train.csv"),
-        "--photos", str(folder / "train"), "--who", "bench")  # fmt: skip
-    run(place, "flukeprint.cli", "catalogue", "snapshot", "--catalogue", catalogue, "--to", str(snapshots),
-        "--undecided", "new-whale")  # fmt: skip
+    table, photos = str(folder / "train.csv"), str(folder / "train")
+    flukeprint(["catalogue", "create", catalogue, *NETWORK, "--from", table, "--photos", photos, "--who", "bench"])
+    to = ["--catalogue", catalogue, "--to", str(snapshots)]
+    flukeprint(["catalogue", "snapshot", *to, "--undecided", "new-whale"])
     [path] = snapshots.glob("*.parquet")
     return path
 
@@ -86,18 +87,11 @@ def trained(place: Path, profile: str, source: Path, arguments: argparse.Namespa
         own["path"], own["image_size"] = str(source), arguments.size
         own["epochs"] = dict.fromkeys(("train", "finetune", "full_head"), arguments.epochs)
         own["backbone"] |= {"name": arguments.backbone, "weights": arguments.weights}
-    for stage in STAGES:
-        name, *member = stage.split()
-        run(project, f"stages.{name}", *member)
+    sys.argv = ["stage", "m1"]
+    with chdir(project):
+        for stage in STAGES:
+            stage.main()
     return {name: sha256_of(project / name) for name in COMPARED}
-
-
-def run(folder: Path, module: str, *arguments: str) -> None:
-    """Run a module in a folder."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-m", module, *arguments], check=True, cwd=folder, env=environment, stdout=sys.stderr
-    )
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
@@ -61,6 +61,17 @@ class Database:
             connection.begin(),
         ):
             yield connection
+
+
+def inserted(connection: Connection, table: Any, key: Any, rows: Iterable[dict[str, Any]]) -> list[int]:
+    """Insert rows; return their keys in the same order, if a key is wanted."""
+    content = list(rows)
+    if not content:
+        return []
+    if key is None:
+        connection.execute(insert(table), content)
+        return []
+    return list(connection.execute(insert(table).returning(key, sort_by_parameter_order=True), content).scalars())
 
 
 def open_database(place: Path | str) -> Database:

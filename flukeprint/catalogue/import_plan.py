@@ -53,6 +53,11 @@ class PlannedPhoto:
         said, own = self.row.taken_at, self.own.taken_at
         return own if said is None or (own is not None and own.startswith(said)) else said
 
+    @property
+    def display_name(self) -> str | None:
+        """The individual's name where the source spells it otherwise than its id."""
+        return None if self.row.individual == self.identity else self.row.individual
+
 
 def read_source(
     path: Path,

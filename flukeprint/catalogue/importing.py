@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from flukeprint.bundle.encoder import Encoded
 from flukeprint.bundle.model import Model
 from flukeprint.catalogue.catalogues import Catalogue
+from flukeprint.catalogue.database import inserted
 from flukeprint.catalogue.entities import (
     DecisionRow,
     DecisionStateRow,
@@ -29,7 +30,7 @@ from flukeprint.catalogue.entities import (
     VectorRow,
 )
 from flukeprint.catalogue.import_plan import PlannedPhoto
-from flukeprint.catalogue.individual_ids import new_individual
+from flukeprint.catalogue.individual_ids import new_individuals
 from flukeprint.catalogue.kept_state import columns_of, read_standing
 from flukeprint.catalogue.photo_store import keep_photo
 from flukeprint.catalogue.present_state import Decision, Standing, standing, standing_of_photo
@@ -152,15 +153,12 @@ class Import:
     def _identities(self, connection: Connection, new: dict[int, PlannedPhoto]) -> dict[int, tuple[int, Standing]]:
         """Decide whom new encounters show, as the source says; return the last decision and the standing of each."""
         keys = {row.id: row.merged_into or row.key for row in connection.execute(select(IndividualStateRow))}
-        decided: list[tuple[int, str, int]] = []
-        for number, plan in new.items():
-            if plan.identity is None:
-                continue
-            action = "confirm" if plan.identity in keys else "new"
-            if action == "new":
-                keys[plan.identity] = new_individual(connection, plan.identity, _display_name(plan))
-                self.done.individuals.append(plan.identity)
-            decided.append((number, action, keys[plan.identity]))
+        named = [(number, plan, plan.identity) for number, plan in new.items() if plan.identity is not None]
+        first = {name: number for number, _, name in reversed(named) if name not in keys}
+        made = {name: plan.display_name for number, plan, name in named if first.get(name) == number}
+        keys |= new_individuals(connection, made)
+        self.done.individuals += made
+        decided = [(n, "new" if first.get(name) == n else "confirm", keys[name]) for n, _, name in named]
         now = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": self.who, "note": "import", "seen": 0}
         rows = ({"encounter_id": n, "action": action, "individual": key, **now} for n, action, key in decided)
         numbers = inserted(connection, DecisionRow, DecisionRow.id, rows)
@@ -197,26 +195,10 @@ def vector_bytes(vector: Vectors) -> bytes:
     return vector.astype("<f4").tobytes()
 
 
-def inserted(connection: Connection, table: Any, key: Any, rows: Iterable[dict[str, Any]]) -> list[int]:
-    """Insert rows; return their keys in the same order, if a key is wanted."""
-    content = list(rows)
-    if not content:
-        return []
-    if key is None:
-        connection.execute(insert(table), content)
-        return []
-    return list(connection.execute(insert(table).returning(key, sort_by_parameter_order=True), content).scalars())
-
-
 def _encounter_columns(plan: PlannedPhoto) -> dict[str, Any]:
     day = None if plan.taken_at is None else plan.taken_at[:10]
     row = plan.row
     return {"key": plan.encounter, "name": plan.encounter_name, "date": day, "place": row.place, "notes": row.notes}
-
-
-def _display_name(plan: PlannedPhoto) -> str | None:
-    """Return an individual's name where the source spells it otherwise than its id."""
-    return None if plan.row.individual == plan.identity else plan.row.individual
 
 
 def _photo_columns(one: _Ready) -> dict[str, Any]:

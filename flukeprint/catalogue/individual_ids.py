@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from flukeprint.catalogue.database import inserted
 from flukeprint.catalogue.entities import EncounterStateRow, IndividualRow, IndividualStateRow, PhotoStateRow
 from flukeprint.catalogue.kept_state import keep_new_individual
 from flukeprint.catalogue.present_state import Known
@@ -39,6 +41,19 @@ def new_individual(connection: Connection, name: str, display: str | None = None
     [key] = added.inserted_primary_key or (0,)
     keep_new_individual(connection, key, Known(name, display))
     return int(key)
+
+
+def new_individuals(connection: Connection, names: Mapping[str, str | None]) -> dict[str, int]:
+    """Return the keys of individuals whose ids nobody has, by these ids; `names` are what they are called besides.
+
+    As many as an import finds are made at once: one by one they took a fifth of its time beside the networks.
+    """
+    check_ids(names)
+    rows = ({"first_id": name, "first_name": display} for name, display in names.items())
+    keys = dict(zip(names, inserted(connection, IndividualRow, IndividualRow.key, rows), strict=True))
+    states = ({"key": key, "id": name, "name": names[name], "merged_into": None} for name, key in keys.items())
+    inserted(connection, IndividualStateRow, None, states)
+    return keys
 
 
 def refuse_taken(connection: Connection, name: str, key: int | None = None) -> None:

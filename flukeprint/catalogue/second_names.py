@@ -68,8 +68,8 @@ def keep_second_names(
         if photo is None or (name in keys and root[keys[name]] == root.get(photo.individual)):
             continue
         if name not in keys:
-            display = None if one.row.individual == name else one.row.individual
-            keys[name] = root[keys[name]] = new_individual(connection, name, display)
+            keys[name] = key = new_individual(connection, name, one.display_name)
+            root[key] = key
             made.append(name)
         asked.add(photo.id)
         if root[keys[name]] not in _said(connection, photo.id, photo.encounter_id, root):
@@ -96,8 +96,8 @@ def _ever_called(connection: Connection) -> dict[str, int]:
 
 def _roots(connection: Connection) -> dict[int | None, int]:
     """Return of every individual who it is: itself, or whom it was merged into."""
-    rows = connection.execute(select(IndividualStateRow.key, IndividualStateRow.merged_into))
-    return {key: key if into is None else into for key, into in rows}
+    rows = connection.execute(select(IndividualStateRow))
+    return {row.key: row.merged_into or row.key for row in rows}
 
 
 def _said(connection: Connection, photo: int, encounter: int, root: Mapping[int | None, int]) -> set[int]:

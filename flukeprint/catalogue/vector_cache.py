@@ -15,8 +15,9 @@ from sqlalchemy import Connection, insert, select
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_bundle
 from flukeprint.catalogue.catalogues import BUNDLE, MODEL, OWN_MODEL, Catalogue, printed, set_setting, setting
+from flukeprint.catalogue.database import inserted
 from flukeprint.catalogue.entities import ModelRow, PhotoRow, VectorRow
-from flukeprint.catalogue.importing import inserted, vector_bytes
+from flukeprint.catalogue.importing import vector_bytes
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.replacement import replacing_folder
 from flukeprint.core.safe_text import printable
