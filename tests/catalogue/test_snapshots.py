@@ -27,7 +27,7 @@ from flukeprint.data.sample import SampleSpec, draw_sample
 from flukeprint.data.snapshot_table import read_snapshot, write_snapshot
 from flukeprint.data.sources import fetch
 from stages import fetch as fetch_stage
-from stages import pixels, select, validate
+from stages import localize, pixels, select, validate
 
 PHOTOS = SampleSpec(
     photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1), new_whales=6, test_known=0, test_new=0, duplicates=2, conflicts=0,
@@ -88,7 +88,7 @@ def prepared(folder: Path, monkeypatch, **params) -> Path:
     profile = params["profile"]
     set_params(folder, select__threshold=4, select__new_whale=3, **{f"profiles__{profile}__image_size": 32}, **params)
     monkeypatch.chdir(folder)
-    for stage in (fetch_stage, validate, select, pixels):
+    for stage in (fetch_stage, localize, validate, select, pixels):
         stage.main()
     return folder
 
