@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import sha256_of, write_figures, write_json, write_parquet
+from flukeprint.core.errors import MissingFileError
+from flukeprint.core.files import REPAIR, sha256_of, write_figures, write_json, write_parquet
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import BOXES, LOCALISER, LOCALISER_RECORD, LOCALISER_WEIGHTS, METRICS, RAW
 from flukeprint.core.replacement import replacing_folder
@@ -23,6 +24,8 @@ PARTS = ("train", "test")
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
+    if not RAW.exists():
+        raise MissingFileError(f"{RAW} is missing. {REPAIR}")
     figures: dict[str, Any] = {}
     found: dict[str, tuple[list[str], NDArray[np.float64]]] = {part: ([], np.zeros((0, 6))) for part in PARTS}
     with replacing_folder(LOCALISER) as folder:

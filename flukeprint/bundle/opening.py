@@ -17,6 +17,7 @@ from flukeprint.bundle.preprocessing import NAME, read_preprocessing
 from flukeprint.core import paths
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import REPAIR as DVC_REPAIR
+from flukeprint.core.files import sha256_of
 from flukeprint.core.paths import CROP, DECISION, FINETUNED, LOCALISER, LOCALISER_WEIGHTS, PARAMS, RAW, VALIDATED
 from flukeprint.core.replacement import recover
 from flukeprint.data.cropping import Crop, read_crop
@@ -99,6 +100,8 @@ def _check_weights(folder: Path, said: Provenance, crop: Crop | None) -> None:
     weights = {member: folder / "members" / f"{member}.safetensors" for member in said.weights}
     others = f"{REPAIR} Weights in another form, such as a pickle, are never loaded."
     found = provenance_of(weights, said.views, others, crop)
+    if crop is not None and sha256_of(folder / LOCALISER_WEIGHTS) != crop.localiser:
+        raise FlukeprintError(f"{folder / LOCALISER_WEIGHTS} is not the localiser that {folder / NAME} names. {REPAIR}")
     if wrong := {field: value for field, value in found if value != getattr(said, field)}:
         raise FlukeprintError(f"{folder / NAME} does not say what the weights were made for: {wrong}. {REPAIR}")
 

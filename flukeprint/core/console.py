@@ -28,6 +28,8 @@ _STDOUT, _STDERR = 1, 2
 # Which stage makes what lies here, the narrower place first.
 MAKERS = {
     paths.RAW: "fetch",
+    paths.BOXES: "localize",
+    paths.LOCALISER: "localize",
     paths.VALIDATED: "validate",
     paths.SELECTED: "select",
     paths.PIXELS: "pixels",

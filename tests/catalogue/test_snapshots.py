@@ -27,7 +27,7 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.sample import SampleSpec, draw_sample
 from flukeprint.data.snapshot_table import read_snapshot, write_snapshot
 from flukeprint.data.sources import fetch
-from stages import backbone, finetune, pixels, select, start, train, validate
+from stages import backbone, finetune, localize, pixels, select, start, train, validate
 from stages import fetch as fetch_stage
 
 PHOTOS = SampleSpec(
@@ -89,7 +89,7 @@ def prepared(folder: Path, monkeypatch, **params) -> Path:
     profile = params["profile"]
     set_params(folder, select__threshold=4, select__new_whale=3, **{f"profiles__{profile}__image_size": 32}, **params)
     monkeypatch.chdir(folder)
-    for stage in (fetch_stage, validate, select, pixels):
+    for stage in (fetch_stage, localize, validate, select, pixels):
         stage.main()
     return folder
 

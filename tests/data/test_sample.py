@@ -14,6 +14,7 @@ from PIL import Image
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data import drawn_flukes
+from flukeprint.data.fluke_boxes import read_marked
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.sample import SHIP_PHOTO, SampleSpec, draw_sample, plan_sample
 
@@ -109,7 +110,8 @@ def test_names_and_labels_are_of_the_competitions_form(train: pd.DataFrame) -> N
 
 def test_the_tables_name_exactly_the_files(full: Path, train: pd.DataFrame) -> None:
     submission = pd.read_csv(full / "sample_submission.csv")
-    assert sorted(path.name for path in full.iterdir()) == ["sample_submission.csv", "test", "train", "train.csv"]
+    names = ["boxes.csv", "sample_submission.csv", "test", "train", "train.csv"]
+    assert sorted(path.name for path in full.iterdir()) == names
     assert {path.name for path in (full / "train").iterdir()} == set(train.Image)
     assert {path.name for path in (full / "test").iterdir()} == set(submission.Image)
     assert set(train.Image).isdisjoint(submission.Image)
@@ -118,6 +120,34 @@ def test_the_tables_name_exactly_the_files(full: Path, train: pd.DataFrame) -> N
     assert len(guess) == 1
     assert guess[0].split()[0] == NEW_WHALE
     assert set(guess[0].split()[1:]) == set(train.Id.value_counts().drop(NEW_WHALE).index[:4])
+
+
+def test_the_first_photos_have_a_box_around_their_fluke(full: Path, train: pd.DataFrame) -> None:
+    names, boxes = read_marked(full / "boxes.csv", set(train.Image))
+    assert names == train.Image[:400].tolist()
+    flukes = boxes[~np.isnan(boxes[:, 0])]
+    assert len(flukes) >= 399  # the ship may be among them
+    width, height = np.median(flukes[:, 2:] - flukes[:, :2], axis=0)
+    assert 0.8 < width < 0.95
+    assert 0.4 < height < 0.95
+
+
+def test_a_box_goes_with_what_the_archive_does_to_its_photo() -> None:
+    """A white patch on black, as a fluke: whatever becomes of the photo, its box holds just the patch."""
+    patch = np.zeros((60, 100, 3), np.float32)
+    patch[10:40, 20:90] = 1
+    seen = set()
+    for number in range(60):
+        image, box = drawn_flukes._archive(np.random.default_rng(number), patch, (20.0, 10.0, 90.0, 40.0))
+        assert box is not None
+        left, top, right, bottom = np.multiply(box, [*image.size, *image.size]).round().astype(int)
+        grey = np.asarray(image.convert("L"), int)
+        inside = grey[top + 2 : bottom - 2, left + 2 : right - 2]
+        assert inside.mean() > 200  # a caption may be written over it
+        assert grey[top:bottom, max(left - 2, 0)].mean() < 128 or left < 3
+        assert (right - left, bottom - top) == (70, 30)
+        seen.add((image.size, left, top))
+    assert len(seen) > 5  # framed, captioned, turned and plain ones
 
 
 def test_every_photo_decodes_to_its_size(full: Path) -> None:

@@ -29,9 +29,16 @@ def test_a_folder_is_copied_and_old_photos_go(source, tmp_path):
     (source / "train/train.jpg").rename(source / "train/other.jpg")
     fetch("folder", target, str(source), 0)
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
-    assert files == ["sample_submission.csv", "test/test.jpg", "train.csv", "train/other.jpg"]
+    assert files == ["boxes.csv", "sample_submission.csv", "test/test.jpg", "train.csv", "train/other.jpg"]
+    assert (target / "boxes.csv").read_text() == "Image,x0,y0,x1,y1\n"
     (target / "test/test.jpg").write_bytes(b"changed")
     assert (source / "test/test.jpg").read_bytes() == b"photo"
+
+
+def test_marked_boxes_are_copied(source, tmp_path):
+    (source / "boxes.csv").write_text("Image,x0,y0,x1,y1\ntrain.jpg,0,0,1,1\n")
+    fetch("folder", tmp_path / "raw", str(source), 0)
+    assert (tmp_path / "raw/boxes.csv").read_text() == "Image,x0,y0,x1,y1\ntrain.jpg,0,0,1,1\n"
 
 
 @pytest.mark.parametrize("missing", ["train.csv", "sample_submission.csv", "train", "test"])

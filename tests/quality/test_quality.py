@@ -16,6 +16,7 @@ from quality_folder import HEADER, Folder, texture
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import UnknownParams, check_params, load_params
 from flukeprint.core.safe_text import printable
+from flukeprint.data.cropping import Found, remarks
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.pages.charts import bar_chart, histogram
 from flukeprint.quality.check import check_folder
@@ -148,7 +149,26 @@ def test_a_fault_that_is_planted_alone_is_named(tmp_path, check, name):
 
 def test_a_fault_of_every_rule_is_planted():
     planted = {rule for _, rule, *_ in PHOTOS.values()} | {rule for rule, *_ in (*ROWS.values(), *TEST.values())}
-    assert planted | {fault.rule for fault in ALONE.values()} == {rule.name for rule in RULES}
+    # What a localiser says is no fault of files: test_what_a_localiser_says_of_photos_becomes_warnings.
+    assert planted | {fault.rule for fault in ALONE.values()} == {rule.name for rule in RULES if not rule.of_flukes}
+
+
+def test_what_a_localiser_says_of_photos_becomes_warnings(tmp_path, params):
+    folder = Folder.make(tmp_path / "raw")
+    unsaid = {finding.rule for finding in check_folder(folder.path, params).findings}
+    without, turned = Found(0.1, 0.2, 0.9, 0.8, 0.12, 0.9), Found(0.1, 0.2, 0.9, 0.8, 0.99, 0.97)
+    flukes = {"train": {"t00.jpg": remarks(without, 0.5), "t01.jpg": remarks(turned, 0.5)}, "test": {}}
+    checked = check_folder(folder.path, params, flukes=flukes)
+    assert {finding.rule for finding in checked.findings} - unsaid == {"photo_fluke", "photo_upside_down"}
+    [case] = found(checked, "photo_fluke").cases
+    assert (case.where, case.images) == ("train.csv row 2", ("train/t00.jpg",))
+    assert case.says == "no fluke was found in train/t00.jpg: confidence 0.12, expected 0.5"
+    [case] = found(checked, "photo_upside_down").cases
+    assert case.says == "the fluke of train/t01.jpg seems to stand upside down: probability 0.97"
+    assert checked.errors == []
+    assert len(checked.frames["train"]) == 12  # nothing is dropped
+    assert checked.metrics["rules"]["photo_fluke"] == 1
+    assert "photo_fluke" not in check_folder(folder.path, params).metrics["rules"]
 
 
 # --- rules about all rows, duplicates, exclusions, levels -------------------------------------------------
@@ -376,7 +396,7 @@ def test_what_identification_says_of_a_photo_follows_from_the_rules(tmp_path, ch
         if level == "warning" and rule != "photo_format":
             write_photo(folder.path / "train" / name, content)
             folder.add_row(f"{name},w_c")
-    flagged = {rule.name for rule in RULES if rule.flag}
+    flagged = {rule.name for rule in RULES if rule.flag and not rule.of_flukes}
     checked = check(folder, min_side=40, min_contrast=40.0, modes=["RGB", "P"])
     limits = Limits(min_side=40, min_contrast=40.0, modes=["RGB", "P"])
     broken = {

@@ -3,12 +3,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from quality_folder import Folder, texture
 
 from flukeprint.cli.main import main
 from flukeprint.core.console import exit_cleanly
+from flukeprint.core.files import write_parquet
+from flukeprint.core.paths import BOXES
+from flukeprint.data.fluke_boxes import found_table
 from stages import validate
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +25,8 @@ def project(tmp_path, monkeypatch):
     """A project whose data/raw is the tiny folder."""
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        write_parquet(BOXES / f"{part}.parquet", found_table([], np.zeros((0, 6))))
     return Folder.make(tmp_path / "data" / "raw")
 
 
@@ -33,7 +39,9 @@ def frozen(monkeypatch):
 
 
 def files():
-    return sorted(str(path) for path in Path().rglob("*") if path.is_file() and not path.is_relative_to("data/raw"))
+    inputs = (Path("data/raw"), BOXES)
+    paths = (path for path in Path().rglob("*") if path.is_file() and not any(map(path.is_relative_to, inputs)))
+    return sorted(map(str, paths))
 
 
 def test_what_passes_becomes_tables_a_report_and_counts(project, caplog):
@@ -56,6 +64,17 @@ def test_what_passes_becomes_tables_a_report_and_counts(project, caplog):
     assert "reports/data_quality/index.html" in files()
     validate.main()
     assert [path.read_bytes() for path in TABLES] == first
+
+
+def test_a_photo_without_a_fluke_is_a_warning_and_stays(project, caplog):
+    found = np.array([[0, 0, 1, 1, 0.49, 0.1], [0, 0, 1, 1, 0.99, 0.99]])
+    write_parquet(BOXES / "train.parquet", found_table(["t01.jpg", "t02.jpg"], found))
+    validate.main()
+    assert "no fluke was found in train/t01.jpg: confidence 0.49, expected 0.5" in caplog.text
+    assert "the fluke of train/t02.jpg seems to stand upside down" in caplog.text
+    assert len(pd.read_parquet(TABLES[0])) == 12
+    rules = json.loads(Path("metrics/data_quality.json").read_text())["rules"]
+    assert (rules["photo_fluke"], rules["photo_upside_down"]) == (1, 1)
 
 
 def test_an_error_stops_with_code_1_and_leaves_a_report_but_no_tables(project, capsys):

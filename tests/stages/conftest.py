@@ -21,7 +21,7 @@ def finished(tmp_path_factory, photos) -> Path:
     """A project after `dvc repro`, committed. Not to be changed: `project` gives a copy."""
     folder = new_project(tmp_path_factory.mktemp("finished") / "project", photos)
     output = run(folder, "dvc", "repro")
-    assert len(stages_run(output)) == 13 + 3 * len(MEMBERS), output
+    assert len(stages_run(output)) == 14 + 3 * len(MEMBERS), output
     commit(folder, "results")
     return folder
 

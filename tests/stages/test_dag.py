@@ -17,7 +17,10 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = load_yaml(ROOT / "params.yaml")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 # Files of ours that a stage opens by a name in params.yaml.
-OTHER_FILES = {"backbone": {PARAMS["profiles"]["sample"]["backbone"]["weights"]}}
+OTHER_FILES = {
+    "backbone": {PARAMS["profiles"]["sample"]["backbone"]["weights"]},
+    "localize": {PARAMS["localize"]["backbone"]["weights"]},
+}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -82,7 +85,10 @@ STALE = {
     "recipes.reference.embed": {"embed", "ensemble", "gallery", "calibrate"},
     "recipes.reference.full_head": {"full_head", "calibrate"},
     "recipes.reference.submit": {"submit"},
-    "seed": {"select", "backbone", "train", "finetune", "full_head"},
+    "localize": {"localize"},
+    "localize.confidence": {"localize", "validate", "pixels"},
+    "localize.crop": {"localize", "pixels"},
+    "seed": {"localize", "select", "backbone", "train", "finetune", "full_head"},
     "fetch": {"fetch"},
     "validate": {"validate"},
     "select": {"select"},
