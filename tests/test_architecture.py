@@ -22,6 +22,7 @@ FLOORS = (
     ("evaluation", "bundle"),
     ("identify",),
     ("catalogue",),
+    ("review",),
     ("stages", "cli"),
 )
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
