@@ -112,7 +112,7 @@ async def form_of(request: Request) -> Form:
         raise HTTPException(400, "This is no form of these pages.") from None
     secret = request.cookies.get(COOKIE, "")
     expected = Visitor("", "look", secret, settings_of(request)).form_token
-    if not secret or not hmac.compare_digest(field(form, "token"), expected):
+    if not secret or not hmac.compare_digest(field(form, "token").encode(), expected.encode()):
         raise HTTPException(403, "This form is not of this session. Open the page anew, then send it again.")
     return form
 

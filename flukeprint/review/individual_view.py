@@ -63,7 +63,7 @@ class ListedIndividual:
 
 
 @dataclass(frozen=True)
-class Findings:
+class FoundThings:
     """What a word finds."""
 
     individuals: list[ListedIndividual]
@@ -153,7 +153,7 @@ def _merged_holding(word: str) -> Select[int | None]:
     )
 
 
-def found_by(connection: Connection, word: str) -> Findings:
+def found_by(connection: Connection, word: str) -> FoundThings:
     """Return what a word finds: parts of ids, names and places; numbers such as e12 and p7; whole names of photos."""
     number = re.fullmatch(r"([ep])(\d{1,9})", word)
     of_encounters = or_(_holds(EncounterRow.name, word), _holds(EncounterRow.place, word), EncounterRow.date == word)
@@ -164,7 +164,7 @@ def found_by(connection: Connection, word: str) -> Findings:
     encounters = select(EncounterRow.id, EncounterRow.name, EncounterRow.date, EncounterRow.place)
     photos = select(PhotoRow.id, PhotoRow.name, PhotoRow.encounter_id).where(of_photos).order_by(PhotoRow.id)
     rows = connection.execute(encounters.where(of_encounters).order_by(EncounterRow.id).limit(_MOST_FOUND))
-    return Findings(
+    return FoundThings(
         listed_individuals(connection, word),
         [(row.id, row.name, row.date, row.place) for row in rows],
         [(row.id, row.name, row.encounter_id) for row in connection.execute(photos.limit(_MOST_FOUND))],

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import HTMLResponse
 
 from flukeprint.catalogue.entities import ROLES, Role
+from flukeprint.core.files import read_bytes
 from flukeprint.core.safe_text import printable
 from flukeprint.pages.templates import template
 from flukeprint.review.settings import ReviewSettings
@@ -63,5 +64,5 @@ def _short(text: object) -> str:
 @cache
 def versioned(name: str) -> str:
     """Return the address of a static file; another content has another one."""
-    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_bytes(STATIC / name, "a file of this package")).hexdigest()
     return f"/static/{name}?v={digest[:12]}"
