@@ -16,6 +16,9 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 # Seconds after which the browser is opened: the server answers by then.
 _SOON = 1.5
 
+# Seconds that it goes on answering after Ctrl+C.
+_LAST_ANSWERS = 3
+
 app = Typer(no_args_is_help=True)
 
 
@@ -102,7 +105,7 @@ def review(  # noqa: PLR0913, PLR0917
         Timer(_SOON, webbrowser.open, (address,)).start()
     uvicorn.run(
         "flukeprint.review.application:from_environment", factory=True, host=host, port=port, workers=workers,
-        log_level="warning", server_header=False, h11_max_incomplete_event_size=32 * 1024,
+        log_level="warning", server_header=False, timeout_graceful_shutdown=_LAST_ANSWERS, h11_max_incomplete_event_size=32 * 1024,
     )  # fmt: skip
 
 

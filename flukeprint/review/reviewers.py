@@ -1,4 +1,4 @@
-"""Reviewers, and what lets them in: tokens that an administrator hands out, and the sessions that browsers get for them.
+"""Reviewers, and what lets them in: tokens that an administrator hands out, and sessions that browsers get for them.
 
 Of a token or a session the database keeps only the SHA-256. Both are random numbers of 256 bits: nobody guesses one,
 and a slow hash would protect nothing more.

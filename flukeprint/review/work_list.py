@@ -76,7 +76,7 @@ class WorkList:
         return described_items(self.connection, list(self.connection.execute(query).scalars()))
 
     def following(self, encounter: int, kind: Kind) -> int | None:
-        """Return what comes after an encounter: of its kind, else of the next kinds, in a circle; None: nothing else."""
+        """Return what comes after an encounter: of its kind, else of the next kinds, in a circle; None: no other."""
         place = KINDS.index(kind)
         first = self._ordered(kind).where(self._after(encounter, kind)).limit(1)
         found = self.connection.execute(first).scalar()
