@@ -5,6 +5,8 @@ J ?= 2
 MINUTES ?= 10
 SEED ?= 0
 FOLDER ?= data/raw
+PORT ?= 8420
+REVIEWED := .work/review
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # DVC starts stages as `python`: it has to be this environment's.
@@ -14,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export FOLDER
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-slow fuzz lint members quality lock clean
+.PHONY: help env run review test test-slow fuzz lint members quality lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +39,17 @@ run: env ## the whole pipeline on the current profile, where its results are, an
 	@test models/bundle/manifest.json -nt dvc.lock || python -m flukeprint.cli export models/bundle
 	@echo "A catalogue of your own photos (a folder per whale), answered by this model:"
 	@echo "  $(VENV)/bin/flukeprint catalogue create --bundle models/bundle --from FOLDER"
+	@echo "Decide the first whale of this run's photos in your browser (half a minute):"
+	@echo "  make review"
+
+review: env ## decide this run's test photos in the browser, in the catalogue .work/review (port: PORT=8420)
+	@test -d models/bundle || { echo "There is no model yet: make run"; exit 1; }
+	@test -f $(REVIEWED)/.ready || { rm -rf $(REVIEWED) && mkdir -p $(REVIEWED) && \
+	  python -m flukeprint.cli catalogue create $(REVIEWED)/catalogue --bundle models/bundle --from data/raw/train.csv \
+	    --photos data/raw/train --in-place --who import && \
+	  python -m flukeprint.cli catalogue identify data/raw/test --catalogue $(REVIEWED)/catalogue --who import \
+	    --json > $(REVIEWED)/answers.json && touch $(REVIEWED)/.ready; }
+	@python -m flukeprint.cli review $(REVIEWED)/catalogue --port $(PORT) --open
 
 test: env ## the test suite
 	@python -m pytest

@@ -8,16 +8,12 @@ from collections.abc import Iterator
 
 from flukeprint.catalogue.asked import Asked, described
 from flukeprint.catalogue.decision_queue import queue
-from flukeprint.catalogue.entities import WORTHS, Worth
+from flukeprint.catalogue.decision_words import WORTH_TITLES
+from flukeprint.catalogue.entities import WORTHS
 from flukeprint.catalogue.season import Season
 from flukeprint.core.safe_text import printable
 from flukeprint.identify.formats import BEYOND, PEOPLE_DECIDE, percent
 
-TITLES: dict[Worth, str] = {
-    "sure": "Probably known: quickly confirmed",
-    "new": "Probably new",
-    "doubtful": "Doubtful: look at these at leisure",
-}
 _BY_SIMILARITY = "By similarity, the most similar first: how probable any of it is, nobody measured"
 
 
@@ -28,7 +24,7 @@ def season_text(season: Season, top: int) -> str:
     for name in WORTHS:
         if queued[name]:
             lines = [line for asked in queued[name] for line in _lines(asked, top)]
-            title = _BY_SIMILARITY if season.uncalibrated else TITLES[name]
+            title = _BY_SIMILARITY if season.uncalibrated else WORTH_TITLES[name]
             blocks.append("\n".join([f"{title} ({len(queued[name])})", *lines]))
     if season.asked:
         blocks.append(PEOPLE_DECIDE)

@@ -134,7 +134,7 @@ def read_sightings(catalogue: Catalogue, connection: Connection, *conditions: Co
     return [_sighting(catalogue, row) for row in connection.execute(_sightings().where(*conditions))]
 
 
-def _sightings() -> Select[Any]:
+def _sightings() -> Select[*tuple[Any, ...]]:
     """Select photos with their encounters and, of whom they show, the individual that it was merged into."""
     decided, present = aliased(IndividualStateRow), aliased(IndividualStateRow)
     return (
@@ -182,7 +182,7 @@ def _sighting(catalogue: Catalogue, row: Any) -> Sighting:
     )
 
 
-def _encounters() -> Select[Any]:
+def _encounters() -> Select[*tuple[Any, ...]]:
     return (
         select(EncounterRow, EncounterStateRow)
         .join(EncounterStateRow, EncounterStateRow.encounter_id == EncounterRow.id)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import typer
 
 from flukeprint.cli import catalogue, gallery
+from flukeprint.cli import review as review_commands
 from flukeprint.cli.compare import compare
 from flukeprint.cli.export import export
 from flukeprint.cli.identify import identify
 from flukeprint.cli.quality import quality
 from flukeprint.cli.results import results
+from flukeprint.cli.review import review
 from flukeprint.cli.score import score
 from flukeprint.cli.verify import verify
 from flukeprint.core.console import exit_cleanly
@@ -23,10 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (identify, verify, export, results, compare, score, quality):
+for _command in (identify, verify, export, results, compare, score, quality, review):
     app.command()(_command)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(review_commands.app, name="reviewers")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

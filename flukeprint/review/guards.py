@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Of a form: the largest has some ids and a note.
 MOST_BYTES = 64 * 1024
+KEPT = b"private, max-age=31536000, immutable"
 _FORM = "application/x-www-form-urlencoded"
 _HEADERS = {
     # Scripts, styles and pictures come from here alone, and none stands in a page itself.
@@ -40,11 +41,13 @@ class Guards:
         if refused is not None:
             await refused(scope, receive, _with_headers(send))
             return
-        body = _Body(receive)
-        try:
-            await self.app(scope, body.receive, _with_headers(send))
-        except _TooLargeError:
+        body = await _read(receive) if scope["method"] == "POST" else b""
+        if body is None:
             await _TOO_LARGE(scope, receive, _with_headers(send))
+            return
+        # What is named by its content stays what it is.
+        kept = scope["path"].startswith("/static/") and b"v=" in scope["query_string"]
+        await self.app(scope, _once(body, receive), _with_headers(send, kept=kept))
 
     def _refused(self, method: str, headers: MutableMapping[bytes, str]) -> PlainTextResponse | None:
         host = headers.get(b"host", "")
@@ -67,29 +70,33 @@ def _is_small(length: str) -> bool:
     return length.isdecimal() and len(length) < 10 and int(length) <= MOST_BYTES
 
 
-class _TooLargeError(Exception):
-    """More came than may; the length was not said, or wrong."""
+async def _read(receive: Receive) -> bytes | None:
+    """Return the body of a form, None if it is too large, whatever length was said."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message["type"] == "http.request" and message.get("more_body", False)
+        if len(body) > MOST_BYTES:
+            return None
+    return body
 
 
-class _Body:
-    """What comes of a request's body, counted."""
+def _once(body: bytes, receive: Receive) -> Receive:
+    """Return what hands over a body that was read, then what else comes."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self._came = receive, 0
+    async def receive_again() -> Message:
+        return left.pop() if left else await receive()
 
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._came += len(message.get("body", b""))
-        if self._came > MOST_BYTES:
-            raise _TooLargeError
-        return message
+    return receive_again
 
 
-def _with_headers(send: Send) -> Callable[[MutableMapping[str, Any]], Awaitable[None]]:
+def _with_headers(send: Send, *, kept: bool = False) -> Callable[[MutableMapping[str, Any]], Awaitable[None]]:
     async def send_with_headers(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             there = {name.lower() for name, _ in message["headers"]}
-            more = {b"cache-control": b"no-store"} | _HEADERS
+            more = {b"cache-control": KEPT if kept else b"no-store"} | _HEADERS
             message["headers"] = [*message["headers"], *(item for item in more.items() if item[0] not in there)]
         await send(message)
 

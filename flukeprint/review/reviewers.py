@@ -1,4 +1,4 @@
-"""Reviewers, and what lets them in: tokens that an administrator hands out, and the sessions that browsers get for them.
+"""Reviewers, and what lets them in: tokens that an administrator hands out, and sessions that browsers get for them.
 
 Of a token or a session the database keeps only the SHA-256. Both are random numbers of 256 bits: nobody guesses one,
 and a slow hash would protect nothing more.
@@ -79,7 +79,7 @@ def reviewers_of(catalogue: Catalogue) -> list[Reviewer]:
         .order_by(ReviewerRow.name)
     )
     with catalogue.database.reading() as connection:
-        return [Reviewer(*row) for row in connection.execute(query)]
+        return [Reviewer(row.name, _role(row.role), row[2]) for row in connection.execute(query)]
 
 
 def open_session(catalogue: Catalogue, token: str) -> str | None:
@@ -98,7 +98,7 @@ def open_session(catalogue: Catalogue, token: str) -> str | None:
 def reviewer_of(connection: Connection, session: str) -> Reviewer | None:
     """Return whose session it is, if it has not ended."""
     found = connection.execute(_valid("session", session)).one_or_none()
-    return None if found is None else Reviewer(found.name, found.role, found.ends_at)
+    return None if found is None else Reviewer(found.name, _role(found.role), found.ends_at)
 
 
 def close_session(catalogue: Catalogue, session: str) -> None:
@@ -107,7 +107,12 @@ def close_session(catalogue: Catalogue, session: str) -> None:
         connection.execute(delete(AccessRow).where(AccessRow.hash == hash_of(session)))
 
 
-def _valid(kind: str, secret: str) -> Select[tuple[str, str, str]]:
+def _role(text: str) -> Role:
+    """Return a role; one that this program does not know may only look."""
+    return next((role for role in ROLES if role == text), "look")
+
+
+def _valid(kind: str, secret: str) -> Select[str, str, str]:
     return (
         select(ReviewerRow.name, ReviewerRow.role, AccessRow.ends_at)
         .join(AccessRow, AccessRow.reviewer == ReviewerRow.name)

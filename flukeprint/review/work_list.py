@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, Connection, Select, and_, distinct, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
+from flukeprint.catalogue.decision_words import WORTH_TITLES
 from flukeprint.catalogue.entities import (
     WORTHS,
     AnswerRow,
@@ -22,9 +23,17 @@ from flukeprint.catalogue.entities import (
     PhotoStateRow,
 )
 
-# The kinds of an answer (WORTHS); encounters on which a second reviewer has not agreed; somebody was unsure; not yet asked.
+# The kinds of answers (WORTHS); decided, and no second reviewer has agreed yet; somebody was unsure; not yet asked.
 Kind = Literal["sure", "new", "doubtful", "second", "unsure", "unasked"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+TITLES: dict[Kind, str] = {
+    "sure": WORTH_TITLES["sure"],
+    "new": WORTH_TITLES["new"],
+    "doubtful": WORTH_TITLES["doubtful"],
+    "second": "Decided by one reviewer: a second opinion is wanted",
+    "unsure": "Somebody looked and was unsure",
+    "unasked": "Not compared yet",
+}
 # Counting goes no further: whether 1,000 or 20,000 are left changes nothing for who decides the next one.
 COUNTED = 1000
 _NAMING = ("new", "confirm", "split")
@@ -67,7 +76,7 @@ class WorkList:
         return described_items(self.connection, list(self.connection.execute(query).scalars()))
 
     def following(self, encounter: int, kind: Kind) -> int | None:
-        """Return what comes after an encounter: of its kind, else of the next kinds, in a circle; None: nothing else."""
+        """Return what comes after an encounter: of its kind, else of the next kinds, in a circle; None: no other."""
         place = KINDS.index(kind)
         first = self._ordered(kind).where(self._after(encounter, kind)).limit(1)
         found = self.connection.execute(first).scalar()
@@ -94,7 +103,7 @@ class WorkList:
                 return found
         return None
 
-    def _of(self, kind: Kind) -> Select[tuple[int]]:
+    def _of(self, kind: Kind) -> Select[int]:
         if kind == "second":
             return self._second()
         if kind == "unsure":
@@ -110,7 +119,7 @@ class WorkList:
             AnswerRow.worth == WORTHS.index(kind), _is_open(AnswerRow.encounter_id)
         )
 
-    def _ordered(self, kind: Kind) -> Select[tuple[int]]:
+    def _ordered(self, kind: Kind) -> Select[int]:
         query = self._of(kind)
         if kind in WORTHS:
             return query.order_by(AnswerRow.certainty.desc(), AnswerRow.encounter_id)
@@ -130,7 +139,7 @@ class WorkList:
             return later
         return or_(AnswerRow.certainty < own, and_(AnswerRow.certainty == own, later))
 
-    def _second(self) -> Select[tuple[int]]:
+    def _second(self) -> Select[int]:
         """Select decided encounters on which no two people agree, of those that this reviewer did not decide."""
         state = EncounterStateRow
         query = select(AnswerRow.encounter_id).join(state, state.encounter_id == AnswerRow.encounter_id)
@@ -146,7 +155,7 @@ def _is_open(encounter: Any) -> ColumnElement[bool]:
     return exists(of_photos.where(PhotoRow.encounter_id == encounter, PhotoStateRow.status == "open"))
 
 
-def _opinions(encounter: Any) -> Select[tuple[int]]:
+def _opinions(encounter: Any) -> Select[int]:
     """Select the decisions of people about whom an encounter shows, those that hold; what an import brought is none."""
     query = select(DecisionRow.id).join(DecisionStateRow, DecisionStateRow.decision_id == DecisionRow.id)
     return query.where(DecisionRow.encounter_id == encounter, DecisionStateRow.holds, DecisionRow.action.in_(_NAMING))
@@ -191,10 +200,10 @@ def described_items(connection: Connection, encounters: Sequence[int]) -> list[W
     for number in encounters:
         row, (photo_count, first) = rows[number], count.get(number, (0, None))
         answer = json.loads(row.content or "{}")
-        best = next(iter(answer.get("candidates", ())), {})
+        best: dict[str, Any] = next(iter(answer.get("candidates", ())), {})
         found.append(
             WorkItem(
-                number, row.name, row.date, row.place, photo_count, sha256.get(first), best.get("id"),
+                number, row.name, row.date, row.place, photo_count, sha256.get(first or 0), best.get("id"),
                 best.get("probability"), answer.get("new_probability"),
             )
         )  # fmt: skip

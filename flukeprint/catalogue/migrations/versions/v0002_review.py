@@ -1,4 +1,4 @@
-"""What the review page needs: answers in the order of the queue, photos by name and by status, reviewers and their access.
+"""What the review page needs: answers in the order of the queue, photos by name and status, reviewers, their access.
 
 Answers of before have no place in the queue. They are dropped: `flukeprint catalogue identify` computes them again.
 """

@@ -1,0 +1,168 @@
+"""The pages that show something: nothing is changed by them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Query
+from sqlalchemy import func, select
+from starlette.responses import RedirectResponse, Response
+
+from flukeprint.catalogue.catalogues import Catalogue
+from flukeprint.catalogue.doubts import doubts_about
+from flukeprint.catalogue.entities import DecisionRow, EncounterRow, IndividualStateRow, PhotoRow
+from flukeprint.catalogue.sightings import LoggedDecision, read_log
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.review.access import Looking, Opened
+from flukeprint.review.encounter_view import EncounterView, encounter_view
+from flukeprint.review.guards import KEPT
+from flukeprint.review.individual_view import found_by, individual_view, listed_individuals
+from flukeprint.review.pages import Visitor, page
+from flukeprint.review.position_map import drawn_map
+from flukeprint.review.previews import Previews, Size
+from flukeprint.review.work_list import COUNTED, KINDS, TITLES, Kind, WorkList, deciders, is_settled
+
+router = APIRouter()
+
+PER_PAGE = 48
+_RECENT = 8
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Page = Annotated[int, Query(ge=1, le=100_000, alias="page")]
+Word = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/")
+def start(visitor: Looking, catalogue: Opened) -> Response:
+    """Say what is to do."""
+    with catalogue.database.reading() as connection:
+        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
+        counts, first = work.counts(), work.first()
+        totals = [connection.execute(select(func.count(column))).scalar_one() for column in _COUNTED_COLUMNS]
+        log = read_log(connection, newest=_RECENT)[::-1]
+    return page(
+        "start", visitor, counts=counts, counted=COUNTED, first=first, totals=totals, log=log, titles=TITLES,
+        place=catalogue.place.rpartition("@")[2],
+    )  # fmt: skip
+
+
+_COUNTED_COLUMNS = (PhotoRow.id, EncounterRow.id, IndividualStateRow.key)
+
+
+@router.get("/queue")
+def queue(visitor: Looking, catalogue: Opened, kind: Kind = "sure", number: Page = 1) -> Response:
+    """List what is to be decided."""
+    with catalogue.database.reading() as connection:
+        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
+        counts, items = work.counts(), work.items(kind, (number - 1) * PER_PAGE, PER_PAGE + 1)
+    return page(
+        "queue", visitor, kind=kind, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
+        items=items[:PER_PAGE], more=len(items) > PER_PAGE,
+    )  # fmt: skip
+
+
+@router.get("/encounters/{number}")
+def encounter(visitor: Looking, catalogue: Opened, number: Number, saved: int = 0, candidate: int = 1) -> Response:
+    """Show an encounter beside its candidates."""
+    return encounter_page(visitor, catalogue, number, saved=saved, candidate=candidate)
+
+
+def encounter_page(
+    visitor: Visitor, catalogue: Catalogue, number: int, *, saved: int = 0, candidate: int = 1, status: int = 200,
+    refused: str = "", typed: str = "",
+) -> Response:  # fmt: skip
+    """Return the page of an encounter; `refused` says why what was just wished was not saved."""
+    try:
+        view = encounter_view(catalogue, number)
+    except FlukeprintError as error:
+        raise HTTPException(404, str(error)) from None
+    with catalogue.database.reading() as connection:
+        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
+        kind = work.kind_of(number)
+        next_ = work.following(number, kind)
+        opinions = deciders(connection, number) if visitor.settings.two_reviewers else {}
+        settled = not visitor.settings.two_reviewers or is_settled(connection, number)
+    blind = view.status == "confirmed" and not settled and visitor.name not in opinions and view.asked
+    return page(
+        "encounter", visitor, status, view=view, kind=kind, titles=TITLES, next=next_, blind=blind, settled=settled,
+        opinions=opinions, chosen=min(max(candidate, 1), max(len(view.candidates), 1)), refused=refused, typed=typed,
+        said=said_of(catalogue, saved), proposed_id=_proposed_id(view, catalogue),
+    )  # fmt: skip
+
+
+def _proposed_id(view: EncounterView, catalogue: Catalogue) -> str:
+    """Return an id that is not taken yet for a new individual."""
+    name, number = f"new-e{view.id}", 1
+    with catalogue.database.reading() as connection:
+        while connection.execute(select(IndividualStateRow.key).where(IndividualStateRow.id == name)).first():
+            number += 1
+            name = f"new-e{view.id}-{number}"
+    return name
+
+
+def said_of(catalogue: Catalogue, saved: int) -> tuple[list[LoggedDecision], list[str]] | None:
+    """Return decisions that were just saved, as the log has them, and what may be wrong with them."""
+    if saved < 1:
+        return None
+    with catalogue.database.reading() as connection:
+        found = read_log(connection, DecisionRow.id == min(saved, 2**31 - 1))
+    return (found, doubts_about(catalogue, [one.id for one in found])) if found else None
+
+
+@router.get("/individuals")
+def individuals(visitor: Looking, catalogue: Opened, q: Word = "", number: Page = 1) -> Response:
+    """List the individuals."""
+    with catalogue.database.reading() as connection:
+        found = listed_individuals(connection, q.strip(), (number - 1) * PER_PAGE, PER_PAGE + 1)
+    return page(
+        "individuals", visitor, q=q, number=number, individuals=found[:PER_PAGE], more=len(found) > PER_PAGE
+    )  # fmt: skip
+
+
+@router.get("/individuals/{key}")
+def individual(visitor: Looking, catalogue: Opened, key: Number, saved: int = 0) -> Response:
+    """Show an individual with its sightings."""
+    return individual_page(visitor, catalogue, key, saved=saved)
+
+
+def individual_page(
+    visitor: Visitor, catalogue: Catalogue, key: int, *, saved: int = 0, status: int = 200, refused: str = ""
+) -> Response:
+    """Return the page of an individual; `refused` says why what was just wished was not saved."""
+    try:
+        view = individual_view(catalogue, key)
+    except FlukeprintError as error:
+        raise HTTPException(404, str(error)) from None
+    if view.key != key and status == 200:
+        return RedirectResponse(f"/individuals/{view.key}" + (f"?saved={saved}" if saved else ""), 303)
+    said = said_of(catalogue, saved)
+    drawn = drawn_map(view.positions)
+    return page("individual", visitor, status, view=view, map=drawn, refused=refused, said=said)
+
+
+@router.get("/search")
+def search(visitor: Looking, catalogue: Opened, q: Word = "") -> Response:
+    """Find what holds a word."""
+    word = q.strip()
+    with catalogue.database.reading() as connection:
+        found = found_by(connection, word) if word else None
+    return page("search", visitor, q=q, found=found)
+
+
+@router.get("/log")
+def log(visitor: Looking, catalogue: Opened, number: Page = 1) -> Response:
+    """List the decisions, the newest first."""
+    with catalogue.database.reading() as connection:
+        found = read_log(connection, newest=PER_PAGE + 1, skipped=(number - 1) * PER_PAGE)[::-1]
+    return page("log", visitor, log=found[:PER_PAGE], more=len(found) > PER_PAGE, number=number)
+
+
+@router.get("/photos/{sha256}/{size}.jpg")
+def photo(
+    _visitor: Looking, catalogue: Opened, sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], size: Size
+) -> Response:
+    """Return a photo's preview. Its address names its content, so that a browser keeps it."""
+    try:
+        content = Previews(catalogue).of(sha256, size)
+    except FlukeprintError as error:
+        raise HTTPException(404, str(error)) from None
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": KEPT.decode()})

@@ -1,0 +1,269 @@
+"""What the pages show, and what their forms save."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+
+import pytest
+from PIL import Image
+from review_browser import Browser
+from sqlalchemy import update
+
+from flukeprint.catalogue.deciding import Wish, decide
+from flukeprint.catalogue.entities import EncounterRow, IndividualRow, IndividualStateRow, PhotoRow
+from flukeprint.catalogue.sightings import decisions_of, holdings_of
+
+
+def shown(catalogue, encounter: int) -> tuple[str, str | None]:
+    [found] = [one for one in holdings_of(catalogue).encounters if one.id == encounter]
+    return found.status, found.individual
+
+
+def text_of(page: str) -> str:
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
+
+
+def test_the_start_page_says_what_is_to_do(browser, number):
+    page = text_of(browser.get("/"))
+    assert "3 Probably known: quickly confirmed" in page
+    assert "2 Probably new" in page
+    assert "25 photos in 23 encounters, 6 individuals" in page
+    sure = {number(name) for name in ("e_known", "e_again", "e_four")}
+    assert int(re.search(r'id="begin" href="/encounters/(\d+)"', browser.page)[1]) in sure
+
+
+def test_the_queue_lists_a_kind_with_its_first_candidate(browser):
+    page = text_of(browser.get("/queue?kind=sure"))
+    assert "e_known" in page
+    assert "e_four" in page
+    assert "e_new" not in page
+    assert re.search(r"e_four 1 photo w_4 \d+ %", page)
+    browser.get("/queue?kind=nothing", 404)
+
+
+def test_an_encounter_stands_beside_its_candidates_with_what_is_to_be_known_of_them(browser, number):
+    page = text_of(browser.get(f"/encounters/{number('e_known')}"))
+    assert "e_known 2 photos" in page
+    assert re.search(r"1 w_2 (> )?\d+ %( \*)? similarity \d\.\d{3} · 3 photos in 3 encounters", page)
+    assert "None of these" in page
+    assert "What the percentages mean" in page
+    assert "Probably the same whale" in page
+    assert "e_again as well" in page
+
+
+def test_confirming_goes_on_with_the_next_encounter_and_says_what_was_saved(browser, catalogue, number):
+    first = number("e_known")
+    browser.get(f"/encounters/{first}")
+    answer = browser.decide(first, "confirm", "w_2", note="<b>sure</b>")
+    assert shown(catalogue, first) == ("confirmed", "w_2")
+    [decision] = [one for one in decisions_of(catalogue) if one.encounter == first]
+    assert (decision.who, decision.action, decision.note) == ("ann", "confirm", "<b>sure</b>")
+    assert decision.shown["candidates"][0]["id"] == "w_2"
+    assert answer.headers["location"] != f"/encounters/{first}?saved={decision.id}"
+    page = text_of(browser.get(answer.headers["location"]))
+    assert f"Saved: e{first} is w_2" in page
+    assert "<b>sure" not in browser.page
+
+
+def test_undo_takes_it_back_and_shows_the_encounter_again(browser, catalogue, number):
+    first = number("e_known")
+    browser.get(f"/encounters/{first}")
+    saved = int(browser.decide(first, "confirm", "w_2").headers["location"].rpartition("=")[2])
+    browser.get(f"/encounters/{first}")
+    answer = browser.post(f"/decisions/{saved}/undo", back="//evil.example")
+    assert answer.headers["location"].startswith(f"/encounters/{first}?saved=")
+    assert shown(catalogue, first) == ("open", None)
+    again = browser.post(f"/decisions/{saved}/undo", 409)
+    assert "undone already" in again.text
+
+
+def test_a_rejected_candidate_is_no_longer_named_and_the_encounter_stays(browser, catalogue, number):
+    first = number("e_known")
+    browser.get(f"/encounters/{first}")
+    answer = browser.decide(first, "reject", "w_2")
+    page = text_of(browser.get(answer.headers["location"]))
+    assert f"Saved: e{first} is not w_2" in page
+    assert "Candidate 1: w_2" not in page
+    assert "Not w_2 , as somebody decided" in page
+
+
+def test_a_new_whale_for_several_encounters_is_a_candidate_of_what_was_answered_with_them(browser, catalogue, number):
+    first, other = number("e_new"), number("e_new_again")
+    browser.get(f"/encounters/{first}")
+    assert browser.field("also").startswith(f"{other}:")
+    browser.decide(first, "new", "w_new", also=browser.field("also"))
+    assert shown(catalogue, first) == shown(catalogue, other) == ("confirmed", "w_new")
+
+
+def test_whom_one_encounter_shows_comes_first_for_those_answered_with_it(browser, number):
+    first, other = number("e_new"), number("e_new_again")
+    browser.get(f"/encounters/{first}")
+    browser.decide(first, "new", "w_new")
+    page = text_of(browser.get(f"/encounters/{other}"))
+    assert "Candidate 1: w_new" in page
+    assert f"decided for e{first}, which probably shows the same whale" in page
+
+
+def test_a_single_photo_is_decided_apart_from_its_encounter(browser, catalogue, number):
+    first = number("e_known")
+    [photo] = [one.photo for one in holdings_of(catalogue).sightings if one.name == "a2.jpg"]
+    browser.get(f"/encounters/{first}")
+    browser.decide(first, "confirm", "w_3", subject=f"p{photo}")
+    showing = {one.name: one.individual for one in holdings_of(catalogue).sightings if one.encounter == first}
+    assert showing == {"a1.jpg": None, "a2.jpg": "w_3"}
+
+
+@pytest.mark.parametrize(
+    ("action", "individual", "says"),
+    [
+        ("new", "w_2", "there is an individual w_2 already"),
+        ("new", "=1+1", "cannot be used"),
+        ("confirm", "w_nobody", "there is no individual w_nobody"),
+        ("delete", "w_2", "expected one of confirm, reject, unsure, new"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(browser, catalogue, number, action, individual, says):
+    first = number("e_known")
+    browser.get(f"/encounters/{first}")
+    answer = browser.decide(first, action, individual, 422)
+    assert says in text_of(answer.text)
+    assert shown(catalogue, first) == ("open", None)
+
+
+def test_the_second_reviewer_is_told_of_a_decision_that_was_made_meanwhile(browser, catalogue, number):
+    first = number("e_known")
+    browser.get(f"/encounters/{first}")
+    decide(catalogue, [Wish("confirm", first, individual="w_2")], "bob")
+    answer = browser.decide(first, "unsure", status=409)
+    assert f"Not saved (unsure): somebody decided about e{first} after this page was shown (bob: confirm w_2)" in (
+        text_of(answer.text)
+    )
+    assert shown(catalogue, first) == ("confirmed", "w_2")
+    browser.page = answer.text
+    browser.decide(first, "unsure")
+    assert shown(catalogue, first) == ("unsure", None)
+
+
+def test_of_encounters_decided_together_none_is_saved_if_one_was_decided_meanwhile(browser, catalogue, number):
+    first, other = number("e_new"), number("e_new_again")
+    browser.get(f"/encounters/{first}")
+    decide(catalogue, [Wish("unsure", other)], "bob")
+    answer = browser.decide(first, "new", "w_new", 409, also=browser.field("also"))
+    assert f"somebody decided about e{other}" in text_of(answer.text)
+    assert shown(catalogue, first) == ("open", None)
+
+
+def test_an_individual_is_shown_with_its_sightings_and_who_decided_them(browser, catalogue, number):
+    first = number("e_known")
+    decide(catalogue, [Wish("confirm", first, individual="w_2", note="nick")], "bob")
+    [key] = [one.key for one in holdings_of(catalogue).individuals if one.id == "w_2"]
+    page = text_of(browser.get(f"/individuals/{key}"))
+    assert "5 photos in 4 encounters" in page
+    assert re.search(rf"e{first} is w_2 “ nick ” bob · 20", page)
+
+
+def test_merging_and_renaming_from_the_page_of_an_individual(browser, catalogue):
+    keys = {one.id: one.key for one in holdings_of(catalogue).individuals}
+    browser.get(f"/individuals/{keys['w_3']}")
+    answer = browser.post(f"/individuals/{keys['w_3']}/merge", other="w_4", back=f"/individuals/{keys['w_3']}")
+    answer = browser.client.get(answer.headers["location"])
+    assert "also known as" in answer.text
+    assert "w_3 is w_4" in text_of(answer.text)
+    browser.page = answer.text
+    browser.post(f"/individuals/{keys['w_4']}/rename", id="w_four", name="Old four")
+    [found] = [one for one in holdings_of(catalogue).individuals if one.key == keys["w_4"]]
+    assert (found.id, found.name, found.merged) == ("w_four", "Old four", ("w_3",))
+    refused = browser.post(f"/individuals/{keys['w_1']}/merge", 422, other="w_nobody")
+    assert "there is no individual w_nobody" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("word", "finds"), [("W_5", "w_5"), ("four", "e_four"), ("a2.jpg", "a2.jpg"), ("p7", "p7 2_0.jpg"), ("%", "None.")]
+)
+def test_search_finds_individuals_encounters_and_photos(browser, word, finds):
+    assert finds in text_of(browser.get(f"/search?q={word.replace('%', '%25')}"))
+
+
+def test_photos_come_as_jpegs_by_their_checksum_to_be_kept(browser, catalogue):
+    sighting = holdings_of(catalogue).sightings[0]
+    answer = browser.client.get(f"/photos/{sighting.sha256}/small.jpg")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert "immutable" in answer.headers["cache-control"]
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 48)
+    sighting.file.unlink()
+    assert browser.client.get(f"/photos/{sighting.sha256}/small.jpg").content == answer.content
+    assert "Put the file back" in browser.client.get(f"/photos/{sighting.sha256}/large.jpg").text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/encounters/999", "/encounters/0", "/encounters/x", "/individuals/999", "/nothing"),
+        *(f"/photos/{'0' * 64}/small.jpg", f"/photos/{'0' * 64}/huge.jpg", "/photos/../../catalogue.db/small.jpg"),
+        *("/photos/..%2f..%2fcatalogue.db/small.jpg", "/static/../pages.py", "/static/..%2fpages.py"),
+        "/static/%2e%2e/pages.py",
+    ],
+)
+def test_what_is_not_there_is_said_to_be_missing(browser, path):
+    assert "Not done" in browser.get(path, 404)
+
+
+HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", '"><script>alert(1)</script>', "x" * 10_000, "{{ 7 * 7 }}"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_and_notes_are_shown_as_text(browser, catalogue, number, text):
+    first = number("e_known")
+    with catalogue.database.writing() as connection:
+        connection.execute(update(EncounterRow).values(name=text, place=text, notes=text))
+        connection.execute(update(IndividualStateRow).values(name=text))
+        connection.execute(update(IndividualRow).values(notes=text))
+        connection.execute(update(PhotoRow).values(photographer=text, viewpoint=text, flags="photo_grey"))
+    decide(catalogue, [Wish("confirm", first, individual="w_2", note=text)], text if text.isprintable() else "bob")
+    saved = decisions_of(catalogue)[-1].id
+    paths = ["/", "/queue", "/queue?kind=new", f"/encounters/{first}?saved={saved}", f"/encounters/{number('e_new')}"]
+    for path in [*paths, "/individuals", "/individuals/3", "/log", f"/search?q={text[:20]}".replace("#", "")]:
+        page = browser.get(path)
+        assert "<img src=x" not in page, path
+        assert "<script>alert" not in page, path
+        assert "\u202e" not in page, path
+        assert " onerror=alert(1)>" not in page
+        assert " style=" not in page
+    assert text[:8].replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("\u202e", "\\u202e")[
+        :12
+    ] in (browser.get(f"/encounters/{first}"))
+
+
+def test_an_odd_photo_and_a_copy_are_warned_of(browser, catalogue, number):
+    first = number("e_known")
+    with catalogue.database.writing() as connection:
+        connection.execute(update(PhotoRow).where(PhotoRow.encounter_id == first).values(flags="photo_grey photo_size"))
+    assert "very small: the trailing edge can hardly be seen" in text_of(browser.get(f"/encounters/{first}"))
+
+
+def test_with_two_reviewers_the_second_one_is_asked_without_being_told_what_the_first_saw(catalogue, number):
+    first = number("e_four")
+    ann, bob = Browser(catalogue, "ann", two_reviewers=True), Browser(catalogue, "bob", two_reviewers=True)
+    ann.get(f"/encounters/{first}")
+    ann.decide(first, "confirm", "w_4")
+    assert "A second reviewer has not agreed yet" in text_of(ann.get(f"/encounters/{first}"))
+    assert "a second opinion is wanted" not in text_of(ann.get("/"))
+    assert "1 Decided by one reviewer: a second opinion is wanted" in text_of(bob.get("/"))
+    page = text_of(bob.get(f"/encounters/{first}"))
+    assert "Somebody decided about this encounter" in page
+    assert "Who decided" not in page
+    bob.decide(first, "confirm", "w_4")
+    assert "Two reviewers agree" in text_of(bob.get(f"/encounters/{first}"))
+    assert "a second opinion is wanted" not in text_of(bob.get("/"))
+
+
+def test_two_reviewers_who_disagree_are_shown_to_each_other(catalogue, number):
+    first = number("e_four")
+    ann, bob = Browser(catalogue, "ann", two_reviewers=True), Browser(catalogue, "bob", two_reviewers=True)
+    ann.get(f"/encounters/{first}")
+    ann.decide(first, "confirm", "w_4")
+    bob.get(f"/encounters/{first}")
+    bob.decide(first, "confirm", "w_5")
+    assert "ann said w_4 ; bob said w_5" in text_of(bob.get(f"/encounters/{first}"))
