@@ -6,8 +6,8 @@ Answers of before have no place in the queue. They are dropped: `flukeprint cata
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
