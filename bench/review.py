@@ -51,7 +51,7 @@ def measured(server: Server, photos: int, times: int) -> dict[str, object]:
         "start": ["/"] * times,
         "queue": [f"/queue?kind={kinds[n % 3]}&page={1 + n % 60}" for n in range(times)],
         "candidates": [f"/encounters/{number}" for number in some],
-        "individual": [f"/individuals/{draw.randint(1, 1000)}" for _ in range(times)],
+        "individual": [f"/individuals/{draw.randint(1, 500)}" for _ in range(times)],
         "individuals": [f"/individuals?page={1 + n % 300}" for n in range(times)],
         "search": [f"/search?q=enc{number:06}" for number in some],
         "log": [f"/log?page={1 + n % 300}" for n in range(times)],

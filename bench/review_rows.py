@@ -138,7 +138,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            return Visit(self.port).get("/").status == 200
+            return Visit(self.port).get("/").status in (200, 303)  # 303: to the login
         except (OSError, HTTPException):
             return False
 

@@ -105,7 +105,8 @@ def review(  # noqa: PLR0913, PLR0917
         Timer(_SOON, webbrowser.open, (address,)).start()
     uvicorn.run(
         "flukeprint.review.application:from_environment", factory=True, host=host, port=port, workers=workers,
-        log_level="warning", server_header=False, timeout_graceful_shutdown=_LAST_ANSWERS, h11_max_incomplete_event_size=32 * 1024,
+        log_level="warning", server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS, h11_max_incomplete_event_size=32 * 1024,
     )  # fmt: skip
 
 
