@@ -87,9 +87,10 @@ def prepared(folder: Path, monkeypatch, **params) -> Path:
     folder.mkdir()
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     profile = params["profile"]
-    set_params(folder, select__threshold=4, select__new_whale=3, **{f"profiles__{profile}__image_size": 32}, **params)
+    options = {f"profiles__{profile}__image_size": 32, **training(profile), **params}
+    set_params(folder, select__threshold=4, select__new_whale=3, **options)
     monkeypatch.chdir(folder)
-    for stage in (fetch_stage, localize, validate, select, pixels):
+    for stage in (fetch_stage, localize, validate, select, backbone, pixels):
         stage.main()
     return folder
 
@@ -126,9 +127,9 @@ def test_a_snapshot_trains_to_the_same_bytes_as_the_folder(drawn, tmp_path, monk
     monkeypatch.setattr("sys.argv", ["stage", "m1"])
     path, found = snapshot_of(drawn, together=1), []
     for profile, source in (("folder", drawn), ("catalogue", path)):
-        options = {f"profiles__{profile}__path": str(source), **training(profile)}
+        options = {f"profiles__{profile}__path": str(source)}
         folder = prepared(tmp_path / profile, monkeypatch, profile=profile, **options)
-        for stage in (backbone, train, start, finetune):
+        for stage in (train, start, finetune):
             stage.main()
         found.append({name: sha256_of(folder / name) for name in (*WRITTEN, "models/finetuned/m1.safetensors")})
     assert found[0] == found[1]
