@@ -18,7 +18,7 @@ def main() -> None:
     crop = crop_of(params)
     for part in ("train", "test"):
         names = read_frame(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
-        crops = crop and Crops(crop, read_found(BOXES / f"{part}.parquet"))
+        crops = Crops(crop, read_found(BOXES / f"{part}.parquet")) if crop else None
         write_pixels(PIXELS / f"{part}.npy", RAW / part, names, (height, width), params.runtime.workers, crops)
     write_json(CROP, crop and crop.model_dump())
 

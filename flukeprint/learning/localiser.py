@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
-from torch.fx.experimental import optimization
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_safetensors, reading, write_safetensors
 from flukeprint.data.fluke_boxes import DIGITS
-from flukeprint.learning.backbones import build_backbone, family_of
+from flukeprint.learning.backbones import family_of
+from flukeprint.learning.network_files import built
 from flukeprint.learning.networks import OnBackbone, State, freeze
 from flukeprint.learning.records import BackboneRecord
 
@@ -34,9 +33,6 @@ class Localiser(OnBackbone):
     """
 
     def __init__(self, backbone: nn.Module, record: BackboneRecord) -> None:
-        if record.folded_batchnorm:
-            # What is left of the BatchNorm layers moves into the convolutions.
-            backbone = optimization.fuse(backbone.eval()).requires_grad_(True)
         maps, channels = _feature_map(backbone, record)
         super().__init__(maps, frozen_batchnorm=record.folded_batchnorm)
         with torch.no_grad():
@@ -91,7 +87,7 @@ class Answering(nn.Module):
 
 def save_localiser(path: Path, state: State, record: BackboneRecord) -> None:
     """Write a trained localiser with the record of its backbone, whose size is that of its inputs."""
-    write_safetensors(path, state, {"backbone": asdict(record)})
+    write_safetensors(path, state, {"backbone": record.to_json()})
 
 
 def load_localiser(path: Path) -> tuple[Answering, BackboneRecord]:
@@ -99,7 +95,7 @@ def load_localiser(path: Path) -> tuple[Answering, BackboneRecord]:
     state, metadata = read_safetensors(path)
     with reading(path, "a localiser"):
         record = BackboneRecord.from_json(metadata["backbone"])
-        localiser = Localiser(build_backbone(record.name, record.size, seed=0)[0], record)
+        localiser = Localiser(built(record), record)
         localiser.load_state_dict(state)
     return Answering(localiser, record), record
 

@@ -20,13 +20,11 @@ from torchvision import ops
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import AugmentationParams, ScheduleParams, TrainingParams
 from flukeprint.learning.augmentation import Draws, affine_maps, augment
-from flukeprint.learning.backbones import build_backbone
 from flukeprint.learning.batches import Batch, PhotoScaler, batch_slices, epoch_order
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.localiser import Answering, Localiser, answers_of
-from flukeprint.learning.networks import embedding_size, has_folded_batchnorm
-from flukeprint.learning.pretrained_weights import load_weights
+from flukeprint.learning.network_files import pretrained_backbone
 from flukeprint.learning.records import BackboneRecord
 from flukeprint.learning.training import Job, Result, fit
 from flukeprint.metrics.boxes import box_iou
@@ -168,19 +166,7 @@ def warped(inputs: torch.Tensor, maps: NDArray[np.float32]) -> torch.Tensor:
 def starting_localiser(params: LocalizeParams, seed: int) -> tuple[Localiser, BackboneRecord]:
     """Build the localiser of params, its backbone pretrained, and return it with the backbone's record."""
     wanted, (height, width) = params.backbone, params.size
-    backbone, last_layer = build_backbone(wanted.name, (height, width), seed)
-    load_weights(backbone, wanted.weights, wanted.name, last_layer)
-    record = BackboneRecord(
-        name=wanted.name,
-        weights=wanted.weights,
-        sha256="",
-        mean=tuple(wanted.mean),
-        std=tuple(wanted.std),
-        size=(height, width),
-        features=embedding_size(backbone, (height, width), wanted.name),
-        last_layer=last_layer,
-        folded_batchnorm=wanted.weights != "random" and has_folded_batchnorm(backbone),
-    )
+    backbone, record = pretrained_backbone(wanted, (height, width), seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, STAGE, "head"))
         return Localiser(backbone, record), record

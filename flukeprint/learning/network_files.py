@@ -25,7 +25,17 @@ WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 
 
 def prepare_backbone(folder: Path, wanted: BackboneParams, size: tuple[int, int], seed: int) -> None:
-    """Build a backbone for photos of (height, width) px, fill its weights and write them with their record.
+    """Write what `pretrained_backbone` gives, with its record, in place of what `folder` is."""
+    network, record = pretrained_backbone(wanted, size, seed)
+    with replacing_folder(folder) as temporary:
+        write_safetensors(temporary / WEIGHTS, network.state_dict())
+        if not record.sha256:
+            record = replace(record, sha256=sha256_of(temporary / WEIGHTS))
+        write_json(temporary / RECORD, record.to_json())
+
+
+def pretrained_backbone(wanted: BackboneParams, size: tuple[int, int], seed: int) -> tuple[nn.Module, BackboneRecord]:
+    """Build a backbone for photos of (height, width) px and fill its weights; without a file, they have no checksum.
 
     A FlukeprintError names an unknown network, weights that are missing or of another one, a size it cannot take, and
     a scaling of inputs or weights by which photos cannot be told apart.
@@ -41,22 +51,19 @@ def prepare_backbone(folder: Path, wanted: BackboneParams, size: tuple[int, int]
     folded = wanted.batchnorm == "frozen" or (wanted.weights != "random" and has_folded_batchnorm(network))
     if folded:
         fold_batchnorm(network, size)
-    with replacing_folder(folder) as temporary:
-        write_safetensors(temporary / WEIGHTS, network.state_dict())
-        source = Path(wanted.weights)
-        record = BackboneRecord(
-            name=wanted.name,
-            weights=wanted.weights,
-            sha256=sha256_of(source if source.is_file() else temporary / WEIGHTS),
-            mean=mean,
-            std=std,
-            size=size,
-            features=features,
-            last_layer=last_layer,
-            folded_batchnorm=folded,
-            options=published.options,
-        )
-        write_json(temporary / RECORD, record.to_json())
+    source = Path(wanted.weights)
+    return network, BackboneRecord(
+        name=wanted.name,
+        weights=wanted.weights,
+        sha256=sha256_of(source) if source.is_file() else "",
+        mean=mean,
+        std=std,
+        size=size,
+        features=features,
+        last_layer=last_layer,
+        folded_batchnorm=folded,
+        options=published.options,
+    )
 
 
 def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
@@ -64,14 +71,14 @@ def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
     content = read_json(folder / RECORD)
     with reading(folder / RECORD, "the record of a backbone"):
         record = BackboneRecord.from_json(content)
-    network = _built(record)
+    network = built(record)
     state, _ = read_safetensors(folder / WEIGHTS)
     with reading(folder / WEIGHTS, f"the weights of a {record.name}"):
         network.load_state_dict(state)
     return network, record
 
 
-def _built(record: BackboneRecord) -> nn.Module:
+def built(record: BackboneRecord) -> nn.Module:
     """Return a backbone as its record says, with random weights."""
     network, _ = build_backbone(record.name, record.size, 0, record.options)
     return fold_batchnorm(network, record.size).train() if record.folded_batchnorm else network
@@ -104,7 +111,7 @@ def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
     state, metadata = read_safetensors(path)
     with reading(path, "a fine-tuned member"):
         record = BackboneRecord.from_json(metadata["backbone"])
-        network = _built(record)
+        network = built(record)
         if metadata["embedder"] is None:
             network.load_state_dict(parts_of(state)["backbone"])
             return network, record
