@@ -165,8 +165,7 @@ def onnx_cropper(path: Path, crop: Crop) -> Cropper:
 
 
 def _rounded(answers: Member, photos: NDArray[np.uint8]) -> NDArray[np.float64]:
-    rounded: NDArray[np.float64] = np.round(answers(photos, 1)[:, 0].astype(np.float64), DIGITS)
-    return rounded
+    return answers(photos, 1)[:, 0].astype(np.float64).round(DIGITS)
 
 
 def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
