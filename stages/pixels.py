@@ -18,9 +18,9 @@ def main() -> None:
     crop = crop_of(params)
     for part in ("train", "test"):
         names = read_frame(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
-        crops = Crops(crop, read_found(BOXES / f"{part}.parquet")) if crop else None
+        crops = None if crop is None else Crops(crop, read_found(BOXES / f"{part}.parquet"))
         write_pixels(PIXELS / f"{part}.npy", RAW / part, names, (height, width), params.runtime.workers, crops)
-    write_json(CROP, crop and crop.model_dump())
+    write_json(CROP, None if crop is None else crop.model_dump())
 
 
 def crop_of(params: Params) -> Crop | None:

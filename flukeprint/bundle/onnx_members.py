@@ -161,7 +161,11 @@ def onnx_cropper(path: Path, crop: Crop) -> Cropper:
     trial = answers(np.zeros((1, 3, height, width), np.uint8), 1)
     if trial.shape != (1, 1, 6):
         raise FlukeprintError(f"{path} gives {trial.shape[2]} numbers for a photo, expected a localiser's 6. {REPAIR}")
-    return Cropper(lambda photos: np.round(answers(photos, 1)[:, 0].astype(np.float64), DIGITS), crop)
+    return Cropper(partial(_rounded, answers), crop)
+
+
+def _rounded(answers: Member, photos: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return answers(photos, 1)[:, 0].astype(np.float64).round(DIGITS)
 
 
 def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:

@@ -79,7 +79,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
     with ThreadPoolExecutor() as pool:
         members = [*pool.map(partial(onnx_member, size=(height, width)), networks)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cropper = onnx_cropper(folder / "localiser.onnx", described.crop) if described.crop else None
+    cropper = None if described.crop is None else onnx_cropper(folder / "localiser.onnx", described.crop)
     encoder = Encoder(members, (height, width), provenance.views, cropper, at_once=min(cores, _MOST_AT_ONCE))
     return Model(
         f"the model in {folder}",

@@ -38,22 +38,20 @@ def write_pixels(
     """Decode the photos `names` of `folder` into an .npy file: uint8, N x 3 x H x W, RGB, in the given order.
 
     They are squashed to `size`, (height, width) in px, after they were cropped, if they are to be (`crops`). One that
-    cannot be read is a FlukeprintError. Several `workers`
-    are spawned, so a script that asks for them needs Python's usual `if __name__ == "__main__":`.
+    cannot be read is a FlukeprintError. Several `workers` are spawned, so a script that asks for them needs Python's
+    usual `if __name__ == "__main__":`.
     """
-    chunks = [[(name, crops and crops.found.get(name)) for name in part] for part in _chunks(names)]
+    crop, boxes = (None, {}) if crops is None else (crops.crop, crops.found)
+    asked = [(name, boxes.get(name)) for name in names]
+    chunks = [asked[start : start + _CHUNK] for start in range(0, len(asked), _CHUNK)]
     spread = spread_map(workers) if workers > 1 and len(chunks) > 1 else nullcontext(map)
     with replacing(path) as temporary, spread as mapped:
         array = create_npy(temporary, np.uint8, (len(names), 3, *size))
-        decoded = mapped(partial(_read_chunk, folder, size, crops and crops.crop), chunks)
+        decoded = mapped(partial(_read_chunk, folder, size, crop), chunks)
         bar = tqdm(decoded, f"pixels of {folder.name}", len(chunks), unit="batch", disable=None)
         for start, photos in zip(range(0, len(names), _CHUNK), bar, strict=True):
             array[start : start + len(photos)] = photos
         array.flush()
-
-
-def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
-    return [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
 
 
 def _read_chunk(

@@ -105,4 +105,5 @@ def answers_of(network: nn.Module, photos: NDArray[np.uint8]) -> NDArray[np.floa
     device = next(network.buffers()).device
     with torch.inference_mode():
         answers = network(torch.from_numpy(np.ascontiguousarray(photos)).to(device)).cpu().numpy()
-    return np.round(answers.astype(np.float64), DIGITS)
+    rounded: NDArray[np.float64] = np.round(answers.astype(np.float64), DIGITS)
+    return rounded

@@ -47,7 +47,6 @@ _TURNED, _BESIDE = 0.25, 0.15
 _NARROWEST = 0.12
 # Of the losses: overlap counts twice as much as a yes or no, places within a twentieth of a side are about right.
 _OVERLAP, _PLACE, _NEAR = 2.0, 4.0, 0.05
-_SCHEDULE = {"shape": "cosine", "warm_up": 0.1, "max_gradient": None, "ema": 0.0, "first_size": 1.0}
 # Overlaps (IoU) whose shares are reported; the second also counts as right in training.
 _OVERLAPS = (0.5, 0.75)
 
@@ -186,7 +185,16 @@ def train_localiser(
     training = TrainingParams(
         optimizer="adamw", lr=params.lr, weight_decay=0.02, batch_size=params.batch_size, step_size=1, gamma=1, flip=0
     )
-    schedule = ScheduleParams(**_SCHEDULE, head_lr=params.head_lr, full_size_at=0, keep="last")
+    schedule = ScheduleParams(
+        shape="cosine",
+        warm_up=0.1,
+        head_lr=params.head_lr,
+        max_gradient=None,
+        ema=0,
+        first_size=1,
+        full_size_at=0,
+        keep="last",
+    )
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     examples = BoxExamples(photos, boxes, scaler, params.batch_size, seed)
     ingredients = [seed, params.model_dump(exclude={"crop", "confidence", "boxes"}), asdict(record), photos, boxes]

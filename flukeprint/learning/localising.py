@@ -17,7 +17,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.worker_processes import spread_map
 from flukeprint.data.fluke_boxes import read_marked
-from flukeprint.data.inspection import read_photos
+from flukeprint.data.inspection import PhotoRecord, read_photos
 from flukeprint.data.near_duplicates import columns_of, near_duplicate_clusters
 from flukeprint.data.photo_folders import list_folder
 from flukeprint.learning.localiser import answers_of
@@ -82,7 +82,9 @@ def find_in_folder(
     return names, np.concatenate(answers)
 
 
-def _read(folder: Path, names: Sequence[str], size: tuple[int, int], workers: int) -> Iterator[list]:
+def _read(
+    folder: Path, names: Sequence[str], size: tuple[int, int], workers: int
+) -> Iterator[list[tuple[PhotoRecord, NDArray[np.uint8] | None]]]:
     """Yield what `read_photos` gives of a chunk of photos after the other, read by several processes."""
     chunks = [[folder / name for name in names[start : start + _CHUNK]] for start in range(0, len(names), _CHUNK)]
     spread = spread_map(workers) if workers > 1 and len(chunks) > 1 else nullcontext(map)

@@ -150,7 +150,7 @@ def photo_frames(
     records = inspect_photos(names, workers, params.max_pixels, meanwhile)
     for folder, found in records.items():
         said = (flukes or {}).get(folder.name, {})
-        complete = [replace(record, **said.get(record.name, {})) for record in found]
+        complete = [_with_remarks(record, said.get(record.name, {})) for record in found]
         frames[folder.name] = frames[folder.name].join(_as_frame(complete), on="Image")
     _add_clusters(frames, {folder.name: found for folder, found in records.items()}, params.duplicates)
     frames |= {"clusters": _cluster_rows(frames["train"]), "label_pairs": _label_pairs(frames["train"])}
@@ -160,6 +160,10 @@ def photo_frames(
         frames["exclusions"] = _with_rows_of_image(inputs.tables["exclusions"].frame)
         frames["exclusions"]["hint"] = _hints(frames["exclusions"]["Image"], named)
     return frames
+
+
+def _with_remarks(record: PhotoRecord, said: Mapping[str, str]) -> PhotoRecord:
+    return replace(record, no_fluke=said.get("no_fluke", ""), upside_down=said.get("upside_down", ""))
 
 
 def _train_files(photos: Sequence[str], named: Collection[str]) -> pd.DataFrame:

@@ -141,8 +141,8 @@ def test_the_loss_wants_the_box_the_fluke_and_its_way_up():
 
 def test_a_localiser_learns_and_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    photos, boxes = patches(48)
-    params = localize_params(epochs=6)
+    photos, boxes = patches(40)
+    params = localize_params(epochs=4)
     figures, states = [], []
     for number in range(2):
         localiser, record = starting_localiser(params, 0)
