@@ -32,8 +32,7 @@ _BACK = re.compile(r"/(encounters/\d+|individuals/\d+|log)?")
 def decide_encounter(visitor: Deciding, catalogue: Opened, number: Number, form: Filled) -> Response:
     """Save what somebody decided about an encounter, and go on with the next one."""
     with catalogue.database.reading() as connection:
-        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
-        following = work.following(number, work.kind_of(number))
+        kind = WorkList(connection, visitor.name, visitor.settings.two_reviewers).kind_of(number)
     try:
         saved = decide(catalogue, wishes_of(form, number), visitor.name)
     except ConflictError:
@@ -41,6 +40,9 @@ def decide_encounter(visitor: Deciding, catalogue: Opened, number: Number, form:
     except FlukeprintError as error:
         typed = field(form, "individual")
         return encounter_page(visitor, catalogue, number, status=422, refused=str(error), typed=typed)
+    # Only now: what was decided together with it need not be looked at.
+    with catalogue.database.reading() as connection:
+        following = WorkList(connection, visitor.name, visitor.settings.two_reviewers).following(number, kind)
     stays = field(form, "action") == "reject" or following is None
     return RedirectResponse(f"/encounters/{number if stays else following}?saved={saved[-1]}", 303)
 

@@ -175,8 +175,9 @@ class _Reader:
         wanted = [key for key in dict.fromkeys(ordered) if key not in rejected][:CANDIDATES]
         present = self._roots(wanted)
         photos = self._photos_of(wanted)
+        likeness = self._likeness([one.photo for own in photos.values() for one in own])
         return [
-            self._candidate(key, present[key], of_answer.get(key, {}), photos[key], because.get(key))
+            self._candidate(key, present[key], of_answer.get(key, {}), photos[key], likeness, because.get(key))
             for key in wanted
             if photos[key]
         ]
@@ -202,9 +203,9 @@ class _Reader:
         called: tuple[str, str | None],
         answer: Mapping[str, Any],
         photos: list[Sighting],
+        likeness: Mapping[int, float],
         because: str | None,
     ) -> CandidateView:
-        likeness = self._likeness([one.photo for one in photos])
         ordered = sorted(photos, key=lambda one: (-likeness.get(one.photo, -2.0), one.photo))
         numbers = {one.photo for one in photos}
         pairs = [pair for pair in self.answer.get("near_duplicates", ()) if pair["of"] in numbers]
@@ -214,7 +215,7 @@ class _Reader:
             name=called[1],
             probability=answer.get("probability"),
             beyond=answer.get("beyond_calibration"),
-            similarity=answer.get("similarity", max(likeness.values(), default=None)),
+            similarity=answer.get("similarity", max((likeness[n] for n in numbers & likeness.keys()), default=None)),
             photos=[shown_photo(one, likeness.get(one.photo)) for one in ordered[:_PHOTOS]],
             photo_count=len(photos),
             encounter_count=len({one.encounter for one in photos}),

@@ -93,7 +93,8 @@ def test_a_new_whale_for_several_encounters_is_a_candidate_of_what_was_answered_
     first, other = number("e_new"), number("e_new_again")
     browser.get(f"/encounters/{first}")
     assert browser.field("also").startswith(f"{other}:")
-    browser.decide(first, "new", "w_new", also=browser.field("also"))
+    answer = browser.decide(first, "new", "w_new", also=browser.field("also"))
+    assert f"/encounters/{other}?" not in answer.headers["location"]
     assert shown(catalogue, first) == shown(catalogue, other) == ("confirmed", "w_new")
 
 
