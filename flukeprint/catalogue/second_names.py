@@ -91,7 +91,7 @@ def _ever_called(connection: Connection) -> dict[str, int]:
         .order_by(DecisionRow.id)
     )
     now = connection.execute(select(IndividualStateRow.id, IndividualStateRow.key))
-    return {name: key for rows in (first, later, now) for name, key in rows if name is not None}
+    return {name: key for rows in (first, later, now) for name, key in rows if name is not None and key is not None}
 
 
 def _roots(connection: Connection) -> dict[int | None, int]:
