@@ -53,5 +53,5 @@ def _about_pictures(connection: Connection, decision: Any) -> Iterator[str]:
 def _present_id(connection: Connection, key: int | None) -> str | None:
     """Return the present id of an individual, of one that was merged that of whom it was merged into."""
     own, into = aliased(IndividualStateRow), aliased(IndividualStateRow)
-    query = select(func.coalesce(into.id, own.id)).outerjoin(into, into.key == own.merged_into).where(own.key == key)
-    return connection.execute(query).scalar()
+    query = select(func.coalesce(into.id, own.id)).select_from(own).outerjoin(into, into.key == own.merged_into)
+    return connection.execute(query.where(own.key == key)).scalar()
