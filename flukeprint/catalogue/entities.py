@@ -148,7 +148,7 @@ class EncounterStateRow(Base):
 
     __tablename__ = "encounter_states"
     encounter_id: Mapped[int] = mapped_column(ForeignKey(EncounterRow.id), primary_key=True, autoincrement=False)
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16), index=True)
     individual: Mapped[int | None] = mapped_column(ForeignKey(IndividualRow.key), index=True)  # as decided, not merged
     rejected: Mapped[str] = mapped_column(Text)  # JSON list of individuals' keys
     version: Mapped[int]  # the last decision about it or one of its photos; 0: none

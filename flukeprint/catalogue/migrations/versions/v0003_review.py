@@ -17,7 +17,8 @@ def upgrade() -> None:
     op.add_column("answers", sa.Column("certainty", sa.Float(53), nullable=False, server_default="0"))
     op.create_index("answers_in_order", "answers", ["worth", "certainty"])
     op.create_index("ix_photos_name", "photos", ["name"])
-    op.create_index("ix_photo_states_status", "photo_states", ["status"])
+    for table in ("photo_states", "encounter_states"):
+        op.create_index(f"ix_{table}_status", table, ["status"])
     op.create_table(
         "reviewers",
         sa.Column("name", sa.String(64), primary_key=True),
