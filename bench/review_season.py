@@ -81,7 +81,7 @@ def decided(server: Server, chromium: str, shots: Path | None) -> list[dict[str,
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.goto(f"http://127.0.0.1:{server.port}/")
-        steps = []
+        steps: list[dict[str, Any]] = []
         with page.expect_navigation():
             page.keyboard.press("Enter")
         while "/encounters/" in page.url and page.locator("#decide").count() and is_open(page):
