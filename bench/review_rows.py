@@ -113,8 +113,13 @@ def _answer(encounter: int, individuals: int, draw: random.Random) -> dict[str, 
         {"id": f"w_{key:06}", "probability": round(chance / 3, 6), "beyond_calibration": None, "similarity": chance}
         for key, chance in zip(ids, chances, strict=False)
     ]
-    content: dict[str, Any] = {"encounters": [encounter], "near_duplicates": [], "candidates": named}
-    content |= {"one_whale": None, "new_probability": 0.3, "beyond_calibration": None}
+    content: dict[str, Any] = {
+        "encounters": [encounter],
+        "one_whale": None,
+        "new_probability": 0.3,
+        "beyond_calibration": None,
+    }
+    content |= {"near_duplicates": [], "candidates": named}
     row = {"encounter_id": encounter, "model_id": 1, "content": json.dumps(content)}
     return row | {"worth": encounter % 3, "certainty": draw.random()}
 
