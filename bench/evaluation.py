@@ -173,7 +173,7 @@ def _write_tables(work: Path, table: pd.DataFrame, generator: np.random.Generato
     modes = np.where(generator.random(len(table)) < 0.2, "L", "RGB")
     photos = table[["Image", "Id"]].assign(width=_SIZE[0], height=_SIZE[1], mode=modes, cluster=clusters)
     write_frame(work / VALIDATED / "train.parquet", photos.assign(orientation=1))
-    full = table[["Image", "Id", "split"]].assign(cluster=clusters, together=clusters)
+    full = table[["Image", "Id", "split"]].assign(cluster=clusters, together=clusters, pixel=range(len(table)))
     write_frame(work / SELECTED / "full.parquet", full)
 
 

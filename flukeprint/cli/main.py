@@ -17,6 +17,9 @@ from flukeprint.cli.verify import verify
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import FlukeprintError
 
+# The extra that brings a package; all others come with the pipeline.
+_EXTRAS = {"fastapi": "review", "uvicorn": "review"}
+
 app = typer.Typer(
     help="Identify individual humpback whales from photos of their flukes.",
     no_args_is_help=True,
@@ -46,9 +49,10 @@ def _run(arguments: Sequence[str] | None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("flukeprint"):
             raise
+        extra = _EXTRAS.get(str(error.name), "pipeline")
         raise FlukeprintError(
-            f"the package {error.name} is not installed. This command belongs to the pipeline: install its packages "
-            "too, `pip install 'flukeprint[pipeline]'`."
+            f"the package {error.name} is not installed. This command needs more packages: install them too, "
+            f"`pip install 'flukeprint[{extra}]'`."
         ) from None
     except SystemExit as end:  # typer ends a command that went well like this, too
         if end.code:

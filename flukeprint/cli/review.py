@@ -42,7 +42,9 @@ def add(
 
 
 @app.command("end")
-def end(name: Annotated[str, Argument(metavar="NAME")], place: Place = "catalogue") -> None:
+def end(
+    name: Annotated[str, Argument(metavar="NAME", help="The name that stands in the log.")], place: Place = "catalogue"
+) -> None:
     """End all tokens and sessions of somebody. Their decisions stay."""
     from flukeprint.catalogue.catalogues import open_catalogue
     from flukeprint.review.reviewers import shut_out
@@ -78,7 +80,10 @@ def review(  # noqa: PLR0913, PLR0917
     workers: Annotated[int, Option(metavar="N", min=1, max=64, help="Processes that answer.")] = 1,
     open_: Annotated[bool, Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Decide in a browser: photos beside candidates, by keyboard or mouse. Ctrl+C ends it; nothing saved is lost."""
+    """Decide in a browser, by keyboard: photos beside candidates.
+
+    Ctrl+C ends it; nothing saved is lost.
+    """
     import uvicorn
 
     from flukeprint.catalogue.catalogues import open_catalogue, printed

@@ -104,7 +104,7 @@ def _complete(folder: Path) -> None:
     That is an empty test/, and a sample submission without rows.
     """
     if not (folder / BOXES).exists():
-        (folder / BOXES).write_text(",".join(MARKED) + "\n")
+        (folder / BOXES).write_text(",".join(MARKED) + "\n", encoding="utf-8")
     if (folder / "test").exists():
         return
     log.info("There are no photos to label (no test/, no sample_submission.csv): the submission will be empty.")

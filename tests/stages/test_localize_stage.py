@@ -9,8 +9,8 @@ from dvc.utils.serialize import load_yaml, modify_yaml
 from pipeline_project import ROOT
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_frame
-from flukeprint.core.paths import BOXES, CROP, LOCALISER, METRICS, PIXELS, RAW, VALIDATED
+from flukeprint.core.files import write_frame, write_json
+from flukeprint.core.paths import BOXES, CROP, LOCALISER, METRICS, PHOTO_SIZE, PIXELS, RAW, VALIDATED
 from flukeprint.data.fluke_boxes import read_found
 from flukeprint.data.sample import SampleSpec, draw_sample
 from stages import localize, pixels
@@ -31,11 +31,11 @@ def project(tmp_path, monkeypatch):
         names = sorted(path.name for path in (RAW / part).iterdir())
         write_frame(VALIDATED / f"{part}.parquet", pd.DataFrame({"Image": names}))
     content = load_yaml(ROOT / "params.yaml")
-    content["profiles"]["sample"]["image_size"] = [32, 64]
     content["runtime"] |= {"workers": 1, "threads": 1, "device": "cpu"}
     weights = str(ROOT / content["localize"]["backbone"]["weights"])
     content["localize"] |= {"size": [32, 32], "epochs": 1, "batch_size": 16}
     content["localize"]["backbone"]["weights"] = weights
+    write_json(PHOTO_SIZE, {"size": [32, 64]})
     (tmp_path / "params.yaml").write_text(json.dumps(content))  # JSON is YAML
     return tmp_path
 

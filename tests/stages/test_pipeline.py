@@ -91,6 +91,7 @@ def test_metrics_diff_works_in_a_fresh_clone_without_cache(project, tmp_path):
     assert difference["metrics/evaluation.json"]["ensemble.map5"]["diff"] == pytest.approx(0.125)
 
 
+@pytest.mark.slow
 def test_an_experiment_reruns_the_training_and_nothing_upstream(project):
     output = run(project, "dvc", "exp", "run", "--name", "slow", "-S", "train.lr=0.001")
     ran = stages_run(output)
@@ -146,7 +147,7 @@ def test_new_photos_in_the_folder_are_noticed(project, tmp_path, photos):
 @pytest.mark.parametrize(
     ("change", "stale"),
     [
-        ({"seed": 7}, {"select", "backbone", "train", "full_head", *(f"finetune@{member}" for member in MEMBERS)}),
+        ({"seed": 7}, {"localize", "select", "backbone", "train", "full_head", *(f"finetune@{m}" for m in MEMBERS)}),
         ({"full_head__gamma": 0.2}, {"full_head", "calibrate"}),
         (
             {"recipe": "metric"},

@@ -180,6 +180,7 @@ def test_a_photo_that_vanished_after_validation(project, monkeypatch):
     write_table(project, ["a", "b"])
     (project / "data/raw/train").mkdir(parents=True)
     write_json(project / "models/photo_size.json", {"size": [32, 32]})
+    write_json(project / "models/localiser/localiser.json", None)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(project / "data/raw/train/0.jpg")
     assert "1.jpg" in message_of("pixels", monkeypatch)
     assert not list((project / "data/pixels").glob("*"))
