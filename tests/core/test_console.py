@@ -221,6 +221,7 @@ def test_make_run_looks_at_dvc_lock_first():
 def test_the_command_that_make_run_prints_is_one(tmp_path, monkeypatch):
     [printed] = [line.split("/flukeprint ")[1].rstrip('"').split() for line in run_recipe() if "/flukeprint " in line]
     monkeypatch.chdir(tmp_path)
-    Path("FOLDER").mkdir()
+    Path("FOLDER/w_1").mkdir(parents=True)
+    Path("FOLDER/w_1/1.jpg").touch()
     with pytest.raises(SystemExit, match="no bundle in models/bundle"):
         main(printed)
