@@ -1,7 +1,9 @@
 """`flukeprint catalogue ...`: individuals, encounters and people's decisions."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -65,7 +67,7 @@ def create(  # noqa: PLR0913, PLR0917
     from flukeprint.bundle.opening import open_bundle
     from flukeprint.catalogue.catalogues import create_catalogue, printed, refuse_full
     from flukeprint.catalogue.import_plan import read_source
-    from flukeprint.catalogue.vector_cache import use_model, use_plain_model
+    from flukeprint.catalogue.vector_cache import use_model
 
     # What can be wrong is asked before anything is made.
     if (bundle is None) == (backbone is None):
@@ -77,12 +79,23 @@ def create(  # noqa: PLR0913, PLR0917
         use_model(made := create_catalogue(place, store, in_place=in_place), bundle)
         echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
     else:
-        with TemporaryDirectory() as temporary:
-            export_network(network := Path(temporary) / "bundle", str(backbone), weights, size, (mean, std))
-            use_plain_model(made := create_catalogue(place, store, in_place=in_place), network)
+        make = partial(create_catalogue, place, store, in_place=in_place)
+        made = _with_network(make, str(backbone), weights, size, (mean, std))
         echo(f"{printed(place)}: a catalogue that answers with the network {backbone}, by similarity alone")
     if found is not None and _import(made, found, who):
         raise Exit(1)
+
+
+def _with_network(
+    make: "Callable[[], Catalogue]", name: str, weights: str, size: str, scaling: tuple[Mean, Std]
+) -> "Catalogue":
+    """Make a catalogue that a pretrained network answers as it is; the network is made first: it may be refused."""
+    from flukeprint.catalogue.vector_cache import use_plain_model
+
+    with TemporaryDirectory() as temporary:
+        export_network(network := Path(temporary) / "bundle", name, weights, size, scaling)
+        use_plain_model(made := make(), network)
+    return made
 
 
 @app.command("import")

@@ -84,15 +84,30 @@ def review(  # noqa: PLR0913, PLR0917
 
     Ctrl+C ends it; nothing saved is lost.
     """
-    import uvicorn
-
-    from flukeprint.catalogue.catalogues import open_catalogue, printed
+    from flukeprint.catalogue.catalogues import printed
     from flukeprint.cli.decide import name_of
-    from flukeprint.review.reviewers import reviewers_of
     from flukeprint.review.settings import LOOPBACK, VARIABLE, ReviewSettings
 
-    opened = open_catalogue(place)
     asks = login or host not in _LOOPBACK
+    _refuse_unreachable(place, host, allow_host, asks=asks)
+    settings = ReviewSettings(
+        place, "" if asks else name_of(who), asks, (*LOOPBACK, *(allow_host or ())), two_reviewers
+    )
+    os.environ[VARIABLE] = settings.dumped()
+    port = _free_port(host, port)
+    address = f"http://{host}:{port}/"
+    echo(f"{printed(place)}: {address} (Ctrl+C ends it)")
+    if open_:
+        Timer(_SOON, webbrowser.open, (address,)).start()
+    _serve(host, port, workers)
+
+
+def _refuse_unreachable(place: str, host: str, allow_host: list[str] | None, *, asks: bool) -> None:
+    """Refuse a catalogue that is none, and a server that nobody could use: without a token, or without a name."""
+    from flukeprint.catalogue.catalogues import open_catalogue, printed
+    from flukeprint.review.reviewers import reviewers_of
+
+    opened = open_catalogue(place)
     if asks and not any(one.until for one in reviewers_of(opened)):
         raise FlukeprintError(
             f"it would ask for a login, and nobody has a token: `flukeprint reviewers add NAME --role administer "
@@ -100,14 +115,12 @@ def review(  # noqa: PLR0913, PLR0917
         )
     if host not in _LOOPBACK and not allow_host:
         raise FlukeprintError(f"by which name do browsers ask for it? Say it: --allow-host NAME (listening on {host}).")
-    hosts = (*LOOPBACK, *(allow_host or ()))
-    settings = ReviewSettings(place, "" if asks else name_of(who), asks, hosts, two_reviewers)
-    os.environ[VARIABLE] = settings.dumped()
-    port = _free_port(host, port)
-    address = f"http://{host}:{port}/"
-    echo(f"{printed(place)}: {address} (Ctrl+C ends it)")
-    if open_:
-        Timer(_SOON, webbrowser.open, (address,)).start()
+
+
+def _serve(host: str, port: int, workers: int) -> None:
+    """Answer until Ctrl+C."""
+    import uvicorn
+
     uvicorn.run(
         "flukeprint.review.application:from_environment", factory=True, host=host, port=port, workers=workers,
         log_level="warning", server_header=False,

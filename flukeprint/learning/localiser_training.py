@@ -181,10 +181,7 @@ def train_localiser(
     accelerator: Accelerator,
 ) -> Result:
     """Train a localiser, in place, on photos (uint8, N x 3 x H x W of its size) with marked boxes."""
-    seed = derived_seed(seed, STAGE)
-    training = TrainingParams(
-        optimizer="adamw", lr=params.lr, weight_decay=0.02, batch_size=params.batch_size, step_size=1, gamma=1, flip=0
-    )
+    seed, training = derived_seed(seed, STAGE), _training(params)
     schedule = ScheduleParams(
         shape="cosine",
         warm_up=0.1,
@@ -212,6 +209,12 @@ def train_localiser(
         step=box_step,
     )
     return fit(job, accelerator)
+
+
+def _training(params: LocalizeParams) -> TrainingParams:
+    return TrainingParams(
+        optimizer="adamw", lr=params.lr, weight_decay=0.02, batch_size=params.batch_size, step_size=1, gamma=1, flip=0
+    )
 
 
 def held_out_figures(network: Answering, photos: NDArray[np.uint8], boxes: Boxes, confidence: float) -> dict[str, Any]:
