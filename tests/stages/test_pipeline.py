@@ -228,6 +228,7 @@ def test_a_clone_without_data_pulls_what_a_change_needs(pushed, tmp_path):
     set_params(clone, gallery__photos="trained")
     assert stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing")) == {"gallery"}
     assert {path.name for path in (clone / "data").iterdir() if path.is_dir()} == {
-        "embeddings", "incoming", "kept", "selected", "validated",
+        "embeddings", "incoming", "kept", "pixels", "selected", "validated",
     }  # fmt: skip
+    assert [path.name for path in (clone / "data/pixels").iterdir()] == ["crop.json"]
     assert not stages_run(run(clone, "dvc", "repro", "--pull", "--allow-missing"))
