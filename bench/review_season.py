@@ -127,7 +127,7 @@ def share(text: str) -> float:
 def figures(season: DrawnSeason, place: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
     """Compare what was decided with whom the encounters show."""
     found = {one.name: one.individual for one in holdings_of(open_catalogue(place)).encounters}
-    known = {name: whale for name, whale in season.whales.items() if whale is not None}
+    known = {name: whale for name, whale in season.whales.items() if whale in season.known}
     others = [name for name in season.whales if name not in known]
     seconds = [step["seconds"] for step in steps]
     return {
