@@ -143,5 +143,6 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(chromiu
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     page.page.goto(f"{served}/encounters/{number('e_known')}")
     page.page.keyboard.press("?")
+    assert page.page.locator("#keys").evaluate("e => e.scrollTop") == 0
     found = axe.Axe().run(page.page).response["violations"]
     assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
