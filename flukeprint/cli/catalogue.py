@@ -64,26 +64,33 @@ def create(  # noqa: PLR0913, PLR0917
     A network as it is ranks by similarity, without probabilities; to make one needs `flukeprint[pipeline]`.
     Exit code 1 if a row or a photo of --from was left out; all others are added.
     """
-    from flukeprint.bundle.opening import open_bundle
     from flukeprint.catalogue.catalogues import create_catalogue, printed, refuse_full
     from flukeprint.catalogue.import_plan import read_source
-    from flukeprint.catalogue.vector_cache import use_model
 
     # What can be wrong is asked before anything is made.
     if (bundle is None) == (backbone is None):
         raise FlukeprintError("name what answers: a bundle (--bundle DIR), or a pretrained network (--backbone NAME).")
     refuse_full(place)
     found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
+    make = partial(create_catalogue, place, store, in_place=in_place)
     if bundle is not None:
-        open_bundle(bundle)
-        use_model(made := create_catalogue(place, store, in_place=in_place), bundle)
-        echo(f"{printed(place)}: a catalogue that answers with the model in {bundle}")
+        made, model = _with_bundle(make, bundle), f"the model in {bundle}"
     else:
-        make = partial(create_catalogue, place, store, in_place=in_place)
         made = _with_network(make, str(backbone), weights, size, (mean, std))
-        echo(f"{printed(place)}: a catalogue that answers with the network {backbone}, by similarity alone")
+        model = f"the network {backbone}, by similarity alone"
+    echo(f"{printed(place)}: a catalogue that answers with {model}")
     if found is not None and _import(made, found, who):
         raise Exit(1)
+
+
+def _with_bundle(make: "Callable[[], Catalogue]", bundle: Path) -> "Catalogue":
+    """Make a catalogue that a bundle's model answers; the bundle is opened first: it may be refused."""
+    from flukeprint.bundle.opening import open_bundle
+    from flukeprint.catalogue.vector_cache import use_model
+
+    open_bundle(bundle)
+    use_model(made := make(), bundle)
+    return made
 
 
 def _with_network(

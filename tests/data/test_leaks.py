@@ -25,9 +25,10 @@ def full() -> pd.DataFrame:
 
 def test_what_was_not_trained_on_is_no_leak(full):
     trained = full["split"].isin(["train", "valid"])
-    refuse_own_photos(full[~trained], full[trained])
-    refuse_trained_copies(full[trained], full)
-    refuse_learned(full, {"a", "b", "new_whale"})
+    assert not with_trained_copies(full[trained], full).any()
+    assert refuse_own_photos(full[~trained], full[trained]) is None
+    assert refuse_trained_copies(full[trained], full) is None
+    assert refuse_learned(full, {"a", "b", "new_whale"}) is None
 
 
 @pytest.mark.parametrize("column", ["Image", "pixel"])

@@ -39,10 +39,11 @@ def test_a_form_of_another_origin_is_refused(browser, catalogue, number, origin)
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, "ü"])
-def test_a_form_without_the_token_of_its_session_is_refused(browser, number, token):
+def test_a_form_without_the_token_of_its_session_is_refused(browser, catalogue, number, token):
     browser.get("/log")
     browser.page += '<input name="token" value="">'
     browser.post(f"/encounters/{number('e_known')}/decide", 403, token=token, action="unsure", seen="0")
+    assert "unsure" not in [one.action for one in decisions_of(catalogue)]
 
 
 def test_the_token_of_another_session_is_refused(browser, catalogue, number):
@@ -51,6 +52,7 @@ def test_the_token_of_another_session_is_refused(browser, catalogue, number):
     browser.get("/")
     browser.page = other.page
     browser.decide(number("e_known"), "unsure", status=403)
+    assert "unsure" not in [one.action for one in decisions_of(catalogue)]
 
 
 @pytest.mark.parametrize("path", ["/encounters/19/decide", "/login", "/", "/photos/x/small.jpg"])
