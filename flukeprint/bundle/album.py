@@ -25,8 +25,8 @@ from flukeprint.data.photos import read_rgb
 from flukeprint.retrieval.gallery import Photo
 
 # (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
-PICTURE = (320, 160)
-_QUALITY = 75
+PICTURE = (480, 240)
+_QUALITY = 65
 _LARGEST_PICTURE = 3 * PICTURE[0] * PICTURE[1]  # bytes: of its pixels, which no JPEG of it comes near
 _SCHEMA = pa.schema(
     [("sha256", pa.string()), ("phash", pa.uint64()), ("thumbnail", pa.binary()), ("picture", pa.binary())]
@@ -119,7 +119,7 @@ def entry_of(folder: Path, record: PhotoRecord) -> Entry:
     return Entry(record.sha256, record.phash, record.thumbnail, draw_picture(folder, record))
 
 
-def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTURE) -> bytes:
+def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTURE, quality: int = _QUALITY) -> bytes:
     """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged."""
     from PIL import Image
 
@@ -129,7 +129,7 @@ def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTU
     size = max(1, round(height * scale)), max(1, round(width * scale))
     pixels = read_rgb(folder, record.name, size)
     stream = io.BytesIO()
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()
 
 

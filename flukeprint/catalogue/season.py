@@ -100,12 +100,12 @@ def ask(catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, a
     if len(question.own) > _MOST_COMPARED:
         verification, ungrouped = None, f"more than {_MOST_COMPARED} encounters are open; ask for fewer (--only)"
     answers = [] if collapsed else question.answers(gallery, verification)
+    note = model.calibration.note if model.calibration and not uncalibrated else None
     with catalogue.database.writing() as connection:
-        _keep(connection, model_id, answers)
+        _keep(connection, model_id, answers, {"uncalibrated": uncalibrated, "calibration_note": note})
     return Season(
         answers, len(gallery), len(gallery.individuals), uncalibrated, ungrouped, collapsed,
-        [one for one in wanted if one.photo not in photos.row],
-        model.calibration.note if model.calibration and not uncalibrated else None,
+        [one for one in wanted if one.photo not in photos.row], note,
     )  # fmt: skip
 
 
@@ -219,13 +219,13 @@ def clusters(log_odds: NDArray[np.float64], number: int | None = None) -> NDArra
 # --- what was shown ------------------------------------------------------------------------------------------
 
 
-def _keep(connection: Connection, model_id: int, answers: Iterable[Asked]) -> None:
-    """Keep what each encounter was answered: a decision about it takes it into the log."""
+def _keep(connection: Connection, model_id: int, answers: Iterable[Asked], of_all: Mapping[str, str | None]) -> None:
+    """Keep each encounter's answer, with what is to be said of all: a decision takes it into the log."""
     rows: list[dict[str, Any]] = [
         {
             "encounter_id": one.id,
             "model_id": model_id,
-            "content": json.dumps(described(asked), sort_keys=True),
+            "content": json.dumps(described(asked) | of_all, sort_keys=True),
             "worth": WORTHS.index(worth(asked)),
             "certainty": certainty(asked),
         }

@@ -10,8 +10,10 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select
+from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy.orm import aliased
 
 from flukeprint.catalogue.entities import (
     DecisionRow,
@@ -25,7 +27,6 @@ from flukeprint.catalogue.entities import (
 from flukeprint.catalogue.import_plan import PlannedPhoto
 from flukeprint.catalogue.individual_ids import new_individual
 from flukeprint.catalogue.kept_state import keys_of
-from flukeprint.catalogue.sightings import present_ids
 from flukeprint.core.safe_text import printable
 
 
@@ -34,8 +35,12 @@ class SecondName:
     """A photo that a source has under another id than the catalogue."""
 
     photo: int
-    id: str | None  # whom it shows at present
-    second: str  # present id of whom a source says that it shows
+    encounter: int
+    sha256: str
+    key: int | None  # of whom it shows at present
+    id: str | None
+    second_key: int  # of whom a source says that it shows, who that is at present
+    second: str
     seen: int  # the last decision about its encounter
 
     @property
@@ -114,23 +119,49 @@ def _add(connection: Connection, photo: int, individual: int, who: str) -> None:
     connection.execute(insert(SecondNameRow).values(photo_id=photo, individual=individual, at=now, who=who))
 
 
-def open_second_names(connection: Connection) -> list[SecondName]:
-    """Return the questions that nobody answered yet, in order of the photos."""
-    root, called = _roots(connection), present_ids(connection)
-    rows = connection.execute(
-        select(
-            SecondNameRow, PhotoStateRow.individual.label("shows"), PhotoStateRow.rejected, EncounterStateRow.version
-        )
-        .join(PhotoStateRow, PhotoStateRow.photo_id == SecondNameRow.photo_id)
+def open_second_names(
+    connection: Connection, *, encounter: int | None = None, individual: int | None = None
+) -> list[SecondName]:
+    """Return the questions that nobody answered yet, in order of the photos.
+
+    With `encounter`, those about its photos; with `individual`, the key of one that was not merged, those that name it.
+    """
+    query, second, present = _questions()
+    if encounter is not None:
+        query = query.where(PhotoRow.encounter_id == encounter)
+    if individual is not None:
+        query = query.where(or_(second.key == individual, present.key == individual))
+    rows = connection.execute(query).all()
+    rejected = {row.photo_id: keys_of(row.rejected) for row in rows}
+    states = select(IndividualStateRow.key, IndividualStateRow.merged_into)
+    states = states.where(IndividualStateRow.key.in_(frozenset[int]().union(*rejected.values())))
+    root = {key: into or key for key, into in connection.execute(states)}
+    return [
+        SecondName(row.photo_id, row.encounter_id, row.sha256, row.key, row.id, row.second_key, row.second, row.version)
+        for row in rows
+        if row.second_key not in {root[key] for key in rejected[row.photo_id]}
+    ]
+
+
+def _questions() -> tuple[Any, Any, Any]:
+    """Select second names of photos that show somebody else; return whom they name and whom they show as well."""
+    state = IndividualStateRow
+    named, second, shown, present = aliased(state), aliased(state), aliased(state), aliased(state)
+    query = (
+        select(SecondNameRow.photo_id, PhotoRow.encounter_id, PhotoRow.sha256, PhotoStateRow.rejected)
+        .add_columns(EncounterStateRow.version, present.key, present.id)
+        .add_columns(second.key.label("second_key"), second.id.label("second"))
+        .join(named, named.key == SecondNameRow.individual)
+        .join(second, second.key == func.coalesce(named.merged_into, named.key))
         .join(PhotoRow, PhotoRow.id == SecondNameRow.photo_id)
+        .join(PhotoStateRow, PhotoStateRow.photo_id == SecondNameRow.photo_id)
         .join(EncounterStateRow, EncounterStateRow.encounter_id == PhotoRow.encounter_id)
+        .outerjoin(shown, shown.key == PhotoStateRow.individual)
+        .outerjoin(present, present.key == func.coalesce(shown.merged_into, shown.key))
+        .where(or_(present.key.is_(None), present.key != second.key))
         .order_by(SecondNameRow.photo_id, SecondNameRow.individual)
     )
-    return [
-        SecondName(row.photo_id, called.get(row.shows), called[row.individual], row.version)
-        for row in rows
-        if root[row.individual] not in {root.get(row.shows), *(root[key] for key in keys_of(row.rejected))}
-    ]
+    return query, second, present
 
 
 def second_name_lines(found: Collection[SecondName]) -> Iterator[str]:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flukeprint.bundle.album import Album
 from flukeprint.bundle.model import Model
 from flukeprint.data.inspection import PhotoRecord
@@ -32,6 +35,7 @@ class Identification:
     """All queries, and what they were compared with."""
 
     answers: list[PhotoAnswer]  # in the order given
+    vectors: NDArray[np.float32]  # of these, N x D
     failed: list[ReadPhoto]  # with the fault in their record
     gallery: Gallery
     album: Album
@@ -66,4 +70,6 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
     ]
     share = None if calibration is None else calibration.share
     note = None if calibration is None else calibration.note
-    return Identification(answers, encoded.failed, gallery, album, uncalibrated, share, collapsed, note)
+    return Identification(
+        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed, note
+    )  # fmt: skip

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Template
 
+# What pages that are served share with those that are one file.
+SHARED = Path(__file__).parent / "static"
+
 
 @cache
 def template(code: str, name: str) -> Template:

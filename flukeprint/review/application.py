@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from flukeprint.catalogue.catalogues import open_catalogue
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.pages.templates import SHARED
 from flukeprint.review import deciding_forms, entering, looking
 from flukeprint.review.access import LoginNeededError, Remembering
 from flukeprint.review.guards import Guards
@@ -25,7 +26,7 @@ def review_application(settings: ReviewSettings) -> FastAPI:
     app.state.catalogue, app.state.settings = open_catalogue(settings.place), settings
     for module in (looking, deciding_forms, entering):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount("/static", StaticFiles(directory=STATIC, packages=[("flukeprint.pages", SHARED.name)]))
     app.add_exception_handler(LoginNeededError, _to_login)
     app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)

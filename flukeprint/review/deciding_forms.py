@@ -25,7 +25,7 @@ _LONGEST_NOTE = 2000
 _SUBJECT = re.compile(r"p(\d{1,9})")
 _SEEN = re.compile(r"(\d{1,9}):(\d{1,9})")
 # Where a form may lead back to: a page of these, never another site's.
-_BACK = re.compile(r"/(encounters/\d+|individuals/\d+|log)?")
+_BACK = re.compile(r"/(encounters/\d+|individuals/\d+|log|second-names)?")
 
 
 @router.post("/encounters/{number}/decide")
@@ -40,6 +40,8 @@ def decide_encounter(visitor: Deciding, catalogue: Opened, number: Number, form:
     except FlukeprintError as error:
         typed = field(form, "individual")
         return encounter_page(visitor, catalogue, number, status=422, refused=str(error), typed=typed)
+    if back := _back(form, ""):
+        return RedirectResponse(f"{back}?saved={saved[-1]}", 303)
     # Only now: what was decided together with it need not be looked at.
     with catalogue.database.reading() as connection:
         following = WorkList(connection, visitor.name, visitor.settings.two_reviewers).following(number, kind)

@@ -22,6 +22,7 @@ from flukeprint.catalogue.entities import (
     PhotoStateRow,
     VectorRow,
 )
+from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, Sighting, read_log, read_sightings
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.review.shown_photos import ShownPhoto, kilometres, shown_photo
@@ -69,6 +70,8 @@ class EncounterView:
     asked: bool  # there is an answer
     mates: list[EncounterMate]  # other encounters that probably show the same whale
     one_whale: float | None
+    about_percentages: str | None  # what is to be said of all of its probabilities
+    second_names: list[SecondName]  # questions about its photos
     log: list[LoggedDecision] = field(default_factory=list)
 
 
@@ -132,6 +135,8 @@ class _Reader:
             asked=bool(self.answer),
             mates=mates,
             one_whale=self.answer.get("one_whale"),
+            about_percentages=about_percentages(self.answer),
+            second_names=open_second_names(self.connection, encounter=self.number),
             log=log_about(self.connection, self.number),
         )
 
@@ -238,6 +243,14 @@ class _Reader:
         query = select(VectorRow.photo_id, VectorRow.vector).where(VectorRow.model_id == self.model_id)
         rows = self.connection.execute(query.where(VectorRow.photo_id.in_(photos)))
         return {photo: np.frombuffer(vector, "<f4") for photo, vector in rows}
+
+
+def about_percentages(answer: Mapping[str, Any]) -> str | None:
+    """Say of a kept answer why it has no probabilities, or that those are of an earlier run."""
+    if answer.get("uncalibrated"):
+        return f"There are no percentages ({answer['uncalibrated']}): candidates stand in order of similarity."
+    note = answer.get("calibration_note")
+    return f"The percentages are {note}." if note else None
 
 
 def log_about(connection: Connection, encounter: int) -> list[LoggedDecision]:

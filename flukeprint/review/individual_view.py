@@ -17,6 +17,7 @@ from flukeprint.catalogue.entities import (
     PhotoRow,
     PhotoStateRow,
 )
+from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, Sighting, read_log, read_sightings
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.review.shown_photos import ShownPhoto, shown_photo
@@ -48,6 +49,7 @@ class IndividualView:
     photo_count: int
     encounters: list[SightingsOfEncounter]  # the newest first, those without a date last
     positions: list[tuple[float, float, str]]  # latitude, longitude, what was there
+    second_names: list[SecondName]  # questions that name it
     log: list[LoggedDecision]
 
 
@@ -101,6 +103,7 @@ def individual_view(catalogue: Catalogue, key: int) -> IndividualView:
                 for one in sightings
                 if one.latitude is not None and one.longitude is not None
             ],
+            second_names=open_second_names(connection, individual=root),
             log=_log(connection, keys, {one.encounter for one in sightings}),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Query
@@ -10,11 +11,12 @@ from starlette.responses import RedirectResponse, Response
 
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.doubts import doubts_about
-from flukeprint.catalogue.entities import DecisionRow, EncounterRow, IndividualStateRow, PhotoRow
+from flukeprint.catalogue.entities import AnswerRow, DecisionRow, EncounterRow, IndividualStateRow, PhotoRow
+from flukeprint.catalogue.second_names import open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, read_log
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.review.access import Looking, Opened
-from flukeprint.review.encounter_view import EncounterView, encounter_view
+from flukeprint.review.encounter_view import EncounterView, about_percentages, encounter_view
 from flukeprint.review.guards import KEPT
 from flukeprint.review.individual_view import found_by, individual_view, listed_individuals
 from flukeprint.review.pages import Visitor, page
@@ -39,9 +41,12 @@ def start(visitor: Looking, catalogue: Opened) -> Response:
         counts, first = work.counts(), work.first()
         totals = [connection.execute(select(func.count(column))).scalar_one() for column in _COUNTED_COLUMNS]
         log = read_log(connection, newest=_RECENT)[::-1]
+        answer = select(AnswerRow.content).where(AnswerRow.encounter_id == first)
+        says = about_percentages(json.loads(connection.execute(answer).scalar() or "{}"))
+        names = len(open_second_names(connection))
     return page(
         "start", visitor, counts=counts, counted=COUNTED, first=first, totals=totals, log=log, titles=TITLES,
-        place=catalogue.place.rpartition("@")[2],
+        place=catalogue.place.rpartition("@")[2], about_percentages=says, second_names=names,
     )  # fmt: skip
 
 
@@ -57,6 +62,17 @@ def queue(visitor: Looking, catalogue: Opened, kind: Kind = "sure", number: Page
     return page(
         "queue", visitor, kind=kind, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
         items=items[:PER_PAGE], more=len(items) > PER_PAGE,
+    )  # fmt: skip
+
+
+@router.get("/second-names")
+def second_names(visitor: Looking, catalogue: Opened, number: Page = 1, saved: int = 0) -> Response:
+    """List the files that sources have under two ids."""
+    with catalogue.database.reading() as connection:
+        found = open_second_names(connection)[(number - 1) * PER_PAGE :]
+    return page(
+        "second_names", visitor, second_names=found[:PER_PAGE], number=number, more=len(found) > PER_PAGE,
+        said=said_of(catalogue, saved),
     )  # fmt: skip
 
 

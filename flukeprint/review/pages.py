@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from flukeprint.catalogue.entities import ROLES, Role
 from flukeprint.core.files import read_bytes
 from flukeprint.core.safe_text import printable
-from flukeprint.pages.templates import template
+from flukeprint.pages.templates import SHARED, template
 from flukeprint.review.settings import ReviewSettings
 
 STATIC = Path(__file__).parent / "static"
@@ -64,5 +64,6 @@ def _short(text: object) -> str:
 @cache
 def versioned(name: str) -> str:
     """Return the address of a static file; another content has another one."""
-    digest = hashlib.sha256(read_bytes(STATIC / name, "a file of this package")).hexdigest()
+    path = next(folder / name for folder in (STATIC, SHARED) if (folder / name).is_file())
+    digest = hashlib.sha256(read_bytes(path, "a file of this package")).hexdigest()
     return f"/static/{name}?v={digest[:12]}"

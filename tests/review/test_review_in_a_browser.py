@@ -8,27 +8,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from real_browser import Page
 
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
 
-CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
 WHALES = {"e_known": "w_2", "e_again": "w_2", "e_four": "w_4", "e_new": "w_50", "e_new_again": "w_50"}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install 'flukeprint[dev]'"
-    )
-    if CHROMIUM is None:
-        pytest.skip("there is no /usr/bin/chromium (Debian: chromium)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -48,32 +34,6 @@ def served(catalogue, tmp_path) -> Iterator[str]:
         yield address.rstrip("/")
         run.terminate()
         run.wait(20)
-
-
-class Page:
-    """A browser's page, with what it asked elsewhere and complained of."""
-
-    def __init__(self, chromium, width: int = 1366, scheme: str = "light") -> None:
-        self.context = chromium.new_context(viewport={"width": width, "height": 768}, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.asked: set[str] = set()
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.asked.add(request.url.split("/")[2]))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def leave(self, *keys: str) -> None:
-        """Press keys of which the last one leads to another page."""
-        self.press(*keys[:-1])
-        with self.page.expect_navigation(wait_until="load"):
-            self.page.keyboard.press(keys[-1])
-
-    def text(self, selector: str) -> str:
-        return self.page.locator(selector).first.inner_text()
 
 
 def decide_all(page: Page) -> int:
@@ -131,18 +91,15 @@ def test_undo_zoom_photos_and_skipping_by_key(chromium, served, catalogue, numbe
 
 @pytest.mark.parametrize(("width", "scheme"), [(1366, "dark"), (420, "light")])
 def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(chromium, served, number, width, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = Page(chromium, width, scheme)
     page.page.goto(f"{served}/encounters/{number('e_known')}")
     page.leave("u")
     paths = ["/", "/queue?kind=sure", f"/encounters/{number('e_known')}", "/individuals", "/individuals/3", "/log"]
     for path in [*paths, "/search?q=w_5", "/nothing"]:
         page.page.goto(served + path)
-        found = axe.Axe().run(page.page).response["violations"]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+        assert page.serious_faults() == []
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     page.page.goto(f"{served}/encounters/{number('e_known')}")
     page.page.keyboard.press("?")
     assert page.page.locator("#keys").evaluate("e => e.scrollTop") == 0
-    found = axe.Axe().run(page.page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    assert page.serious_faults() == []
