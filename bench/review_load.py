@@ -1,9 +1,10 @@
 """Several reviewers at once, and the server killed meanwhile: `python -m bench.review_load --seconds 300 --kills 10`.
 
 Each of 8 reviewers has a name and a session, and decides about encounters that all look at; a third of what was
-saved is undone. The server is ended by SIGKILL and started again. What was answered "saved" must stand in the log in
-the end, under the right name; the present state must follow from the log; of conflicts the second reviewer must have
-been told.
+saved is undone. The server is ended by SIGKILL and started again; between two of these one worker process is ended so,
+if there are several (`--workers 2`), which the server replaces. What was answered "saved" must stand in the log in the
+end, under the right name; the present state must follow from the log; of conflicts the second reviewer must have been
+told.
 """
 
 from __future__ import annotations
@@ -44,25 +45,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--reviewers", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1, help="processes that answer")
+    parser.add_argument("--database", help="URL of an empty PostgreSQL database; without one SQLite is used")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        catalogue = generated(Path(folder) / "catalogue", 10 * _ENCOUNTERS, 100)
+        catalogue = generated(Path(folder) / "catalogue", 10 * _ENCOUNTERS, 100, arguments.database)
+        options = ("--login", "--workers", str(arguments.workers))
         tokens = {f"reviewer {n}": let_in(catalogue, f"reviewer {n}", "decide", 1) for n in range(arguments.reviewers)}
-        server = Server(catalogue.place, "--login")
+        server = Server(catalogue.place, *options)
         share = Share(server.port)
         threads = [threading.Thread(target=reviewing, args=(share, *pair), daemon=True) for pair in tokens.items()]
         for thread in threads:
             thread.start()
+        part = arguments.seconds / (arguments.kills + 1) / 2
         for _ in range(arguments.kills):
-            time.sleep(arguments.seconds / (arguments.kills + 1))
+            time.sleep(part)
+            server.kill_worker()
+            time.sleep(part)
             server.kill()
-            server = Server(catalogue.place, "--login", port=share.port)
-        time.sleep(arguments.seconds / (arguments.kills + 1))
+            server = Server(catalogue.place, *options, port=share.port)
+        time.sleep(2 * part)
         share.stopped.set()
         for thread in threads:
             thread.join(90)
         server.kill()
-        print(json.dumps({"seconds": arguments.seconds, "kills": arguments.kills, **found(catalogue, share)}, indent=2))
+        asked = {"seconds": arguments.seconds, "kills": arguments.kills, "workers": arguments.workers}
+        print(json.dumps(asked | found(catalogue, share), indent=2))
 
 
 def reviewing(share: Share, name: str, token: str) -> None:

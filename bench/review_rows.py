@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 from PIL import Image
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, text
 
 from flukeprint.catalogue.catalogues import Catalogue, create_catalogue
 from flukeprint.catalogue.entities import (
@@ -43,9 +44,13 @@ _CANDIDATES = 20
 _AT = "2026-01-01T00:00:00+00:00"
 
 
-def generated(folder: Path, photos: int, individuals: int) -> Catalogue:
-    """Make a catalogue: a fifth of the encounters are asked and open, the others show the individuals evenly."""
-    catalogue = create_catalogue(str(folder))
+def generated(folder: Path, photos: int, individuals: int, database: str | None = None) -> Catalogue:
+    """Make a catalogue: a fifth of the encounters are asked and open, the others show the individuals evenly.
+
+    `database` is the URL of an empty PostgreSQL database; without one all is in `folder`.
+    """
+    folder.mkdir()
+    catalogue = create_catalogue(database or str(folder), folder if database else None)
     picture = folder / "photo.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (SIDES[1] // 10, SIDES[0] // 10, 3), np.uint8)
     Image.fromarray(noise).resize(SIDES, Image.Resampling.BICUBIC).save(picture, quality=90)
@@ -67,7 +72,16 @@ def generated(folder: Path, photos: int, individuals: int) -> Catalogue:
         _insert(connection, VectorRow, _vectors(numbers))
         draw = random.Random(0)
         _insert(connection, AnswerRow, (_answer(n, individuals, draw) for n in range(decided + 1, encounters + 1)))
+        if database:
+            _count_on(connection)
     return catalogue
+
+
+def _count_on(connection: Connection) -> None:
+    """Have PostgreSQL number the rows that come from where these end."""
+    for table, key in (("decisions", "id"), ("individuals", "key"), ("encounters", "id"), ("photos", "id")):
+        last = f"SELECT setval(pg_get_serial_sequence('{table}', '{key}'), max({key})) FROM {table}"  # noqa: S608
+        connection.execute(text(last))
 
 
 def _insert(connection: Connection, table: Any, rows: Any) -> None:
@@ -134,7 +148,9 @@ class Server:
         command = [sys.executable, "-m", "flukeprint.cli", "review", place, "--port", str(port), *options]
         environment = os.environ | {"PYTHONUNBUFFERED": "1", "FLUKEPRINT_WHO": "bench"}
         started = time.perf_counter()
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
         line = self.process.stdout.readline() if self.process.stdout else ""
         self.port = int(re.findall(r":(\d+)/", line)[0])
         while not self._answers():
@@ -158,9 +174,15 @@ class Server:
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
-        self.process.kill()
+        """End it at once with all of its workers, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def kill_worker(self) -> None:
+        """End one of its workers at once; without workers, do nothing."""
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="utf-8")
+        for pid in text.split()[-1:]:
+            os.kill(int(pid), signal.SIGKILL)
 
 
 class Answered:

@@ -50,6 +50,7 @@ class Database:
         """Yield a connection for one change, which is made whole at the end, or not at all; others wait."""
         with self._transaction(**{_WRITES: True}) as connection:
             if self._is_server:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{_PATIENCE}s'"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:turns)"), {"turns": _TURNS})
             yield connection
 
@@ -116,8 +117,11 @@ def _postgresql(given: str) -> Engine:
     if url.get_backend_name() != "postgresql":
         raise FlukeprintError(f"{printable(url.drivername)} is no database that catalogues use. {_EXPECTED}")
     try:
-        # A writer sees what was committed while it waited for its turn; a reader sees one moment.
-        engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED")
+        # A writer sees what was committed while it waited for its turn; a reader sees one moment. A connection that
+        # broke while nobody used it, because the server was started anew, is replaced.
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED", pool_pre_ping=True
+        )
     except (ModuleNotFoundError, NoSuchModuleError):
         raise FlukeprintError("PostgreSQL needs psycopg: `pip install 'flukeprint[postgres]'`.") from None
     return engine

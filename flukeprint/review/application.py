@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
+from threading import Thread
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +22,8 @@ from flukeprint.review.access import LoginNeededError, Remembering
 from flukeprint.review.guards import Guards
 from flukeprint.review.pages import STATIC, page
 from flukeprint.review.settings import VARIABLE, ReviewSettings
+
+_NO_PAGE = "There is no such page."
 
 
 def review_application(settings: ReviewSettings) -> FastAPI:
@@ -40,7 +46,15 @@ def from_environment() -> FastAPI:
     """Return the application that the environment describes, for uvicorn's worker processes."""
     if VARIABLE not in os.environ:
         raise FlukeprintError(f"{VARIABLE} is not set: start the review page with `flukeprint review`.")
+    if (parent := parent_process()) is not None:
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
     return review_application(ReviewSettings.read(os.environ[VARIABLE]))
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End this worker when the process that started it was killed: it would go on holding the port."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _to_login(_request: Request, _error: Exception) -> Response:
@@ -50,7 +64,8 @@ def _to_login(_request: Request, _error: Exception) -> Response:
 def _refused(_request: Request, error: Exception) -> Response:
     """Say on a page what is wrong."""
     if isinstance(error, AnyHTTPException | HTTPException):
-        return page("refused", None, error.status_code, refused=str(error.detail), back="/")
+        says = _NO_PAGE if error.detail == "Not Found" else str(error.detail)
+        return page("refused", None, error.status_code, refused=says, back="/")
     if isinstance(error, FlukeprintError):
         return page("refused", None, 500, refused=str(error), back="/")
-    return page("refused", None, 404, refused="There is no such page.", back="/")
+    return page("refused", None, 404, refused=_NO_PAGE, back="/")

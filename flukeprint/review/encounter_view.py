@@ -128,7 +128,8 @@ class _Reader:
             individual=next(((key, name) for key, (name, _) in decided.items()), None),
             version=row.version,
             photos=[shown_photo(one) for one in self.own],
-            candidates=self._candidates(mates, rejected),
+            # Without an answer nobody else is named: whom it shows is compared with it.
+            candidates=self._candidates(mates, rejected, [] if self.answer else list(decided)),
             rejected=[name for name, _ in rejected.values()],
             new_probability=self.answer.get("new_probability"),
             beyond=self.answer.get("beyond_calibration"),
@@ -164,13 +165,15 @@ class _Reader:
 
     # --- candidates --------------------------------------------------------------------------------------------
 
-    def _candidates(self, mates: Sequence[EncounterMate], rejected: Collection[int]) -> list[CandidateView]:
-        """Return whom it may show: those whom encounters answered with it show by now, then those of the answer."""
+    def _candidates(
+        self, mates: Sequence[EncounterMate], rejected: Collection[int], decided: Sequence[int]
+    ) -> list[CandidateView]:
+        """Return whom it may show: `decided`, whom those answered with it show by now, then those of the answer."""
         named = {one["id"]: one for one in self.answer.get("candidates", ())}
         state = IndividualStateRow
         rows = self.connection.execute(select(state.id, state.key, state.merged_into).where(state.id.in_(named)))
         keys = {row.id: row.merged_into or row.key for row in rows}
-        because = {
+        because = dict.fromkeys(decided, "as it was decided") | {
             mate.individual: f"decided for e{mate.id}, which probably shows the same whale"
             for mate in mates
             if mate.individual is not None

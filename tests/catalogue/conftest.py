@@ -62,14 +62,15 @@ def _wait_for(url: str) -> None:
     raise TimeoutError("PostgreSQL does not start")
 
 
-def new_database(server: str) -> str:
-    """Make a database on the server; return its URL."""
+@pytest.fixture
+def new_database(postgresql: str) -> str:
+    """The URL of an empty database."""
     import psycopg
 
     name = f"c{uuid.uuid4().hex}"
-    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgresql.format("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return server.format(name)
+    return postgresql.format(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -77,7 +78,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a catalogue can be made."""
     if request.param == "sqlite":
         return str(tmp_path / "catalogue")
-    return new_database(request.getfixturevalue("postgresql"))
+    return str(request.getfixturevalue("new_database"))
 
 
 @pytest.fixture

@@ -83,6 +83,27 @@ def test_sqlite_is_set_up_for_several_writers_and_for_keeping_what_was_said_to_b
         assert connection.execute(text(setting)).scalar() == expected[setting.split()[1]]
 
 
+def test_a_writer_waits_for_the_other_one_and_not_for_ever(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("flukeprint.catalogue.database._PATIENCE", 1)
+    store = tmp_path / "photos" if "://" in place else None
+    one, other = create_catalogue(place, store), open_catalogue(place)
+    with one.database.writing(), pytest.raises(FlukeprintError, match="cannot be used"), other.database.writing():
+        pytest.fail("two write at once")
+    with other.database.writing() as connection:
+        set_setting(connection, "free", "again")
+
+
+def test_a_connection_that_broke_meanwhile_is_replaced(new_database, tmp_path):
+    catalogue = create_catalogue(new_database, tmp_path / "photos")
+    with catalogue.database.reading() as connection:
+        own = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    others = open_database(catalogue.place)
+    with others.writing() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:own, 5000)"), {"own": own})
+    with catalogue.database.reading() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar() != own
+
+
 def test_places_that_are_no_catalogue_are_refused(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("a")

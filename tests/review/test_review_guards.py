@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from review_browser import Browser
 from sqlalchemy import select, update
 
+from flukeprint.catalogue.catalogues import open_catalogue
 from flukeprint.catalogue.entities import AccessRow
 from flukeprint.catalogue.sightings import decisions_of
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.review import reviewers
 from flukeprint.review.reviewers import let_in, reviewers_of, shut_out
+from flukeprint.review.settings import VARIABLE, ReviewSettings
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:8420", "", "127.0.0.2"])
@@ -186,6 +194,57 @@ def test_an_administrator_lets_somebody_in_with_a_token_that_is_shown_once(catal
     assert "expected 1 to 3650" in boss.post("/reviewers", 422, name="carl", role="look", days="0").text
     boss.post("/reviewers/end", name="carl")
     assert carl.client.get("/", follow_redirects=False).status_code == 303
+
+
+def test_what_one_worker_knows_of_reviewers_all_others_know(catalogue, number):
+    one, other = entered(catalogue, "ann", "decide"), Browser(open_catalogue(catalogue.place), "", login=True)
+    other.client.cookies = one.client.cookies
+    first = number("e_known")
+    one.get(f"/encounters/{first}")
+    other.page = one.page
+    other.decide(first, "confirm", "w_2")
+    one.decide(first, "unsure", status=409)
+    one.get("/reviewers", 403)
+    let_in(catalogue, "ann", "administer", 1)
+    other.get("/reviewers")
+    other.post("/reviewers/end", name="ann")
+    for browser in (one, other):
+        assert browser.client.get("/", follow_redirects=False).status_code == 303
+
+
+WORKER = """
+import multiprocessing, os, time
+
+def serve(said):
+    from flukeprint.review.application import from_environment
+
+    from_environment()
+    said.send(os.getpid())
+    time.sleep(60)
+
+if __name__ == "__main__":
+    heard, said = multiprocessing.Pipe()
+    multiprocessing.get_context("spawn").Process(target=serve, args=(said,)).start()
+    print(heard.recv(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_no_worker_outlives_the_server_that_was_killed(catalogue, tmp_path):
+    (tmp_path / "server.py").write_text(WORKER)
+    settings = ReviewSettings(catalogue.place, "ann").dumped()
+    command = [sys.executable, str(tmp_path / "server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {VARIABLE: settings}) as server:
+        worker = int(server.stdout.readline())
+        os.kill(worker, 0)
+        server.kill()
+        state = Path(f"/proc/{worker}/stat")
+        for _ in range(600):
+            if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            time.sleep(0.05)
+        os.kill(worker, signal.SIGKILL)
+        pytest.fail("the worker goes on")
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,22 @@ from __future__ import annotations
 import html
 import io
 import re
+import shutil
 
 import pytest
+from catalogue_model import calibration, fake_model, import_folder
+from gallery_folder import PROVENANCE
 from PIL import Image
 from review_browser import Browser
 from sqlalchemy import update
 
 from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.entities import EncounterRow, IndividualRow, IndividualStateRow, PhotoRow
+from flukeprint.catalogue.restriction import restriction
+from flukeprint.catalogue.season import ask
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
+from flukeprint.catalogue.vector_cache import known_model
+from flukeprint.scoring.calibration import EARLIER
 
 
 def shown(catalogue, encounter: int) -> tuple[str, str | None]:
@@ -163,6 +170,29 @@ def test_an_individual_is_shown_with_its_sightings_and_who_decided_them(browser,
     page = text_of(browser.get(f"/individuals/{key}"))
     assert "5 photos in 4 encounters" in page
     assert re.search(rf"e{first} is w_2 “ nick ” bob · 20", page)
+    assert re.search(r"Last decided by bob , 20\d\d-\d\d-\d\d: who decided what", page)
+
+
+def test_an_encounter_that_an_import_decided_is_compared_with_whom_it_shows(browser, catalogue):
+    first = next(one.id for one in holdings_of(catalogue).encounters if one.individual == "w_2")
+    page = text_of(browser.get(f"/encounters/{first}"))
+    assert "Candidate 1: w_2" in page
+    assert "as it was decided" in page
+    assert "Decided" in page
+    assert "not compared" not in page.lower()
+
+
+def test_the_start_page_says_how_to_undo_and_how_others_come_in(browser, catalogue, number):
+    first = number("e_known")
+    browser.get(f"/encounters/{first}")
+    browser.decide(first, "confirm", "w_2")
+    page = text_of(browser.get("/"))
+    assert "saved under the name ann" in page
+    assert "flukeprint reviewers add NAME" in page
+    saved = decisions_of(catalogue)[-1].id
+    browser.post(f"/decisions/{saved}/undo")
+    assert shown(catalogue, first) == ("open", None)
+    assert f"Undo: decision {saved}" in browser.page
 
 
 def test_merging_and_renaming_from_the_page_of_an_individual(browser, catalogue):
@@ -208,7 +238,9 @@ def test_photos_come_as_jpegs_by_their_checksum_to_be_kept(browser, catalogue):
     ],
 )
 def test_what_is_not_there_is_said_to_be_missing(browser, path):
-    assert "Not done" in browser.get(path, 404)
+    page = browser.get(path, 404)
+    assert "Not done" in page
+    assert "Not Found" not in page
 
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", '"><script>alert(1)</script>', "x" * 10_000, "{{ 7 * 7 }}"]
@@ -242,6 +274,69 @@ def test_an_odd_photo_and_a_copy_are_warned_of(browser, catalogue, number):
     with catalogue.database.writing() as connection:
         connection.execute(update(PhotoRow).where(PhotoRow.encounter_id == first).values(flags="photo_grey photo_size"))
     assert "very small: the trailing edge can hardly be seen" in text_of(browser.get(f"/encounters/{first}"))
+
+
+def asked_again(catalogue, fitted) -> None:
+    model, everything = fake_model(fitted), restriction(())
+    ask(catalogue, model, known_model(catalogue, model), everything, everything)
+
+
+def test_what_is_to_be_said_of_all_percentages_stands_where_they_are_read_and_goes_into_the_log(
+    browser, catalogue, number
+):
+    first = number("e_known")
+    assert "percentages are" not in text_of(browser.get("/")) + text_of(browser.get(f"/encounters/{first}"))
+    asked_again(catalogue, calibration().model_copy(update={"fitted_to": PROVENANCE}))
+    says = f"The percentages are {EARLIER}."
+    assert says in text_of(browser.get("/"))
+    assert says in text_of(browser.get(f"/encounters/{first}"))
+    browser.decide(first, "confirm", "w_2")
+    assert decisions_of(catalogue)[-1].shown["calibration_note"] == EARLIER
+    asked_again(catalogue, None)
+    says = "There are no percentages (this model was never calibrated (it has no decision.json)): candidates stand in"
+    assert says in text_of(browser.get(f"/encounters/{number('e_four')}"))
+    assert says in text_of(browser.get("/"))
+
+
+@pytest.fixture
+def two_ids(catalogue, number, tmp_path) -> dict[str, int]:
+    """Have a source with the first photo of w_3 as w_x as well, and one of e_four as w_4; return keys and numbers."""
+    held = holdings_of(catalogue)
+    files = {one.name: one for one in held.sightings}
+    for name, called in (("3_0.jpg", "w_x"), ("g1.jpg", "w_4")):
+        (tmp_path / "more" / called).mkdir(parents=True)
+        shutil.copy(files[name].file, tmp_path / "more" / called / name)
+    import_folder(catalogue, tmp_path / "more")
+    keys = {one.id: one.key for one in holdings_of(catalogue).individuals}
+    return keys | {"photo": files["3_0.jpg"].photo, "encounter": files["3_0.jpg"].encounter}
+
+
+def test_a_photo_under_two_ids_is_asked_about_on_every_page_that_it_concerns(browser, number, two_ids):
+    assert "2 One photo, two ids" in text_of(browser.get("/"))
+    says = f"p{two_ids['photo']} is w_3 here, and a source has the same file as w_x ."
+    pages = ["/second-names", f"/encounters/{two_ids['encounter']}", f"/individuals/{two_ids['w_3']}"]
+    for path in [*pages, f"/individuals/{two_ids['w_x']}"]:
+        assert says in text_of(browser.get(path)), path
+    assert "shows nobody yet, and a source has the same file as w_4 ." in text_of(browser.get("/second-names"))
+    for path in (f"/individuals/{two_ids['w_5']}", f"/encounters/{number('e_known')}"):
+        assert "a source has the same file" not in text_of(browser.get(path)), path
+
+
+@pytest.mark.parametrize("answer", ["merge", "confirm", "reject"])
+def test_it_is_answered_there_and_taken_back(browser, catalogue, two_ids, answer):
+    browser.get("/second-names")
+    fields = {"back": "/second-names"}
+    if answer == "merge":
+        done = browser.post(f"/individuals/{two_ids['w_x']}/merge", other="w_3", **fields)
+    else:
+        fields |= {"subject": f"p{two_ids['photo']}", "individual": "w_x", "seen": browser.field("seen")}
+        done = browser.post(f"/encounters/{two_ids['encounter']}/decide", action=answer, **fields)
+    assert done.headers["location"].startswith("/second-names?saved=")
+    page = text_of(browser.get(done.headers["location"]))
+    assert "Saved:" in page
+    assert "w_x ." not in page
+    browser.post(f"/decisions/{decisions_of(catalogue)[-1].id}/undo")
+    assert "w_x ." in text_of(browser.get("/second-names"))
 
 
 def test_with_two_reviewers_the_second_one_is_asked_without_being_told_what_the_first_saw(catalogue, number):
