@@ -117,7 +117,7 @@ def pretrain(model: Classifier, photos: Photos, scaler: PhotoScaler) -> None:
         order = torch.randperm(len(photos.pixels))[: steps * BATCH_SIZE]
         for rows in torch.split(order, BATCH_SIZE):
             optimizer.zero_grad()
-            logits = model(augmented(scaler(photos.pixels[rows.numpy()])))
+            logits = model(augmented(scaler(torch.from_numpy(photos.pixels[rows.numpy()]))))
             torch.autograd.backward(functional.cross_entropy(logits, photos.targets[rows]))
             optimizer.step()
             schedule.step()
@@ -148,7 +148,7 @@ def accuracy(model: Classifier, photos: Photos, scaler: PhotoScaler) -> float:
     model.eval()
     with torch.inference_mode():
         parts = np.array_split(photos.pixels, max(len(photos.pixels) // 128, 1))
-        found = torch.cat([model(scaler(part)).argmax(dim=1) for part in parts])
+        found = torch.cat([model(scaler(torch.from_numpy(part))).argmax(dim=1) for part in parts])
     return float((found == photos.targets).float().mean())
 
 

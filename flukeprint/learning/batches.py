@@ -1,10 +1,13 @@
 """Batches: which rows, in which order, flipped or not, from pixels or embeddings, shared out among processes.
 
+All batches of an epoch have the same size, so that what a device prepares for a shape serves for every step.
+
 Everything random follows from (seed, epoch), so any epoch can be given again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from flukeprint.core.runtime import derived_seed
 
@@ -22,6 +26,20 @@ if TYPE_CHECKING:
 
 # The target of a photo that takes part in a step without counting (cross_entropy's ignore_index).
 IGNORED = -100
+
+# Of a GPU's free memory: an array that takes no more lies there from the start.
+RESIDENT = 0.5
+
+Size = tuple[int, int]  # height and width in px
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Return an array as a tensor on the device; a GPU is not waited for, so what it is doing goes on."""
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    # From pageable memory the copy would wait for all that was given to the GPU before.
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -41,37 +59,44 @@ class PhotoScaler:
         self._mean = 255 * torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = 255 * torch.tensor(std, device=device).view(1, 3, 1, 1)
 
-    def __call__(self, photos: NDArray[np.uint8], flipped: NDArray[np.bool_] | None = None) -> torch.Tensor:
-        """Return float32 N x 3 x H x W in channels_last order; rows where `flipped` is true are mirrored."""
-        inputs = torch.from_numpy(photos).to(self.device, non_blocking=True)
-        inputs = inputs.to(torch.float32, memory_format=torch.channels_last)
-        inputs = inputs.sub_(self._mean).div_(self._std)
+    def __call__(
+        self, photos: torch.Tensor, flipped: NDArray[np.bool_] | None = None, size: Size | None = None
+    ) -> torch.Tensor:
+        """Return float32 N x 3 x H x W, of `size` if given; rows where `flipped` is true are mirrored.
+
+        Bytes are moved rather than floats, and in the order in which they come: turning them to channels_last, three
+        numbers at a time, is left to the last step before the network.
+        """
         if flipped is not None and flipped.any():
-            chosen = torch.from_numpy(flipped).to(self.device).view(-1, 1, 1, 1)
-            inputs = torch.where(chosen, inputs.flip(3), inputs)
-        return inputs
+            rows = on_device(np.flatnonzero(flipped), self.device)
+            photos = photos.index_copy(0, rows, photos[rows].flip(3))
+        if size is not None and size != photos.shape[2:]:
+            # torch resizes bytes on the CPU only.
+            photos = photos if self.device.type == "cpu" else photos.to(torch.float32)
+            photos = functional.interpolate(photos, size, mode="bilinear", antialias=True, align_corners=False)
+        return photos.to(torch.float32).sub_(self._mean).div_(self._std)
 
 
-def batch_slices(n: int, batch_size: int, least: int = 2) -> list[slice]:
-    """Divide an epoch of n photos into batches.
+def batch_shape(n: int, batch_size: int, least: int = 2) -> tuple[int, int]:
+    """Return how many batches an epoch of n photos has, and how many photos each of them holds.
 
-    A last batch of fewer than `least` photos joins the one before it: BatchNorm cannot normalise a single photo.
+    No more than `batch_size` and no fewer than `least`: BatchNorm cannot normalise a single photo.
     """
-    starts = list(range(0, n, batch_size))
-    if len(starts) > 1 and n - starts[-1] < least:
-        starts.pop()
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], n], strict=True)]
+    batches = math.ceil(n / batch_size)
+    return batches, max(least, math.ceil(n / max(batches, 1)))
 
 
 def epoch_order(
     n: int, batch_size: int, flip: float, seed: int, epoch: int, least: int = 2
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Yield (positions 0..n-1, flipped) of each batch of one epoch: every position once, in random order."""
+    """Yield (positions 0..n-1, flipped) of each batch of one epoch: every position once, in random order.
+
+    What the last batch lacks is filled with the first positions, fewer than there are batches.
+    """
     generator = np.random.default_rng(derived_seed(seed, "order", epoch))
-    order = generator.permutation(n)
-    flipped = generator.random(n) < flip
-    for part in batch_slices(n, batch_size, least):
-        yield order[part], flipped[part]
+    shape = batch_shape(n, batch_size, least)
+    order = np.resize(generator.permutation(n), shape)
+    yield from zip(order, generator.random(shape) < flip, strict=True)
 
 
 def own_part(n: int, accelerator: Accelerator) -> tuple[slice, bool]:
@@ -85,21 +110,52 @@ def own_part(n: int, accelerator: Accelerator) -> tuple[slice, bool]:
     return (slice(start, stop), True) if start < stop else (slice(0, 1), False)
 
 
-# Makes network inputs on the device of rows of an array, mirrored where the second array is true.
-Prepare = Callable[[NDArray[Any], NDArray[np.bool_]], torch.Tensor]
+# Makes network inputs of rows on the device, mirrored where the array is true, photos of a size if one is given.
+Prepare = Callable[[torch.Tensor, NDArray[np.bool_], Size | None], torch.Tensor]
 
 
-def prepare_embeddings(device: torch.device) -> Prepare:
-    """Return what takes the photo's embedding, or where flipped the mirror image's, from N x views x D."""
-    return lambda rows, flipped: torch.from_numpy(rows[np.arange(len(rows)), flipped.astype(int)]).to(device)
+def choose_views(rows: torch.Tensor, flipped: NDArray[np.bool_], _: Size | None = None) -> torch.Tensor:
+    """Take the photo's embedding, or where flipped the mirror image's, from N x views x D."""
+    return rows[torch.arange(len(rows), device=rows.device), on_device(flipped.astype(int), rows.device)]
+
+
+class _Rows:
+    """Rows of an array as tensors on the device, where they lie from the start if it is a GPU with room for them.
+
+    Elsewhere they are read as they are needed: a memory map stays in the page cache, and no copy is held.
+    """
+
+    def __init__(self, array: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> None:
+        self._array, self._rows, self._device = array, rows, device
+        self._resident = self._uploaded() if self._fits() else None
+
+    def __getitem__(self, positions: NDArray[np.int64]) -> torch.Tensor:
+        if self._resident is not None:
+            return self._resident[on_device(positions, self._device)]
+        return on_device(np.asarray(self._array[self._rows[positions]]), self._device)
+
+    def _fits(self) -> bool:
+        if self._device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return len(self._rows) * self._array[:1].nbytes <= RESIDENT * free
+
+    def _uploaded(self) -> torch.Tensor:
+        """Copy all rows to the device, some at a time."""
+        dtype = torch.from_numpy(self._array[self._rows[:0]]).dtype
+        held = torch.empty((len(self._rows), *self._array.shape[1:]), dtype=dtype, device=self._device)
+        for start in range(0, len(held), 1024):
+            part = self._rows[start : start + 1024]
+            held[start : start + len(part)] = on_device(np.asarray(self._array[part]), self._device)
+        return held
 
 
 class Batches:
     """Batches of the labelled rows of an array: uint8 pixels, N x 3 x H x W, or embeddings, N x views x D."""
 
     def __init__(self, array: NDArray[Any], labelled: Labelled, prepare: Prepare, accelerator: Accelerator) -> None:
-        # What is trained on fits in memory; a memory map would be read again in every epoch.
-        self._rows = np.array(array[labelled.rows])
+        self._rows = _Rows(array, labelled.rows, accelerator.device)
+        self.shape = array.shape[1:]
         self.targets = labelled.targets
         self._prepare = prepare
         self.accelerator = accelerator
@@ -116,10 +172,12 @@ class Batches:
             positions = np.arange(start, min(start + batch_size, n))
             yield self.batch(positions, np.zeros(len(positions), bool))
 
-    def batch(self, positions: NDArray[np.int64], flipped: NDArray[np.bool_], mirror: int = 0) -> Batch:
+    def batch(
+        self, positions: NDArray[np.int64], flipped: NDArray[np.bool_], mirror: int = 0, size: Size | None = None
+    ) -> Batch:
         """Return this process's part of the batch of rows at `positions`; class c, flipped, is class c + mirror."""
         part, counts = own_part(len(positions), self.accelerator)
         own, turned = positions[part], flipped[part]
         targets = self.targets[own] + mirror * turned if counts else np.array([IGNORED])
-        inputs = self._prepare(self._rows[own], turned)
-        return Batch(inputs, torch.from_numpy(targets).to(self.accelerator.device), len(positions))
+        inputs = self._prepare(self._rows[own], turned, size)
+        return Batch(inputs, on_device(targets, self.accelerator.device), len(positions))

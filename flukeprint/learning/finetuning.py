@@ -17,6 +17,7 @@ from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import PROXY_OBJECTIVES, FinetuneParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import class_labels, often_seen
+from flukeprint.learning.activations import without_copies
 from flukeprint.learning.batches import Batch, Batches, PhotoScaler
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.divergence import LossBounds
@@ -82,6 +83,19 @@ def finetune(
     Returns the kept state: `backbone.*` and `head.*` of a classifier; `embedder.*` and `loss.*` of an embedding. Where
     no best epoch is chosen, validation photos are trained on too. `seed` is the project's: members draw their own.
     """
+    return fit(finetuning_job(data, start, member, epochs, seed, params, accelerator), accelerator)
+
+
+def finetuning_job(
+    data: TrainingData,
+    start: Start,
+    member: str,
+    epochs: int,
+    seed: int,
+    params: FinetuneParams,
+    accelerator: Accelerator,
+) -> Job:
+    """Return what `finetune` trains."""
     seed = derived_seed(seed, STAGE, member)
     if params.schedule.keep != "best":
         data = data.without_validation()
@@ -92,8 +106,8 @@ def finetune(
     photos = Batches(data.array, data.train, scaler, accelerator)
     train = TrainingBatches(photos, len(data.labels), epochs, params, seed)
     model, step = _model(data, start, params, seed)
-    job = Job(
-        model=model.to(memory_format=torch.channels_last),
+    return Job(
+        model=without_copies(model).to(memory_format=torch.channels_last),
         train_batches=train.epoch,
         steps=len(train),
         valid_batches=_validation(data, params, scaler, accelerator),
@@ -105,7 +119,6 @@ def finetune(
         schedule=params.schedule,
         step=step,
     )
-    return fit(job, accelerator)
 
 
 def _refuse_small_photos(data: TrainingData, start: Start, params: FinetuneParams, epochs: int) -> None:

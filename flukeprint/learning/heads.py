@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flukeprint.core.files import write_figures
 from flukeprint.core.replacement import replacing_folder
 from flukeprint.core.runtime import derived_seed
-from flukeprint.learning.batches import Batches, batch_slices, prepare_embeddings
+from flukeprint.learning.batches import Batches, batch_shape, choose_views
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
 from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.network_files import save_head
@@ -40,13 +40,12 @@ def train_head(data: TrainingData, member: str, training: HeadTraining) -> Resul
     """Train one member's linear head D -> classes on fixed embeddings; return its best state (weight, bias)."""
     params, accelerator = training.params, training.accelerator
     seed = derived_seed(training.seed, training.stage, member)
-    prepare = prepare_embeddings(accelerator.device)
-    train, valid = (Batches(data.array, part, prepare, accelerator) for part in (data.train, data.valid))
+    train, valid = (Batches(data.array, part, choose_views, accelerator) for part in (data.train, data.valid))
     ingredients = [seed, params.model_dump(), training.epochs, *data.ingredients()]
     job = Job(
         model=new_head(data.array.shape[2], len(data.labels), derived_seed(seed, "init")),
         train_batches=lambda epoch: train.shuffled(params.batch_size, params.flip, seed, epoch),
-        steps=max(1, len(batch_slices(len(data.train.rows), params.batch_size))),
+        steps=max(1, batch_shape(len(data.train.rows), params.batch_size)[0]),
         valid_batches=lambda: valid.in_order(4 * params.batch_size),
         epochs=training.epochs,
         seed=seed,

@@ -19,8 +19,8 @@ from torchvision import ops
 
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import AugmentationParams, ScheduleParams, TrainingParams
-from flukeprint.learning.augmentation import Draws, affine_maps, augment
-from flukeprint.learning.batches import Batch, PhotoScaler, batch_slices, epoch_order
+from flukeprint.learning.augmentation import Draws, affine_maps, augment, warped
+from flukeprint.learning.batches import Batch, PhotoScaler, batch_shape, epoch_order, on_device
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.localiser import Answering, Localiser, answers_of
@@ -137,7 +137,7 @@ class BoxExamples:
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        return len(batch_slices(len(self.boxes), self.batch_size))
+        return batch_shape(len(self.boxes), self.batch_size)[0]
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
@@ -148,18 +148,13 @@ class BoxExamples:
     def _batch(self, rows: NDArray[np.int64], draws: Draws) -> BoxBatch:
         maps, boxes, turned = example_maps(self.boxes[rows], draws, self.photos.shape[2] / self.photos.shape[3])
         device = self.scaler.device
-        inputs = augment(warped(self.scaler(self.photos[rows]), maps), _LOOK, draws)
+        photos = on_device(np.array(self.photos[rows]), device)
+        inputs = augment(warped(self.scaler(photos), maps), _LOOK, draws)
         there = (~np.isnan(boxes[:, 0])).astype(np.int64)
         targets, marked, upside = (
-            torch.from_numpy(one).to(device) for one in (there, np.nan_to_num(boxes).astype(np.float32), turned)
+            on_device(one, device) for one in (there, np.nan_to_num(boxes).astype(np.float32), turned)
         )
         return BoxBatch(inputs, targets, len(rows), marked, upside)
-
-
-def warped(inputs: torch.Tensor, maps: NDArray[np.float32]) -> torch.Tensor:
-    """Return what maps (result to photo, n x 2 x 3) show of photos; beyond its border a photo repeats it."""
-    grid = functional.affine_grid(torch.from_numpy(maps).to(inputs.device), list(inputs.shape), align_corners=False)
-    return functional.grid_sample(inputs, grid, padding_mode="border", align_corners=False)
 
 
 def starting_localiser(params: LocalizeParams, seed: int) -> tuple[Localiser, BackboneRecord]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_metric_learning import distances, losses, miners, reducers
 from pytorch_metric_learning.utils.common_functions import TorchInitWrapper
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
@@ -43,21 +43,32 @@ def class_margins(targets: NDArray[np.int64], classes: int, params: ArcFaceParam
 
 
 class _MarginByClass:
-    """A margin of its own for each class, mixed into the library's ArcFace losses."""
+    """A margin of its own for each class, mixed into the library's ArcFace losses.
+
+    `nearest` is the class of the nearest proxy, for each photo of the last batch.
+    """
+
+    nearest: torch.Tensor
 
     def __init__(self, margins: NDArray[np.float32], **options: Any) -> None:
         super().__init__(**options)
         self.register_buffer("margins", torch.from_numpy(margins), persistent=False)  # type: ignore[attr-defined]
 
-    def compute_loss(self, embeddings: Any, labels: Any, *rest: Any) -> Any:
-        self._own = self.margins[labels]  # type: ignore[attr-defined]
-        return super().compute_loss(embeddings, labels, *rest)  # type: ignore[misc]
+    def compute_loss(self, embeddings: torch.Tensor, labels: torch.Tensor, *_: Any) -> Any:
+        """Return what the library reduces; its own method waits for the GPU, and holds another array of all cosines."""
+        cosines = self.get_cosine(embeddings)  # type: ignore[attr-defined]
+        self.nearest = cosines.detach().argmax(1)
+        own = labels.view(-1, 1)
+        with_margins = self._with_margins(cosines.gather(1, own), self.margins[own])  # type: ignore[attr-defined]
+        logits = self.scale_logits(cosines.scatter(1, own, with_margins), embeddings)  # type: ignore[attr-defined]
+        each, indices = functional.cross_entropy(logits, labels, reduction="none"), torch.arange(len(labels))
+        return {"loss": {"losses": each, "indices": indices, "reduction_type": "element"}}
 
-    def modify_cosine_of_target_classes(self, cosines: torch.Tensor) -> torch.Tensor:
+    @staticmethod
+    def _with_margins(cosines: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:
         """Return cos(angle + margin), continued below so that it keeps falling: cos(angle) - margin sin(margin)."""
         cosines = cosines.clamp(-_LARGEST_COSINE, _LARGEST_COSINE)
-        angles, margins = torch.acos(cosines), self._own.to(cosines.dtype)
-        beyond = cosines - margins * torch.sin(margins)
+        angles, beyond = torch.acos(cosines), cosines - margins * torch.sin(margins)
         return torch.where(angles <= torch.pi - margins, torch.cos(angles + margins), beyond)
 
 
@@ -142,7 +153,10 @@ class MetricModel(nn.Module):
         are compared with those of all processes; the loss of pairs is their mean over the whole batch, in each process.
         """
         counted = targets >= 0
-        embeddings, targets = self.embedder(photos).float()[counted], targets[counted]
+        embeddings = self.embedder(photos).float()
+        if targets.device.type == "cpu" or distributed.is_initialized():
+            # Else all count, and to look for those that do not would make a GPU wait.
+            embeddings, targets = embeddings[counted], targets[counted]
         own, proxies = slice(None), hasattr(self.loss, "get_logits")
         if not proxies:
             embeddings, own = whole_batch(embeddings)
@@ -155,9 +169,11 @@ class MetricModel(nn.Module):
         return loss, right[own].sum()
 
     def _with_proxies(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.training:
+            loss = self.loss(embeddings, targets)
+            return loss, self.loss.nearest == targets
         logits = self.loss.get_logits(embeddings)
-        loss = self.loss(embeddings, targets) if self.training else functional.cross_entropy(logits, targets)
-        return loss, logits.argmax(1) == targets
+        return functional.cross_entropy(logits, targets), logits.argmax(1) == targets
 
     def _in_pairs(self, embeddings: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         directions = functional.normalize(embeddings.detach())

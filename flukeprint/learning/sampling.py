@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import FinetuneParams, ScheduleParams
 from flukeprint.learning.augmentation import Draws, augment
-from flukeprint.learning.batches import Batch, Batches, batch_slices, epoch_order, own_part
+from flukeprint.learning.batches import Batch, Batches, Size, batch_shape, epoch_order, own_part
 
 Order = Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
 # px; sides that are no multiples leave the strides of a network with odd borders.
 SIZE_STEP = 8
+# Steps in which photos grow: a device plans its work anew for every size.
+GROWTH_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,19 @@ class TrainingBatches:
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         n, size = len(self.photos.targets), self.params.batch_size
-        return max(1, n // size if self._by_class else len(batch_slices(n, size, self._least)))
+        return max(1, n // size if self._by_class else batch_shape(n, size, self._least)[0])
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of one epoch. With `mirrored_ids` class c + classes is the mirror class of class c."""
         mirror = self.classes if self.params.mirrored_ids else 0
+        height, width = self.photos.shape[1:]
+        size = photo_size((height, width), self.params.schedule, number, self.epochs)
         for index, (positions, flipped) in enumerate(self._order(number)):
-            batch = self.photos.batch(positions, flipped, mirror)
+            batch = self.photos.batch(positions, flipped, mirror, size)
             generator = np.random.default_rng(derived_seed(self.seed, "augment", number, index))
             own, _ = own_part(len(positions), self.photos.accelerator)
             draws = Draws(generator, len(positions), own)
-            inputs = augment(self._resized(batch.inputs, number), self.params.augmentation, draws)
-            yield replace(batch, inputs=inputs)
+            yield replace(batch, inputs=augment(batch.inputs, self.params.augmentation, draws))
 
     def _refuse_idle_processes(self) -> None:
         """Refuse batches without a photo for every process: what it took in its place would count for BatchNorm."""
@@ -81,13 +82,6 @@ class TrainingBatches:
     def _least(self) -> int:
         # Photos of the smallest batch: two, as BatchNorm needs, and one for every process.
         return max(2, int(self.photos.accelerator.num_processes))
-
-    def _resized(self, inputs: torch.Tensor, number: int) -> torch.Tensor:
-        full = (inputs.shape[2], inputs.shape[3])
-        size = photo_size(full, self.params.schedule, number, self.epochs)
-        if size == full:
-            return inputs
-        return functional.interpolate(inputs, size, mode="bilinear", antialias=True, align_corners=False)
 
     def _order(self, number: int) -> Order:
         """Yield the positions of the photos of each batch of an epoch, and which of them are flipped."""
@@ -112,20 +106,22 @@ class TrainingBatches:
         sampler = MPerClassSampler(targets, params.pairs.per_class, params.batch_size, max(n, params.batch_size))
         chosen = np.fromiter(sampler, np.int64)
         flips = chosen >= n if params.mirrored_ids else np.random.default_rng(seed).random(len(chosen)) < params.flip
-        for part in batch_slices(len(chosen), params.batch_size):
-            yield chosen[part] % n, flips[part]
+        for part in range(0, len(chosen), params.batch_size):
+            own = slice(part, part + params.batch_size)
+            yield chosen[own] % n, flips[own]
 
 
-def photo_size(full: tuple[int, int], params: ScheduleParams, epoch: int, epochs: int) -> tuple[int, int]:
+def photo_size(full: Size, params: ScheduleParams, epoch: int, epochs: int) -> Size:
     """Return (height, width) in px of the training photos of an epoch, counted from 1.
 
     Small photos first: an epoch costs less, and changes less, while little is known (progressive learning, Tan and Le
-    2021). From `first_size` of the full sides they grow evenly, in steps of SIZE_STEP px, until `full_size_at` of the
-    epochs are done.
+    2021). From `first_size` of the full sides they grow evenly until `full_size_at` of the epochs are done, in
+    GROWTH_STEPS steps, each taken halfway, so that photos have as many pixels over the training as if they grew in
+    every epoch. Sides are multiples of SIZE_STEP px.
     """
     growing = params.full_size_at * epochs
     done = min((epoch - 1) / growing, 1.0) if growing else 1.0
-    share = params.first_size + (1 - params.first_size) * done
+    share = params.first_size + (1 - params.first_size) * round(GROWTH_STEPS * done) / GROWTH_STEPS
     if share == 1:
         return full
     height, width = (min(side, max(SIZE_STEP, round(share * side / SIZE_STEP) * SIZE_STEP)) for side in full)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Steps after which losses are looked at within an epoch: each time a GPU is waited for.
+_LOOKED_AT = 50
+
 # Runs a model on a batch: the sum of its photos' losses, and how many answers are right.
 Step = Callable[[nn.Module, Batch], tuple[torch.Tensor, torch.Tensor]]
 
@@ -185,7 +188,7 @@ class _Run:
         """Run one epoch of steps and return (mean loss, accuracy) over its photos, as seen during the steps."""
         self.model.train()
         totals = _Totals(self.accelerator)
-        for batch in self.job.train_batches(number):
+        for step, batch in enumerate(self.job.train_batches(number), 1):
             self.optimizer.zero_grad()
             with self.accelerator.autocast():
                 loss, right = self.job.step(self.model, batch)
@@ -197,8 +200,7 @@ class _Run:
             if self.average is not None:
                 self.average.update_parameters(self.job.model)
             totals.add(loss, right, batch)
-            if number == 1:
-                # What comes apart does so in its first steps. Later ones are not waited for: that costs a GPU time.
+            if step % _LOOKED_AT == 0:
                 self.job.bounds.check_under_way(number, "training", totals.means()[0])
         return totals.means()
 

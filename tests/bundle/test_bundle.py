@@ -69,7 +69,7 @@ def test_onnx_computes_what_torch_computes(project, monkeypatch):
     photos = np.random.default_rng(0).integers(0, 256, (5, 3, *SIZE), dtype=np.uint8)
     for member in ("m1", "m2"):
         backbone, record = load_finetuned(project / FINETUNED / f"{member}.safetensors")
-        inputs = PhotoScaler(record.mean, record.std, torch.device("cpu"))(photos)
+        inputs = PhotoScaler(record.mean, record.std, torch.device("cpu"))(torch.from_numpy(photos))
         with torch.inference_mode():
             expected = backbone.eval()(inputs).numpy(), backbone(inputs.flip(3)).numpy()
         run = onnx_member(project / "bundle/members" / f"{member}.onnx", SIZE)

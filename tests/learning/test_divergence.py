@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from flukeprint.learning.finetuning import finetune
 from flukeprint.learning.heads import HeadTraining, train_head, train_heads
 from flukeprint.learning.networks import refuse_constant
 from flukeprint.learning.objectives import class_margins
+from flukeprint.learning.training import Job, classification_step
 
 ROOT = Path(__file__).parents[2]
 
@@ -195,3 +197,21 @@ def test_no_training_goes_on_where_another_runtime_left_it(monkeypatch):
     with pytest.raises(FlukeprintError, match=rf"{path.parent} holds .* another runtime: processes 1 here, 2 there"):
         train_head(head_data(), "m1", replace(job))
     assert checkpoints() == [path]
+
+
+@pytest.mark.numeric
+def test_a_long_epoch_is_not_trained_to_its_end(monkeypatch):
+    """In any epoch: what was well at first is looked at later too."""
+    monkeypatch.setattr("flukeprint.learning.training._LOOKED_AT", 4)
+    steps = []
+
+    def broken_in_the_second_epoch(model, batch):
+        if model.training:
+            steps.append(1)
+        loss, right = classification_step(model, batch)
+        return (loss * torch.nan if len(steps) == 25 else loss), right
+
+    monkeypatch.setattr("flukeprint.learning.heads.Job", partial(Job, step=broken_in_the_second_epoch))
+    with pytest.raises(DivergenceError, match=r"^train m1, epoch 2: the training loss is nan"):
+        train_head(head_data(), "m1", replace(training(), params=training_params(batch_size=2)))
+    assert len(steps) == 23 + 4  # of 23 in an epoch of 45 photos, the second one's first four
