@@ -19,7 +19,9 @@ def test_they_share_a_cable_and_nothing_else(tmp_path):
         read = f"import urllib.request as u; print(u.urlopen('http://{one.address}:8000/Makefile').read(6))"
         assert other.run("python", "-c", read) == "b'# make'\n"
         assert other.run("sh", "-c", f"ls; ls {tmp_path}; hostname; echo $HOME") == f"fluke-other\n{HERE}/home\n"
-        assert "gaierror" in other.run("python", "-c", "import socket; socket.gethostbyname('fluke-one')", ok=False)
+        look_up = "import socket; print(socket.gethostbyname('fluke-one'))"
+        assert one.run("python", "-c", look_up) == "127.0.1.1\n"
+        assert "gaierror" in other.run("python", "-c", look_up, ok=False)
         [found] = one.processes("http.server")
         assert other.processes() == []
         one.stop()

@@ -1,7 +1,8 @@
 """Two machines made of namespaces on one: a network of their own between them, and separate file trees.
 
-Each has its own network, file tree, home, processes and host name, which nobody can look up. What runs on a machine
-ends with it; the machines end with the process that made them, however that ends.
+Each has its own network, file tree, home, processes and host name. As on Debian, its own name leads to 127.0.1.1 on a
+machine, which no other reaches, and nowhere elsewhere. What runs on a machine ends with it; the machines end with the
+process that made them, however that ends.
 
     with two_machines(tmp_path) as (one, other):
         copy_project(one.project)
@@ -39,6 +40,7 @@ mount --bind "$2" "$3"
 mount -t tmpfs none "$4"
 mount -t tmpfs none /dev/shm
 mount -t sysfs none /sys
+mount --bind "$3/hosts" /etc/hosts
 echo ready
 read -r _ || true
 """
@@ -150,6 +152,7 @@ def _start(name: str, address: str, folder: Path, first: int | None) -> Machine:
     own = folder / name
     for each in ("project", "home", "tmp"):
         (own / each).mkdir(parents=True)
+    (own / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
     init = subprocess.Popen(
         [*_unsharing(first), "bash", "-c", _START, "bash", name, str(own), str(HERE), str(folder)],
         stdin=subprocess.PIPE,
