@@ -4,7 +4,8 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, EMBEDDINGS, PIXELS, PRETRAINED
-from flukeprint.core.runtime import open_accelerator, relaunched
+from flukeprint.core.processes import working_together
+from flukeprint.core.runtime import relaunched
 from flukeprint.learning.embedding import embed_to_file, embedding_job
 from flukeprint.learning.network_files import load_backbone
 
@@ -16,9 +17,9 @@ def main() -> None:
     params = load_params(KEYS)
     if relaunched(params.runtime, "stages.baseline"):
         return
-    accelerator = open_accelerator(params.runtime, several=True)
-    job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
-    embed_to_file(EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy"), 1, job)
+    with working_together(params.runtime, "baseline") as accelerator:
+        job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
+        embed_to_file(EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy"), 1, job)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, PIXELS
+from flukeprint.core.processes import working_together
 from flukeprint.core.receipts import write_receipt
-from flukeprint.core.runtime import open_accelerator, relaunched, runtime_record
+from flukeprint.core.runtime import relaunched, runtime_record
 from flukeprint.learning.embedding import embed_to_file, embedding_job
 from flukeprint.learning.network_files import load_finetuned
 
@@ -18,15 +19,15 @@ def main() -> None:
     member = member_argument()
     if relaunched(params.runtime, "stages.embed", member):
         return
-    accelerator = open_accelerator(params.runtime, several=True)
-    weights, embeddings = FINETUNED / f"{member}.safetensors", EMBEDDINGS / member
-    job = embedding_job(*load_finetuned(weights), params.runtime, accelerator)
-    # Training flips photos at random, so train photos need both views.
-    views = {"train": 2, "test": params.embed.views}
-    for part, number in views.items():
-        embed_to_file(embeddings / f"{part}.npy", read_npy(PIXELS / f"{part}.npy"), number, job)
-    if accelerator.is_main_process:
-        write_receipt(member, (weights, embeddings), runtime_record(accelerator))
+    with working_together(params.runtime, "embed", member) as accelerator:
+        weights, embeddings = FINETUNED / f"{member}.safetensors", EMBEDDINGS / member
+        job = embedding_job(*load_finetuned(weights), params.runtime, accelerator)
+        # Training flips photos at random, so train photos need both views.
+        views = {"train": 2, "test": params.embed.views}
+        for part, number in views.items():
+            embed_to_file(embeddings / f"{part}.npy", read_npy(PIXELS / f"{part}.npy"), number, job)
+        if accelerator.is_main_process:
+            write_receipt(member, (weights, embeddings), runtime_record(accelerator))
 
 
 if __name__ == "__main__":

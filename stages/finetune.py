@@ -1,14 +1,18 @@
 """finetune MEMBER: all layers of one member, from the pretrained backbone: a classifier, or an embedding."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.files import read_json, read_npy
-from flukeprint.core.params import load_params
+from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import FINETUNED, METRICS, PIXELS, SELECTED, STARTS
+from flukeprint.core.processes import working_together
 from flukeprint.core.receipts import require_outputs
 from flukeprint.core.replacement import replacing
-from flukeprint.core.runtime import open_accelerator, relaunched
+from flukeprint.core.runtime import relaunched
 from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
 from flukeprint.learning.embedding import embedding_job
@@ -19,6 +23,9 @@ from flukeprint.learning.network_files import load_backbone, load_finetuned, sav
 from flukeprint.learning.training_data import training_data
 from flukeprint.metrics.spread import warn_of_collapse
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 KEYS = ("seed", "finetune", "recipes.*.finetune", "profiles.*.epochs.finetune")
 
 
@@ -28,8 +35,13 @@ def main() -> None:
     member = member_argument()
     if relaunched(params.runtime, "stages.finetune", member):
         return
+    with working_together(params.runtime, "finetune", member) as accelerator:
+        train_member(member, params, accelerator)
+
+
+def train_member(member: str, params: Params, accelerator: Accelerator) -> None:
+    """Train with all processes; the first one writes."""
     settings = params.finetune
-    accelerator = open_accelerator(params.runtime, several=True)
     backbone, record = load_backbone(backbone_folder(member))
     table = read_selected(SELECTED / f"{settings.on}.parquet")
     trained = STARTS / f"{member}.safetensors"

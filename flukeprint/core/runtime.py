@@ -14,9 +14,12 @@ import os
 import random
 import signal
 import sys
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.peers import own_address
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 
     from flukeprint.core.params import RuntimeParams
 
+# Variables of torchrun: how many machines there are, and the address of the first.
+_NODES, _FIRST = "PET_NNODES", "PET_MASTER_ADDR"
+# That a process waits for another one: to come, or to get as far.
+_LONGEST_WAIT = timedelta(minutes=10)
 # Options of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -35,7 +42,6 @@ def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accele
     than one.
     """
     import torch
-    from accelerate import Accelerator
 
     device = _chosen_device(runtime.device)
     _keep_freed_memory()
@@ -50,12 +56,52 @@ def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accele
         torch.cuda.set_device(device)
     bf16 = runtime.precision == "bf16" or (runtime.precision == "auto" and device.type == "cuda")
     alone = _several_asked_but_one_started()
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    accelerator = _meet(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
     _refuse_other_number(runtime, accelerator.num_processes, several=several, alone=alone)
     if torch.distributed.is_initialized():
         # Left to Python's end, its threads may abort a process whose work is done.
         atexit.register(torch.distributed.destroy_process_group)
     return accelerator
+
+
+def _meet(**options: Any) -> Accelerator:
+    """Open the handle, for which several processes have to meet; an error says what was tried."""
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    _name_interface()
+    try:
+        return Accelerator(**options, kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)])
+    except RuntimeError as error:
+        if not _is_worker():
+            raise
+        where, reason = "{MASTER_ADDR}:{MASTER_PORT}".format(**os.environ), str(error).partition("\n")[0]
+        raise FlukeprintError(
+            f"this process did not meet the others at {where} ({reason}). Look at what they say; if nothing, name the "
+            "network interface that leads to them on each machine in GLOO_SOCKET_IFNAME, which is "
+            f"{os.environ.get('GLOO_SOCKET_IFNAME', 'not set')}."
+        ) from None
+
+
+def _name_interface() -> None:
+    """Tell gloo by which network interface processes on other machines are reached, unless the user has.
+
+    It would take that to which the machine's own name leads, which often is the loopback.
+    """
+    import psutil
+
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    if one_machine or "MASTER_ADDR" not in os.environ or "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    address = own_address()
+    if ip_address(address).is_loopback:
+        raise FlukeprintError(
+            f"MASTER_ADDR is {os.environ['MASTER_ADDR']}, which leads to {address} on this machine, where no other "
+            "reaches it. Give its address in your network, or name the interface in GLOO_SOCKET_IFNAME."
+        )
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address.partition("%")[0] == address for each in addresses):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
 
 
 def _several_asked_but_one_started() -> bool:
@@ -72,13 +118,17 @@ def _refuse_other_number(runtime: RuntimeParams, found: int, *, several: bool, a
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if alone or launched != found:
         asked = "several processes were" if alone else f"{launched} processes were"
-        raise FlukeprintError(f"{asked} asked for, but {found} would work, alone. Launch them with `{command}`.")
+        raise FlukeprintError(
+            f"{asked} asked for, but {found} would work, alone. Launch them with `{command}`, over "
+            "machines as docs/pipeline.md says."
+        )
     if found > 1 and not several:
         raise FlukeprintError(f"this runs in one process, but {found} were launched. Run it without a launcher.")
-    if _is_worker() and runtime.processes not in (1, found):
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", found))
+    if _is_worker() and runtime.processes not in (1, here):
         raise FlukeprintError(
-            f"runtime.processes in params.yaml is {runtime.processes}, but {found} were launched. Set it to 1 where "
-            f"processes are launched by hand (`{command}`), or run the stage without a launcher."
+            f"runtime.processes in params.yaml is {runtime.processes}, but {here} were launched here. Set it to 1 "
+            f"where processes are launched by hand (`{command}`), or run the stage without a launcher."
         )
 
 
@@ -138,11 +188,13 @@ def _is_worker() -> bool:
 def relaunched(runtime: RuntimeParams, module: str, *arguments: str) -> bool:
     """Run `python -m module arguments` in `runtime.processes` processes; False if this process is to do the work.
 
-    `torchrun -m module arguments`, also over several machines, does the same by hand. If a process fails, the others
-    are stopped and so is this one: the message is already on the terminal. One that was killed left none.
+    With torchrun's own variables (PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR) they join those on other machines, where
+    the same is called. `torchrun -m module arguments` does the same by hand. If a process fails, the others are stopped
+    and so is this one: the message is already on the terminal. One that was killed left none.
     """
-    if runtime.processes == 1 or _is_worker():
+    if _is_worker() or (runtime.processes == 1 and _NODES not in os.environ):
         return False
+    from torch.distributed import DistError
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -152,7 +204,10 @@ def relaunched(runtime: RuntimeParams, module: str, *arguments: str) -> bool:
     number = str(runtime.processes)
     try:
         # Its entry for the command line reports failures by a traceback.
-        torchrun.run(torchrun.parse_args(["--standalone", "--nproc-per-node", number, "-m", module, *arguments]))  # type: ignore[no-untyped-call]
+        torchrun.run(torchrun.parse_args([*_joining(), "--nproc-per-node", number, "-m", module, *arguments]))  # type: ignore[no-untyped-call]
+    except DistError as error:
+        reason = str(error).partition("\n")[0]
+        raise FlukeprintError(f"the first machine, {os.environ.get(_FIRST)}, was not reached ({reason}).") from None
     except SignalException as stopped:
         sys.exit(128 + stopped.sigval)
     except ChildFailedError as error:
@@ -160,10 +215,19 @@ def relaunched(runtime: RuntimeParams, module: str, *arguments: str) -> bool:
         if failure.exitcode > 0:
             sys.exit(failure.exitcode)
         raise FlukeprintError(
-            f"process {rank} of {number} was killed ({signal.Signals(-failure.exitcode).name}), so the others were "
+            f"process {rank} was killed ({signal.Signals(-failure.exitcode).name}), so the others were "
             "stopped. Where memory is short, lower runtime.processes. Finished epochs are kept: run again to go on."
         ) from None
     return True
+
+
+def _joining() -> list[str]:
+    """Return torchrun's options for the machines that work together: this one, or those that its variables name."""
+    if _NODES not in os.environ:
+        return ["--standalone"]
+    if missing := [name for name in (_FIRST, "PET_NODE_RANK") if name not in os.environ]:
+        raise FlukeprintError(f'{_NODES} is set, but {missing[0]} is not: docs/pipeline.md, "Several machines".')
+    return []
 
 
 def derived_seed(seed: int, *names: str | int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,10 +18,9 @@ from flukeprint.core.files import create_npy
 from flukeprint.core.replacement import replacing
 from flukeprint.learning.batches import PhotoScaler, on_device
 from flukeprint.learning.networks import for_inference, freeze
+from flukeprint.learning.synchronization import gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from accelerate import Accelerator
     from numpy.typing import NDArray
     from torch import nn
@@ -115,31 +115,39 @@ def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: Embedd
     A photo that is there several times, byte for byte, is computed once. Batches hold the same photos for any
     number of processes, so their number does not change the bytes.
     """
-    from accelerate.utils import broadcast_object_list
-
-    with replacing(path) if job.accelerator.is_main_process else nullcontext() as created:
-        if created is not None:
-            create_npy(created, np.float32, (len(photos), views, job.features)).flush()
-        [name] = broadcast_object_list([created])  # which the main process alone knows
-        _fill_together(np.lib.format.open_memmap(name, "r+"), photos, views, job)
-
-
-def _fill_together(array: np.memmap, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
-    """Write this process's batches into a file's array and wait for the others."""
-    accelerator = job.accelerator
     first, which = distinct_photos(photos)
-    own = np.array_split(np.arange(0, len(first), job.batch_size), accelerator.num_processes)[accelerator.process_index]
-    quiet = None if accelerator.is_main_process else True
-    shown = tqdm(own, f"embed {len(first)} of {len(photos)} photos", unit="batch", disable=quiet)
-    batches = (photos[first[start : start + job.batch_size]] for start in shown)
+    batches = _batches(photos, first, views, job)
+    if not job.accelerator.is_main_process:
+        deque(batches, 0)  # which the first process writes: others may have a disk of their own
+        return
     order = np.argsort(which, kind="stable")
-    with accelerator.autocast():
-        for start, embeddings in zip(own, _in_turn(job, batches, views), strict=True):
-            begin, end = np.searchsorted(which, [start, start + len(embeddings)], sorter=order)
+    with replacing(path) as created:
+        array = create_npy(created, np.float32, (len(photos), views, job.features))
+        for start, batch in batches:
+            begin, end = np.searchsorted(which, [start, start + len(batch)], sorter=order)
             rows = order[begin:end]
-            array[rows] = embeddings[which[rows] - start]
-    array.flush()
-    accelerator.wait_for_everyone()
+            array[rows] = batch[which[rows] - start]
+        array.flush()
+
+
+def _batches(
+    photos: NDArray[np.uint8], rows: NDArray[np.int64], views: int, job: EmbeddingJob
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Embed the photos of some rows, a batch in each process at a time; yield in the first one all, with their starts.
+
+    The other processes have to ask for all of them too, and get nothing.
+    """
+    rank, number = job.accelerator.process_index, job.accelerator.num_processes
+    starts = range(0, len(rows), job.batch_size)
+    quiet = None if job.accelerator.is_main_process else True
+    shown = tqdm(starts[rank::number], f"embed {len(rows)} of {len(photos)} photos", unit="batch", disable=quiet)
+    with job.accelerator.autocast():
+        own = _in_turn(job, (photos[rows[start : start + job.batch_size]] for start in shown), views)
+        for n in range(0, len(starts), number):
+            group = starts[n : n + number]
+            mine = [next(own)] if rank < len(group) else []
+            for start, [batch] in zip(group, gathered(mine, job.accelerator), strict=False):
+                yield start, batch
 
 
 def distinct_photos(photos: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -53,6 +53,15 @@ def whole_batch(rows: torch.Tensor) -> tuple[torch.Tensor, slice]:
     return over_processes(nn.functional.pad(rows, padding)), own
 
 
+def gathered(value: Any, accelerator: Accelerator) -> list[Any]:
+    """Return the values of all processes in the first one, in order of rank; nothing in the others."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values = [None] * accelerator.num_processes if accelerator.is_main_process else None
+    distributed.gather_object(value, values)
+    return values or []
+
+
 class SynchronizedBatchNorm(_BatchNorm):
     """BatchNorm with the mean and variance of all processes' photos together; torch's own is for GPUs only.
 
