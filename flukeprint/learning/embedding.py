@@ -19,8 +19,6 @@ from flukeprint.learning.batches import PhotoScaler, on_device
 from flukeprint.learning.networks import for_inference, freeze
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from accelerate import Accelerator
     from numpy.typing import NDArray
     from torch import nn
@@ -54,41 +52,12 @@ def embed_batch(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDA
 
     One that is not finite, or so long that its length is not, is a FlukeprintError.
     """
-    [embeddings] = _in_turn(job, [photos], views)
-    return embeddings
-
-
-def _in_turn(job: EmbeddingJob, batches: Iterable[NDArray[np.uint8]], views: int) -> Iterator[NDArray[np.float32]]:
-    """Yield the embeddings of each batch; a GPU has its next batch before those of the last one are looked at."""
-    last: _Pending | None = None
-    for photos in batches:
-        given = _Pending(job, photos, views)
-        if last is not None:
-            yield last.embeddings()
-        last = given
-    if last is not None:
-        yield last.embeddings()
-
-
-class _Pending:
-    """A batch that was given to the device."""
-
-    def __init__(self, job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> None:
-        inputs = job.scaler(on_device(np.array(photos), job.scaler.device))
-        with torch.inference_mode():
-            both = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-            self._embeddings = torch.stack(both, dim=1).to("cpu", non_blocking=inputs.is_cuda)
-        self._done = torch.cuda.Event() if inputs.is_cuda else None  # type: ignore[no-untyped-call]
-        if self._done is not None:
-            self._done.record()
-
-    def embeddings(self) -> NDArray[np.float32]:
-        """Wait for the batch; one that is not finite is a FlukeprintError."""
-        if self._done is not None:
-            self._done.synchronize()
-        array: NDArray[np.float32] = self._embeddings.numpy()
-        _refuse_endless(array)
-        return array
+    inputs = job.scaler(on_device(np.array(photos), job.scaler.device))
+    with torch.inference_mode():
+        embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
+        array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
+    _refuse_endless(array)
+    return array
 
 
 def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
@@ -106,7 +75,7 @@ def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
 def embed(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
     """Return what `embed_batch` gives of many photos, in single precision and in this process."""
     starts = tqdm(range(0, len(photos), job.batch_size), "embed the small set", unit="batch", disable=None)
-    return np.concatenate([*_in_turn(job, (photos[start : start + job.batch_size] for start in starts), views)])
+    return np.concatenate([embed_batch(job, photos[start : start + job.batch_size], views) for start in starts])
 
 
 def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
@@ -130,14 +99,11 @@ def _fill_together(array: np.memmap, photos: NDArray[np.uint8], views: int, job:
     first, which = distinct_photos(photos)
     own = np.array_split(np.arange(0, len(first), job.batch_size), accelerator.num_processes)[accelerator.process_index]
     quiet = None if accelerator.is_main_process else True
-    shown = tqdm(own, f"embed {len(first)} of {len(photos)} photos", unit="batch", disable=quiet)
-    batches = (photos[first[start : start + job.batch_size]] for start in shown)
-    order = np.argsort(which, kind="stable")
-    with accelerator.autocast():
-        for start, embeddings in zip(own, _in_turn(job, batches, views), strict=True):
-            begin, end = np.searchsorted(which, [start, start + len(embeddings)], sorter=order)
-            rows = order[begin:end]
-            array[rows] = embeddings[which[rows] - start]
+    for start in tqdm(own, f"embed {len(first)} of {len(photos)} photos", unit="batch", disable=quiet):
+        batch = first[start : start + job.batch_size]
+        rows = np.flatnonzero((which >= start) & (which < start + len(batch)))
+        with accelerator.autocast():
+            array[rows] = embed_batch(job, photos[batch], views)[which[rows] - start]
     array.flush()
     accelerator.wait_for_everyone()
 
