@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -54,41 +54,12 @@ def embed_batch(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDA
 
     One that is not finite, or so long that its length is not, is a FlukeprintError.
     """
-    [embeddings] = _in_turn(job, [photos], views)
-    return embeddings
-
-
-def _in_turn(job: EmbeddingJob, batches: Iterable[NDArray[np.uint8]], views: int) -> Iterator[NDArray[np.float32]]:
-    """Yield the embeddings of each batch; a GPU has its next batch before those of the last one are looked at."""
-    last: _Pending | None = None
-    for photos in batches:
-        given = _Pending(job, photos, views)
-        if last is not None:
-            yield last.embeddings()
-        last = given
-    if last is not None:
-        yield last.embeddings()
-
-
-class _Pending:
-    """A batch that was given to the device."""
-
-    def __init__(self, job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> None:
-        inputs = job.scaler(on_device(np.array(photos), job.scaler.device))
-        with torch.inference_mode():
-            both = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-            self._embeddings = torch.stack(both, dim=1).to("cpu", non_blocking=inputs.is_cuda)
-        self._done = torch.cuda.Event() if inputs.is_cuda else None  # type: ignore[no-untyped-call]
-        if self._done is not None:
-            self._done.record()
-
-    def embeddings(self) -> NDArray[np.float32]:
-        """Wait for the batch; one that is not finite is a FlukeprintError."""
-        if self._done is not None:
-            self._done.synchronize()
-        array: NDArray[np.float32] = self._embeddings.numpy()
-        _refuse_endless(array)
-        return array
+    inputs = job.scaler(on_device(np.array(photos), job.scaler.device))
+    with torch.inference_mode():
+        embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
+        array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
+    _refuse_endless(array)
+    return array
 
 
 def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
@@ -106,7 +77,7 @@ def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
 def embed(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
     """Return what `embed_batch` gives of many photos, in single precision and in this process."""
     starts = tqdm(range(0, len(photos), job.batch_size), "embed the small set", unit="batch", disable=None)
-    return np.concatenate([*_in_turn(job, (photos[start : start + job.batch_size] for start in starts), views)])
+    return np.concatenate([embed_batch(job, photos[start : start + job.batch_size], views) for start in starts])
 
 
 def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
@@ -124,8 +95,7 @@ def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: Embedd
     with replacing(path) as created:
         array = create_npy(created, np.float32, (len(photos), views, job.features))
         for start, batch in batches:
-            begin, end = np.searchsorted(which, [start, start + len(batch)], sorter=order)
-            rows = order[begin:end]
+            rows = order[slice(*np.searchsorted(which, [start, start + len(batch)], sorter=order))]
             array[rows] = batch[which[rows] - start]
         array.flush()
 
@@ -140,14 +110,13 @@ def _batches(
     rank, number = job.accelerator.process_index, job.accelerator.num_processes
     starts = range(0, len(rows), job.batch_size)
     quiet = None if job.accelerator.is_main_process else True
-    shown = tqdm(starts[rank::number], f"embed {len(rows)} of {len(photos)} photos", unit="batch", disable=quiet)
-    with job.accelerator.autocast():
-        own = _in_turn(job, (photos[rows[start : start + job.batch_size]] for start in shown), views)
-        for n in range(0, len(starts), number):
-            group = starts[n : n + number]
-            mine = [next(own)] if rank < len(group) else []
-            for start, [batch] in zip(group, gathered(mine, job.accelerator), strict=False):
-                yield start, batch
+    title = f"embed {len(rows)} of {len(photos)} photos"
+    for n in tqdm(range(0, len(starts), number), title, unit="batch", disable=quiet):
+        group = starts[n : n + number]
+        with job.accelerator.autocast():
+            own = [embed_batch(job, photos[rows[start : start + job.batch_size]], views) for start in group[rank:][:1]]
+        for start, [batch] in zip(group, gathered(own, job.accelerator), strict=False):
+            yield start, batch
 
 
 def distinct_photos(photos: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

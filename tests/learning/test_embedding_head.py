@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 from training_cases import finetune_params, random_backbone
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.learning.augmentation import ERASED_AREA, Draws, affine_maps, augment
+from flukeprint.learning.augmentation import ERASED_AREA, Draws, affine_maps, augment, warped
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec, GeM, feature_map
 from flukeprint.learning.network_files import load_finetuned, save_finetuned
 from flukeprint.learning.networks import for_inference
@@ -145,6 +146,13 @@ class TestAugmentation:
         for linear in maps[:, :, :2]:
             turn = to_pixels @ linear @ np.linalg.inv(to_pixels)
             np.testing.assert_allclose(turn @ turn.T, np.eye(2), atol=1e-6)
+
+    def test_a_map_shows_what_torchs_own_grid_does(self):
+        photos = torch.rand(4, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+        maps = affine_maps(self.params(rotate=40.0, zoom=0.2, shear=0.2, shift=0.1), draws(photos, 0), 9 / 14)
+        grid = functional.affine_grid(torch.from_numpy(maps), [*photos.shape], align_corners=False)
+        expected = functional.grid_sample(photos, grid, padding_mode="border", align_corners=False)
+        torch.testing.assert_close(warped(photos, maps), expected)
 
     @pytest.mark.numeric
     def test_a_part_of_a_batch_is_changed_as_in_the_whole(self):

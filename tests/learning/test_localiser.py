@@ -10,7 +10,7 @@ from training_cases import CONTENT, RUNTIME
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import check_params
 from flukeprint.core.runtime import open_accelerator
-from flukeprint.learning.augmentation import Draws
+from flukeprint.learning.augmentation import Draws, warped
 from flukeprint.learning.localiser import answers_of, load_localiser, save_localiser
 from flukeprint.learning.localiser_training import (
     box_step,
@@ -21,7 +21,6 @@ from flukeprint.learning.localiser_training import (
     starting_localiser,
     strips_beside,
     train_localiser,
-    warped,
 )
 from flukeprint.learning.localising import MarkedPhotos
 

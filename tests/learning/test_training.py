@@ -92,8 +92,8 @@ class TestEpochOrder:
         assert Counter(counts.values()) == {1: 3878 - 26, 2: 26}  # 61 batches of 64 have 3,904 photos
 
     def test_a_photo_that_comes_twice_is_flipped_each_time_for_itself(self):
-        [(rows, flipped)] = epoch_order(1, 16, 0.5, 0, 3)
-        assert (rows.tolist(), flipped.tolist()) == ([0, 0], [True, False])
+        seen = {tuple(flipped) for epoch in range(30) for _, flipped in epoch_order(1, 16, 0.5, 0, epoch)}
+        assert len(seen) == 4
 
 
 def test_scaling_and_flip_are_those_of_torchvision():
@@ -425,7 +425,7 @@ def test_rows_come_as_they_are_wherever_they_lie(resident, monkeypatch, tmp_path
     labelled = Labelled(np.arange(2999, 0, -2), np.arange(1500))
     accelerator = open_accelerator(RUNTIME)
     batches = Batches(mapped, labelled, lambda rows, *_: rows, accelerator)
-    found = [batch for batch in batches.in_order(1000)]
+    found = list(batches.in_order(1000))
     assert [batch.inputs.dtype for batch in found] == [torch.uint8] * 2
     np.testing.assert_array_equal(torch.cat([batch.inputs for batch in found]), array[labelled.rows])
     assert torch.cat([batch.targets for batch in found]).tolist() == list(range(1500))
