@@ -17,7 +17,7 @@ from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
-from flukeprint.core.paths import LOCALISER, LOCALISER_WEIGHTS
+from flukeprint.core.paths import DECISION, LOCALISER, LOCALISER_WEIGHTS
 from flukeprint.core.replacement import recover, replacing_folder
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import save_gallery
@@ -51,6 +51,7 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     write_networks(folder, finetuned_files(model.provenance.weights), described)
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
+    _write_local_calibration(folder, model)
     save_gallery(gallery, folder / GALLERY)
     entries: list[Entry] = []
     if pictures:
@@ -60,6 +61,16 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
     write_manifest(folder)
     return len(entries)
+
+
+def _write_local_calibration(folder: Path, model: Model) -> None:
+    """Write local.json, where somebody has fitted it; one of other weights is refused."""
+    from flukeprint.scoring.local_calibration import LocalCalibration
+
+    if (DECISION.parent / LocalCalibration.NAME).is_file():
+        fitted = LocalCalibration.read(DECISION.parent)
+        fitted.refuse_other(model.provenance)
+        fitted.write(folder)
 
 
 def write_networks(folder: Path, weights: Mapping[str, Path], described: Preprocessing) -> None:

@@ -1,9 +1,12 @@
 """Identification: of every photo its candidates, near-duplicates and flags; one that cannot be read is named."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import Album
 from flukeprint.bundle.model import Model
@@ -14,6 +17,10 @@ from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
 from flukeprint.retrieval.gallery import Gallery
+
+if TYPE_CHECKING:
+    from flukeprint.identify.reranking import Reranker
+    from flukeprint.scoring.local_calibration import LocalCalibration
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,25 @@ class Identification:
     new_share: float | None  # of photos of whales that the gallery lacks, which probabilities assume
     collapsed: str | None = None  # why nobody is named: the model tells nobody apart
     note: str | None = None  # what is to be said of the calibration
+    local: LocalCalibration | None = None  # how candidates were re-ranked, if they were
 
 
-def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
+def identify(
+    model: Model,
+    paths: Sequence[Path],
+    top: int,
+    *,
+    local: bool = False,
+    networks: tuple[Path, Path] | None = None,
+) -> Identification:
     """Compare photos with a model's gallery: at most `top` candidates of each.
 
-    A model that tells nobody apart names nobody: the reason stands in `collapsed`.
+    A model that tells nobody apart names nobody: the reason stands in `collapsed`. With `local` the first candidates
+    are re-ranked by matched keypoints, of SIFT or of two `networks` in files (reranking.py).
     """
     # Before the photos, so that a damaged one is told at once.
     gallery, album = model.gallery(), model.album()
+    reranker = _reranker(model, gallery, album, networks) if local else None
     encoded = model.encode(paths)
     uncalibrated = why_uncalibrated(model.calibration, model.provenance)
     calibration = None if uncalibrated else model.calibration
@@ -59,11 +76,22 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
         matches = [Match([], None) for _ in encoded.photos]
     else:
         copies = [Counter(one.photo.id for one in found) for found in duplicates]
-        matches = match(gallery, encoded.vectors, calibration, top, copies) if encoded.photos else []
+        depth = max(top, reranker.fitted.first) if reranker else top
+        matches = match(gallery, encoded.vectors, calibration, depth, copies) if encoded.photos else []
+        if reranker:
+            asked = zip(matches, encoded.photos, encoded.vectors, strict=True)
+            matches = [reranker.of_photo(found, photo, vector, top) for found, photo, vector in asked]
     answers = [
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, model.limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
     share = None if calibration is None else calibration.share
     note = None if calibration is None else calibration.note
-    return Identification(answers, encoded.failed, gallery, album, uncalibrated, share, collapsed, note)
+    fitted = reranker.fitted if reranker else None
+    return Identification(answers, encoded.failed, gallery, album, uncalibrated, share, collapsed, note, fitted)
+
+
+def _reranker(model: Model, gallery: Gallery, album: Album, networks: tuple[Path, Path] | None) -> Reranker:
+    from flukeprint.identify.reranking import Reranker  # only now: it needs packages of its own
+
+    return Reranker.of(model, gallery, album, networks)
