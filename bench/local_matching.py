@@ -77,9 +77,8 @@ def of_project(arguments: Arguments) -> None:
 
 def searcher(arguments: Arguments, model: Model) -> KeypointSearch:
     """Return what looks at keypoints, as the command line wants it."""
-    box = box_of(arguments.side)
     matcher = open_matcher(arguments.local_networks and tuple(arguments.local_networks))[0]
-    return KeypointSearch(matcher, lambda photo: model.own_album.picture(photo, box), arguments.side, arguments.photos)
+    return KeypointSearch(matcher, model.own_album.picture, arguments.side, arguments.photos)
 
 
 def timed(asked: AskedQueries, search: KeypointSearch, first: int) -> list[LookedAt]:

@@ -45,13 +45,13 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
+    _write_local_calibration(folder, model)  # first: it may be refused
     described = Preprocessing(
         provenance=model.provenance, vector=VECTOR, pictures=pictures, limits=model.limits, crop=model.crop
     )
     write_networks(folder, finetuned_files(model.provenance.weights), described)
     if model.calibration:
         write_calibration(folder / "decision.json", model.calibration)
-    _write_local_calibration(folder, model)
     save_gallery(gallery, folder / GALLERY)
     entries: list[Entry] = []
     if pictures:

@@ -12,6 +12,7 @@ from flukeprint.core.errors import FlukeprintError
 Json = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 Bundle = Annotated[Path | None, Option(metavar="DIR", help="Use a model written by `export`, not this project's.")]
 Gallery = Annotated[Path | None, Option(metavar="DIR", help="Use another gallery, made by the same model.")]
+Local = Annotated[bool, Option("--local", help="Re-rank the first candidates by matched keypoints: docs/local.md.")]
 Networks = Annotated[
     tuple[Path, Path] | None,
     Option(

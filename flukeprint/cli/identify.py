@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Exit, Option, echo
 
-from flukeprint.cli.arguments import Bundle, Gallery, Networks, check_output
+from flukeprint.cli.arguments import Bundle, Gallery, Local, Networks, check_output
 from flukeprint.core.console import say_done
 
 
@@ -16,7 +16,7 @@ def identify(
     html: Annotated[Path | None, Option(metavar="FILE", help="Also write a page with photos side by side.")] = None,
     bundle: Bundle = None,
     gallery: Gallery = None,
-    local: Annotated[bool, Option("--local", help="Re-rank the first candidates by matched keypoints.")] = False,
+    local: Local = False,
     networks: Networks = None,
 ) -> None:
     """Name the individuals that a photo may show, best first.

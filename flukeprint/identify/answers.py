@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flukeprint.bundle.album import Album
+from flukeprint.bundle.album import Album, draw_picture
 from flukeprint.bundle.model import Model
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.gallery_duplicates import Duplicate, near_duplicates_of
@@ -79,8 +81,10 @@ def identify(
         depth = max(top, reranker.fitted.first) if reranker else top
         matches = match(gallery, encoded.vectors, calibration, depth, copies) if encoded.photos else []
         if reranker:
-            asked = zip(matches, encoded.photos, encoded.vectors, strict=True)
-            matches = [reranker.of_photo(found, photo, vector, top) for found, photo, vector in asked]
+            matches = [
+                reranker(found, partial(draw_picture, photo.path.parent, photo.record), vector).first(top)
+                for found, photo, vector in zip(matches, encoded.photos, encoded.vectors, strict=True)
+            ]
     answers = [
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, model.limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
@@ -94,4 +98,8 @@ def identify(
 def _reranker(model: Model, gallery: Gallery, album: Album, networks: tuple[Path, Path] | None) -> Reranker:
     from flukeprint.identify.reranking import Reranker  # only now: it needs packages of its own
 
-    return Reranker.of(model, gallery, album, networks)
+    if len(gallery) and not album.hashes:
+        raise FlukeprintError(
+            "the gallery has no pictures to match keypoints in. Export it with pictures, or leave --local out."
+        )
+    return Reranker.of(model, gallery, album.picture, networks)

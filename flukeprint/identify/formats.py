@@ -87,8 +87,8 @@ def about_probabilities(answers: Identification) -> str:
     earlier = f" They are {answers.note}." if answers.note else ""
     if answers.local:
         earlier += (
-            f" The first {answers.local.first} candidates were looked at keypoint by keypoint, and what they had together "
-            "was shared out among them anew."
+            f" The first {answers.local.first} candidates were looked at keypoint by keypoint, and what they had "
+            "together was shared out among them anew."
         )
     return (
         f"Probabilities assume that {100 * answers.new_share:g} % of photos show individuals that the gallery does not "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from flukeprint.core.paths import PREDICTIONS, SELECTED, SIMILARITY, VALIDATED
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
 from flukeprint.identify.matching import why_uncalibrated
-from flukeprint.identify.reranking import KeypointSearch, box_of, open_matcher
+from flukeprint.identify.reranking import KeypointSearch, Networks, open_matcher
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.retrieval.gallery import Photo
 from flukeprint.scoring.calibrated_answers import Answers, calibrated
@@ -27,7 +26,7 @@ from flukeprint.scoring.local_calibration import LocalCalibration, LookedAt, fit
 from flukeprint.scoring.registry import ENSEMBLE, GALLERY
 
 
-def fit_local(side: int, first: int, photos: int, networks: tuple[Path, Path] | None = None) -> LocalCalibration:
+def fit_local(side: int, first: int, photos: int, networks: Networks = None) -> LocalCalibration:
     """Fit re-ranking to the calibration queries of the project in the current folder.
 
     Looked at are the `first` candidates of each, in the `photos` most similar photos of each candidate, in pictures
@@ -36,7 +35,7 @@ def fit_local(side: int, first: int, photos: int, networks: tuple[Path, Path] | 
     matcher, record = open_matcher(networks)
     model = open_project()
     asked = AskedQueries.read(model, CALIBRATION)
-    search = KeypointSearch(matcher, lambda photo: model.own_album.picture(photo, box_of(side)), side, photos)
+    search = KeypointSearch(matcher, model.own_album.picture, side, photos)
     fitted = fit_fusion(asked.looked_at(search, first), asked.truth, asked.weights)
     return LocalCalibration(
         version=LocalCalibration.VERSION,

@@ -56,6 +56,10 @@ class Match:
     new_probability: float | None
     beyond: str | None = None  # why all of its probabilities are beyond what was calibrated
 
+    def first(self, top: int) -> Match:
+        """Return the answer with its `top` best candidates."""
+        return replace(self, candidates=self.candidates[:top])
+
 
 def why_uncalibrated(calibration: Calibration | None, provenance: Provenance) -> str | None:
     """Say why the scores of a gallery of that provenance become no probabilities, or return None."""

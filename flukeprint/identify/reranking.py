@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.bundle.album import Album, Box, draw_picture
+from flukeprint.bundle.album import Box
 from flukeprint.bundle.model import Model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import sha256_of
-from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.matching import Match, RankedCandidate, why_uncalibrated
 from flukeprint.retrieval.gallery import Gallery, Photo
 from flukeprint.retrieval.local_matching import (
@@ -34,13 +33,15 @@ from flukeprint.scoring.local_calibration import LocalCalibration, MatcherRecord
 if TYPE_CHECKING:
     from flukeprint.retrieval.vectors import Vectors
 
-Pictures = Callable[[Photo], bytes | None]
+# Returns a photo of the gallery as a JPEG that fits into the box, or None where there is none.
+Pictures = Callable[[Photo, Box], bytes | None]
+Networks = tuple[Path, Path] | None  # files of weights: of what finds keypoints, and of what pairs them
 
-# Pictures of a gallery whose keypoints are kept: a quarter of a megabyte each.
-_KEPT = 512
+# Pictures whose keypoints are kept: an eighth of a megabyte each by SIFT, a quarter by the networks.
+_KEPT = 2048
 
 
-def open_matcher(networks: tuple[Path, Path] | None) -> tuple[LocalMatcher, MatcherRecord]:
+def open_matcher(networks: Networks) -> tuple[LocalMatcher, MatcherRecord]:
     """Return what finds and pairs keypoints: SIFT, or two networks in files of weights; and what is recorded of it."""
     if networks is None:
         return SiftMatcher(), MatcherRecord(name="sift", weights=[])
@@ -60,11 +61,11 @@ class KeypointSearch:
     def __init__(self, matcher: LocalMatcher, pictures: Pictures, side: int, photos: int) -> None:
         """Take where pictures come from, their longer side in px, and how many photos of an individual to look at."""
         self.matcher, self.side, self.photos = matcher, side, photos
-        self._pictures = pictures
+        self.pictures = pictures
         self.of_photo = lru_cache(_KEPT)(self._of_photo)
 
     def _of_photo(self, photo: Photo) -> Keypoints | None:
-        picture = self._pictures(photo)
+        picture = self.pictures(photo, box_of(self.side))
         return None if picture is None else self.describe(picture)
 
     def describe(self, picture: bytes) -> Keypoints:
@@ -85,58 +86,48 @@ class KeypointSearch:
 class Reranker:
     """Re-ranks candidates of a gallery by a fitted calibration."""
 
-    def __init__(self, fitted: LocalCalibration, matcher: LocalMatcher, gallery: Gallery, album: Album) -> None:
+    def __init__(self, fitted: LocalCalibration, matcher: LocalMatcher, gallery: Gallery, pictures: Pictures) -> None:
         """Take what was fitted, and the gallery with its pictures."""
-        self.fitted, self.gallery = fitted, gallery
-        box = box_of(fitted.side)
-        self.search = KeypointSearch(matcher, lambda photo: album.picture(photo, box), fitted.side, fitted.photos)
+        self.fitted, self.gallery, self.box = fitted, gallery, box_of(fitted.side)
+        self.search = KeypointSearch(matcher, pictures, fitted.side, fitted.photos)
 
     @classmethod
-    def of(cls, model: Model, gallery: Gallery, album: Album, networks: tuple[Path, Path] | None) -> Reranker:
+    def of(cls, model: Model, gallery: Gallery, pictures: Pictures, networks: Networks = None) -> Reranker:
         """Read the calibration that lies beside a model's.
 
         Raises:
-            FlukeprintError: there is none, or it is of other weights or another matcher; the model gives no
-                probabilities, or its gallery has no pictures.
+            FlukeprintError: there is none, or it is of other weights or another matcher; or the model gives no
+                probabilities.
         """
         if reason := why_uncalibrated(model.calibration, model.provenance):
             raise FlukeprintError(f"without probabilities nothing can be re-ranked ({reason}). Leave --local out.")
         fitted = LocalCalibration.read(model.folder or Path())
         fitted.refuse_other(model.provenance)
-        if len(gallery) and not album.hashes:
-            raise FlukeprintError(
-                "the gallery has no pictures to match keypoints in. Export it with pictures, or leave --local out."
-            )
         matcher, record = open_matcher(networks)
         fitted.refuse_other_matcher(record)
-        return cls(fitted, matcher, gallery, album)
+        return cls(fitted, matcher, gallery, pictures)
 
-    def of_photo(self, match: Match, photo: ReadPhoto, vector: Vectors, top: int) -> Match:
-        """Re-rank the candidates of a photo that was read, and keep the `top` best.
-
-        Whom a near-duplicate shows is not asked again: nearly the same picture matches anyhow.
-        """
-        if match.candidates and not any(one.copy for one in match.candidates):
-            match = self(match, draw_picture(photo.path.parent, photo.record, box_of(self.fitted.side)), vector)
-        return replace(match, candidates=match.candidates[:top])
-
-    def __call__(self, match: Match, picture: bytes, vector: Vectors) -> Match:
+    def __call__(self, match: Match, picture: Callable[[Box], bytes | None], vector: Vectors) -> Match:
         """Re-rank a photo's first candidates that have a picture; all candidates stay in order of their probabilities.
 
-        The picture is a JPEG that fits into the calibration's box, the vector (D) is of length 1.
+        A photo without a picture keeps its answer, and so does one that is nearly the same picture as one of a
+        candidate, which would match anyhow. The vector (D) is of length 1.
         """
-        own = self.search.describe(picture)
+        copied = any(one.copy for one in match.candidates)
+        if not match.candidates or copied or (jpeg := picture(self.box)) is None:
+            return match
+        own = self.search.describe(jpeg)
         first, rest = match.candidates[: self.fitted.first], match.candidates[self.fitted.first :]
-        found = [self._found(own, one, vector) for one in first]
-        seen = [(one, local) for one, local in zip(first, found, strict=True) if local is not None]
-        rest += [one for one, local in zip(first, found, strict=True) if local is None]
-        chances = np.array([one.probability for one, _ in seen], np.float64)
-        shares = shared_out(self.fitted, chances, np.array([len(local.lines) for _, local in seen], np.int64))
-        changed = [
-            replace(one, probability=float(share), local=local)
-            for (one, local), share in zip(seen, shares, strict=True)
-        ]
-        return replace(match, candidates=sorted(changed + rest, key=lambda one: -(one.probability or 0.0)))
+        looked_at = [replace(one, local=self._found(own, one, vector)) for one in first]
+        seen = [one for one in looked_at if one.local]
+        shares = shared_out(
+            self.fitted,
+            np.array([one.probability for one in seen], np.float64),
+            np.array([one.keypoints for one in seen], np.int64),
+        )
+        changed = [replace(one, probability=share) for one, share in zip(seen, shares.tolist(), strict=True)]
+        unseen = [one for one in looked_at if not one.local]
+        return replace(match, candidates=sorted(changed + unseen + rest, key=lambda one: -(one.probability or 0.0)))
 
     def _found(self, own: Keypoints, candidate: RankedCandidate, vector: Vectors) -> MatchedKeypoints | None:
         place = bisect_left(self.gallery.individuals, candidate.id)

@@ -1,7 +1,7 @@
 """Local matching: which keypoints of two pictures show the same spot, and agree on how one picture lies on the other.
 
 A matcher describes a picture once (`describe`) and pairs the keypoints of two of them (`pairs`). What counts is how
-many pairs agree on one affine map: a fluke is nearly flat and far away, so that two views of it differ by little more.
+many pairs agree on one turn, shift and scale: a fluke is nearly flat and far away, and what it bends is tolerated.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Lines = tuple[tuple[float, float, float, float], ...]
 # A pair agrees with a map that takes its one end so near to the other, as a share of the longer side: flukes bend.
 _TOLERANCE = 0.04
 _TRIALS, _SURE = 2000, 0.99
-# Three pairs always agree on an affine map, so that only more of them say anything.
+# Two pairs always agree, and a third one often by chance.
 _FEWEST = 4
 _MOST_PIXELS = 1 << 24
 
 # SIFT (Lowe 2004): most keypoints of a picture; the least contrast of one, below OpenCV's default of 0.04, since
 # small pictures have little; the ratio of the nearest descriptor's distance to the next one's.
-_KEYPOINTS, _CONTRAST, _RATIO = 500, 0.02, 0.8
+_KEYPOINTS, _CONTRAST, _RATIO = 500, 0.02, 0.9
 # Contrast-limited adaptive histogram equalization: the limit, and tiles along a side.
 _CLIP, _TILES = 3.0, 8
 
@@ -40,7 +40,7 @@ class Keypoints(NamedTuple):
     """The keypoints of a picture."""
 
     points: Floats  # N x 2: x, y in px
-    descriptors: Floats  # N x D
+    descriptors: NDArray[np.floating]  # N x D
     size: tuple[int, int]  # (width, height) of the picture in px
 
 
@@ -81,7 +81,8 @@ class SiftMatcher:
         points = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
         values = np.zeros((0, 128), np.float32) if descriptors is None else descriptors
         root = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-9))
-        return Keypoints(points, root, (grey.shape[1], grey.shape[0]))
+        # Half precision: those of many pictures are kept.
+        return Keypoints(points, root.astype(np.float16), (grey.shape[1], grey.shape[0]))
 
     def pairs(self, one: Keypoints, other: Keypoints) -> NDArray[np.int64]:
         """Pair a keypoint with the nearest of the other picture if the next one is clearly farther (ratio test).
@@ -91,7 +92,7 @@ class SiftMatcher:
         if len(other.points) < 2:
             return np.zeros((0, 2), np.int64)
         # Descriptors have length 1: the squared distance is 2 - 2 x their product.
-        squared = 2 - 2 * one.descriptors @ other.descriptors.T
+        squared = 2 - 2 * one.descriptors.astype(np.float32) @ other.descriptors.astype(np.float32).T
         nearest, following = np.partition(squared, 1, axis=1)[:, :2].T
         rows = np.flatnonzero(nearest < _RATIO**2 * following)
         rows = rows[np.argsort(nearest[rows], kind="stable")]
@@ -109,7 +110,7 @@ def describe(matcher: LocalMatcher, jpeg: bytes, side: int) -> Keypoints:
 
 
 def matched(matcher: LocalMatcher, one: Keypoints, other: Keypoints) -> Lines:
-    """Return the pairs of keypoints that agree on one affine map, in the order of the first picture's keypoints.
+    """Return the pairs of keypoints that agree on one map, in the order of the first picture's keypoints.
 
     The same pictures give the same pairs: trials of RANSAC (Fischler and Bolles 1981) start from a fixed seed.
     """
@@ -121,13 +122,13 @@ def matched(matcher: LocalMatcher, one: Keypoints, other: Keypoints) -> Lines:
 
 
 def _agreeing(here: Floats, there: Floats, tolerance: float) -> NDArray[np.int64]:
-    """Return the rows of pairs of points (P x 2 each) that the best affine map takes within `tolerance` px."""
+    """Return the rows of pairs of points (P x 2 each) that the best map takes within `tolerance` px."""
     import cv2
 
     if len(here) < _FEWEST:
         return np.zeros(0, np.int64)
     cv2.setRNGSeed(0)
-    found: tuple[Any, Any] = cv2.estimateAffine2D(
+    found: tuple[Any, Any] = cv2.estimateAffinePartial2D(
         here, there, method=cv2.RANSAC, ransacReprojThreshold=tolerance, maxIters=_TRIALS, confidence=_SURE
     )
     mask = found[1]
