@@ -24,7 +24,9 @@ from flukeprint.data.inspection import THUMBNAIL_SIDE, PhotoRecord, inspect_phot
 from flukeprint.data.photos import read_rgb
 from flukeprint.retrieval.gallery import Photo
 
-# (width, height) in px that a small picture fits into; a fluke is about twice as wide as high.
+Box = tuple[int, int]  # (width, height) in px that a picture fits into
+
+# Of a small picture; a fluke is about twice as wide as high.
 PICTURE = (480, 240)
 _QUALITY = 65
 _LARGEST_PICTURE = 3 * PICTURE[0] * PICTURE[1]  # bytes: of its pixels, which no JPEG of it comes near
@@ -53,6 +55,9 @@ class Album(Protocol):
     def entry(self, photo: Photo) -> Entry | None:
         """Return what is known of a photo."""
 
+    def picture(self, photo: Photo, box: Box) -> bytes | None:
+        """Return a photo as a JPEG that fits into `box`; a FlukeprintError where only smaller ones are kept."""
+
 
 @dataclass
 class FileAlbum:
@@ -74,6 +79,16 @@ class FileAlbum:
         row = self._row.get(photo.sha256 or "")
         return None if row is None else Entry(**self.table.slice(row, 1).to_pylist()[0])
 
+    def picture(self, photo: Photo, box: Box) -> bytes | None:
+        """Return the picture that is kept; a larger one than that is refused."""
+        if box[0] > PICTURE[0] or box[1] > PICTURE[1]:
+            raise FlukeprintError(
+                f"this album keeps pictures of {PICTURE[0]} x {PICTURE[1]} px, wanted are some of {box[0]} x {box[1]}. "
+                "Ask in the project, whose photos are there, or fit to small pictures (`flukeprint fit-local`)."
+            )
+        entry = self.entry(photo)
+        return entry.picture if entry else None
+
 
 @dataclass
 class FolderAlbum:
@@ -94,8 +109,17 @@ class FolderAlbum:
 
     def entry(self, photo: Photo) -> Entry | None:
         """Read the photo; another file of that name, or none, has no entry."""
+        record = self._record(photo)
+        return entry_of(self.folder, record) if record else None
+
+    def picture(self, photo: Photo, box: Box) -> bytes | None:
+        """Draw the photo."""
+        record = self._record(photo)
+        return draw_picture(self.folder, record, box) if record else None
+
+    def _record(self, photo: Photo) -> PhotoRecord | None:
         record = inspect_photo(self.folder, photo.image)
-        return None if record.fault or record.sha256 != photo.sha256 else entry_of(self.folder, record)
+        return None if record.fault or record.sha256 != photo.sha256 else record
 
 
 @dataclass
@@ -113,13 +137,18 @@ class Albums:
         """Return what the first album that knows it says of a photo."""
         return next((entry for album in self.albums if (entry := album.entry(photo))), None)
 
+    def picture(self, photo: Photo, box: Box) -> bytes | None:
+        """Return the picture of the first album that has it; those that keep too small ones are asked last."""
+        ordered = sorted(self.albums, key=lambda album: isinstance(album, FileAlbum))
+        return next((picture for album in ordered if (picture := album.picture(photo, box))), None)
+
 
 def entry_of(folder: Path, record: PhotoRecord) -> Entry:
     """Return the entry of a photo that was inspected, with its picture drawn anew: none of its own bytes get in."""
     return Entry(record.sha256, record.phash, record.thumbnail, draw_picture(folder, record))
 
 
-def draw_picture(folder: Path, record: PhotoRecord, box: tuple[int, int] = PICTURE, quality: int = _QUALITY) -> bytes:
+def draw_picture(folder: Path, record: PhotoRecord, box: Box = PICTURE, quality: int = _QUALITY) -> bytes:
     """Return a photo as a JPEG that fits into `box` = (width, height) px, never enlarged."""
     from PIL import Image
 

@@ -29,7 +29,7 @@ _NOT_LISTED = re.compile(rf"{re.escape(ALBUM)}|gallery/(gallery\.json|{DATA_FILE
 Name = Annotated[
     str,
     StringConstraints(
-        pattern=r"^(README\.md|preprocessing\.json|decision\.json|localiser\.(safetensors|onnx)|members/[A-Za-z0-9][A-Za-z0-9_-]*\.(safetensors|onnx))$"
+        pattern=r"^(README\.md|preprocessing\.json|decision\.json|local\.json|localiser\.(safetensors|onnx)|members/[A-Za-z0-9][A-Za-z0-9_-]*\.(safetensors|onnx))$"
     ),
 ]
 

@@ -17,7 +17,7 @@ from flukeprint.bundle.preprocessing import NAME as PREPROCESSING
 from flukeprint.bundle.preprocessing import Preprocessing
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
-from flukeprint.core.paths import LOCALISER, LOCALISER_WEIGHTS
+from flukeprint.core.paths import DECISION, LOCALISER, LOCALISER_WEIGHTS
 from flukeprint.core.replacement import recover, replacing_folder
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import save_gallery
@@ -45,6 +45,7 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
+    _write_local_calibration(folder, model)  # first: it may be refused
     described = Preprocessing(
         provenance=model.provenance, vector=VECTOR, pictures=pictures, limits=model.limits, crop=model.crop
     )
@@ -60,6 +61,16 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
     (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
     write_manifest(folder)
     return len(entries)
+
+
+def _write_local_calibration(folder: Path, model: Model) -> None:
+    """Write local.json, where somebody has fitted it; one of other weights is refused."""
+    from flukeprint.scoring.local_calibration import LocalCalibration
+
+    if (DECISION.parent / LocalCalibration.NAME).is_file():
+        fitted = LocalCalibration.read(DECISION.parent)
+        fitted.refuse_other(model.provenance)
+        fitted.write(folder)
 
 
 def write_networks(folder: Path, weights: Mapping[str, Path], described: Preprocessing) -> None:

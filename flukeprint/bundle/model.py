@@ -30,6 +30,7 @@ class Model:
     workers: int  # threads that decode photos
     own_album: Album  # of the photos that the model came with
     crop: Crop | None = None  # how photos are cropped before they are compared
+    folder: Path | None = None  # where the calibration of local matching is, if there is one
 
     @cached_property
     def encoder(self) -> Encoder:

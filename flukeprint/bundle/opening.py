@@ -58,6 +58,7 @@ def open_project(gallery: Path | None = None) -> Model:
         params.runtime.workers,
         FolderAlbum.of(RAW / "train", VALIDATED / "train.parquet"),
         crop,
+        DECISION.parent,
     )
 
 
@@ -92,6 +93,7 @@ def open_bundle(folder: Path, gallery: Path | None = None) -> Model:
         # With the bundle's own gallery its album is the one beside the gallery, which is read for every request.
         read_album(folder / ALBUM) if gallery else Albums(),
         described.crop,
+        folder,
     )
 
 

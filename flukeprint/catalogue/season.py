@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, delete, insert
 
+from flukeprint.bundle.album import Box, FolderAlbum
 from flukeprint.bundle.model import Model
 from flukeprint.catalogue.asked import Asked, described
 from flukeprint.catalogue.catalogues import Catalogue
@@ -29,10 +30,13 @@ from flukeprint.catalogue.vector_cache import read_vectors
 from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.identify.pair import thresholds_of
 from flukeprint.metrics.spread import COLLAPSED
-from flukeprint.retrieval.gallery import Gallery, build_gallery
+from flukeprint.retrieval.gallery import Gallery, Photo, build_gallery
 from flukeprint.retrieval.search import DEPTH
 from flukeprint.retrieval.vectors import Vectors
 from flukeprint.scoring.calibration import Calibration, Verification
+
+if TYPE_CHECKING:
+    from flukeprint.identify.reranking import Reranker
 
 # How many other encounters of a season, declared, show the same unknown whale as one does, on average.
 _SEEN_AGAIN = 0.5
@@ -82,10 +86,13 @@ class Photos:
         return build_gallery(self.of(one.photo for one in known), names, ids, model.provenance, names)
 
 
-def ask(catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, against: Restriction) -> Season:
+def ask(
+    catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, against: Restriction, *, local: bool = False
+) -> Season:
     """Match the photos that show nobody yet, of those that meet `asked`, and keep what was answered.
 
-    They are compared with the photos of known individuals that meet `against`.
+    They are compared with the photos of known individuals that meet `against`. With `local` the first candidates of
+    each photo are re-ranked by matched keypoints (identify/reranking.py).
     """
     photos = Photos.read(catalogue, model, model_id)
     sightings = photos.holdings.sightings
@@ -99,7 +106,8 @@ def ask(catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, a
     verification, ungrouped = thresholds_of(model.calibration, model.provenance)
     if len(question.own) > _MOST_COMPARED:
         verification, ungrouped = None, f"more than {_MOST_COMPARED} encounters are open; ask for fewer (--only)"
-    answers = [] if collapsed else question.answers(gallery, verification)
+    reranker = _reranker(model, gallery, sightings) if local else None
+    answers = [] if collapsed else question.answers(gallery, verification, reranker)
     note = model.calibration.note if model.calibration and not uncalibrated else None
     with catalogue.database.writing() as connection:
         _keep(connection, model_id, answers, {"uncalibrated": uncalibrated, "calibration_note": note})
@@ -122,6 +130,19 @@ def matches_of(
     if not len(gallery):
         return [Match([], None if calibration is None else 1.0) for _ in vectors]
     return match(gallery, vectors, calibration, 2 * DEPTH, copies)
+
+
+def _reranker(model: Model, gallery: Gallery, sightings: Iterable[Sighting]) -> Reranker:
+    """Return what re-ranks candidates by the catalogue's own photos, which a gallery calls by their SHA-256."""
+    from flukeprint.identify.reranking import Reranker
+
+    file_of = {one.sha256: one.file for one in sightings}
+
+    def picture(photo: Photo, box: Box) -> bytes | None:
+        file = file_of[photo.image]
+        return FolderAlbum(file.parent, {}).picture(photo._replace(image=file.name), box)
+
+    return Reranker.of(model, gallery, picture)
 
 
 @dataclass(frozen=True)
@@ -149,9 +170,11 @@ class _Question:
                     copies.setdefault(photo, []).append(by_number[other])
         return cls(photos, own, copies, calibration)
 
-    def answers(self, gallery: Gallery, verification: Verification | None) -> list[Asked]:
+    def answers(
+        self, gallery: Gallery, verification: Verification | None, reranker: Reranker | None = None
+    ) -> list[Asked]:
         """Answer every group of encounters as one."""
-        matches = self._matches(gallery)
+        matches = self._matches(gallery, reranker)
         share = 0.0 if self.calibration is None else self.calibration.share
         encounters = {one.id: one for one in self.photos.holdings.encounters}
         found = []
@@ -164,10 +187,16 @@ class _Question:
             found.append(Asked(members, of_group, answer, one_whale, copies))
         return found
 
-    def _matches(self, gallery: Gallery) -> dict[int, Match]:
+    def _matches(self, gallery: Gallery, reranker: Reranker | None) -> dict[int, Match]:
         asked = [photo for encounter in self.own for photo in self.own[encounter]]
         copies = [Counter(copy.individual or "" for copy in self.copies.get(photo, ())) for photo in asked]
-        return dict(zip(asked, matches_of(gallery, self.photos.of(asked), self.calibration, copies), strict=True))
+        vectors = self.photos.of(asked)
+        found = matches_of(gallery, vectors, self.calibration, copies)
+        if reranker:
+            named = {one.photo: Photo("", one.sha256, one.sha256) for one in self.photos.holdings.sightings}
+            pictures = [partial(reranker.search.pictures, named[photo]) for photo in asked]
+            found = [reranker(*one) for one in zip(found, pictures, vectors, strict=True)]
+        return dict(zip(asked, found, strict=True))
 
     def _grouped(self, verification: Verification | None) -> list[tuple[list[int], float | None]]:
         """Put encounters together that probably show one whale; return each group, and how probable that is."""

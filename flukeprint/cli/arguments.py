@@ -12,6 +12,15 @@ from flukeprint.core.errors import FlukeprintError
 Json = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 Bundle = Annotated[Path | None, Option(metavar="DIR", help="Use a model written by `export`, not this project's.")]
 Gallery = Annotated[Path | None, Option(metavar="DIR", help="Use another gallery, made by the same model.")]
+Local = Annotated[bool, Option("--local", help="Re-rank the first candidates by matched keypoints: docs/local.md.")]
+Networks = Annotated[
+    tuple[Path, Path] | None,
+    Option(
+        "--local-networks",
+        metavar="KEYPOINTS MATCHER",
+        help="Match keypoints by ALIKED and LightGlue, with these two files of weights, not by SIFT.",
+    ),
+]
 
 Place = Annotated[str, Option("--catalogue", metavar="DIR|URL", envvar="FLUKEPRINT_CATALOGUE", help="The catalogue.")]
 Who = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Exit, Option, Typer, echo
 
 from flukeprint.cli import catalogue_export, decide
-from flukeprint.cli.arguments import Json, Place, Who
+from flukeprint.cli.arguments import Json, Local, Place, Who
 from flukeprint.cli.plain_network import MEAN, SIZE, STD, WEIGHTS, Backbone, Mean, Size, Std, Weights, export_network
 from flukeprint.core.errors import FlukeprintError
 
@@ -162,6 +162,7 @@ def identify(  # noqa: PLR0913, PLR0917
     only: Annotated[Conditions, Option(metavar="NAME=VALUE", help="Which encounters, as since=2026; repeat.")] = None,
     against: Annotated[Conditions, Option(metavar="NAME=VALUE", help="With which photos to compare; repeat.")] = None,
     top: Annotated[int, Option(metavar="N", min=1, max=20, help="How many candidates to name.")] = 3,
+    local: Local = False,
     as_json: Json = False,
     who: Who = None,
 ) -> None:
@@ -181,7 +182,7 @@ def identify(  # noqa: PLR0913, PLR0917
     if source is not None:
         found = read_source(source, "encounters", photos, column or (), day_first=_day_first(dates))
         left_out = _import(opened, found, who, aside=as_json)
-    season = ask(opened, *open_model_of(opened), *conditions)
+    season = ask(opened, *open_model_of(opened), *conditions, local=local)
     echo(season_json(season) if as_json else season_text(season, top))
     if left_out:
         raise Exit(1)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Exit, Option, echo
 
-from flukeprint.cli.arguments import Bundle, Gallery, check_output
+from flukeprint.cli.arguments import Bundle, Gallery, Local, Networks, check_output
 from flukeprint.core.console import say_done
 
 
@@ -16,6 +16,8 @@ def identify(
     html: Annotated[Path | None, Option(metavar="FILE", help="Also write a page with photos side by side.")] = None,
     bundle: Bundle = None,
     gallery: Gallery = None,
+    local: Local = False,
+    networks: Networks = None,
 ) -> None:
     """Name the individuals that a photo may show, best first.
 
@@ -30,7 +32,7 @@ def identify(
 
     listed = list_photos(photos)
     check_output("--html", html, listed)
-    found = answers.identify(open_model(bundle, gallery), listed, top)
+    found = answers.identify(open_model(bundle, gallery), listed, top, local=local, networks=networks)
     # Before anything is printed: whoever reads only the start (`| head`) gets the page all the same.
     if html:
         from flukeprint.identify.identification_page import write_page

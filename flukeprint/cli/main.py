@@ -8,6 +8,7 @@ from flukeprint.cli import catalogue, gallery
 from flukeprint.cli import review as review_commands
 from flukeprint.cli.compare import compare
 from flukeprint.cli.export import export
+from flukeprint.cli.fit_local import fit_local
 from flukeprint.cli.identify import identify
 from flukeprint.cli.quality import quality
 from flukeprint.cli.results import results
@@ -18,7 +19,7 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import FlukeprintError
 
 # The extra that brings a package; all others come with the pipeline.
-_EXTRAS = {"fastapi": "review", "uvicorn": "review"}
+_EXTRAS = {"fastapi": "review", "uvicorn": "review", "cv2": "local", "kornia": "local"}
 
 app = typer.Typer(
     help="Identify individual humpback whales from photos of their flukes.",
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (identify, verify, export, results, compare, score, quality, review):
+for _command in (identify, verify, export, fit_local, results, compare, score, quality, review):
     app.command()(_command)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(catalogue.app, name="catalogue")

@@ -1,15 +1,20 @@
 """Identification: of every photo its candidates, near-duplicates and flags; one that cannot be read is named."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.bundle.album import Album
+from flukeprint.bundle.album import Album, draw_picture
 from flukeprint.bundle.model import Model
+from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.gallery_duplicates import Duplicate, near_duplicates_of
@@ -17,6 +22,10 @@ from flukeprint.identify.matching import Match, match, why_uncalibrated
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
 from flukeprint.retrieval.gallery import Gallery
+
+if TYPE_CHECKING:
+    from flukeprint.identify.reranking import Reranker
+    from flukeprint.scoring.local_calibration import LocalCalibration
 
 
 @dataclass(frozen=True)
@@ -43,15 +52,25 @@ class Identification:
     new_share: float | None  # of photos of whales that the gallery lacks, which probabilities assume
     collapsed: str | None = None  # why nobody is named: the model tells nobody apart
     note: str | None = None  # what is to be said of the calibration
+    local: LocalCalibration | None = None  # how candidates were re-ranked, if they were
 
 
-def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
+def identify(
+    model: Model,
+    paths: Sequence[Path],
+    top: int,
+    *,
+    local: bool = False,
+    networks: tuple[Path, Path] | None = None,
+) -> Identification:
     """Compare photos with a model's gallery: at most `top` candidates of each.
 
-    A model that tells nobody apart names nobody: the reason stands in `collapsed`.
+    A model that tells nobody apart names nobody: the reason stands in `collapsed`. With `local` the first candidates
+    are re-ranked by matched keypoints, of SIFT or of two `networks` in files (reranking.py).
     """
     # Before the photos, so that a damaged one is told at once.
     gallery, album = model.gallery(), model.album()
+    reranker = _reranker(model, gallery, album, networks) if local else None
     encoded = model.encode(paths)
     uncalibrated = why_uncalibrated(model.calibration, model.provenance)
     calibration = None if uncalibrated else model.calibration
@@ -63,7 +82,13 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
         matches = [Match([], None) for _ in encoded.photos]
     else:
         copies = [Counter(one.photo.id for one in found) for found in duplicates]
-        matches = match(gallery, encoded.vectors, calibration, top, copies) if encoded.photos else []
+        depth = max(top, reranker.fitted.first) if reranker else top
+        matches = match(gallery, encoded.vectors, calibration, depth, copies) if encoded.photos else []
+        if reranker:
+            matches = [
+                reranker(found, partial(draw_picture, photo.path.parent, photo.record), vector).first(top)
+                for found, photo, vector in zip(matches, encoded.photos, encoded.vectors, strict=True)
+            ]
     answers = [
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, model.limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
@@ -71,5 +96,16 @@ def identify(model: Model, paths: Sequence[Path], top: int) -> Identification:
     share = None if calibration is None else calibration.share
     note = None if calibration is None else calibration.note
     return Identification(
-        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed, note
+        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed, note,
+        reranker.fitted if reranker else None,
     )  # fmt: skip
+
+
+def _reranker(model: Model, gallery: Gallery, album: Album, networks: tuple[Path, Path] | None) -> Reranker:
+    from flukeprint.identify.reranking import Reranker  # only now: it needs packages of its own
+
+    if len(gallery) and not album.hashes:
+        raise FlukeprintError(
+            "the gallery has no pictures to match keypoints in. Export it with pictures, or leave --local out."
+        )
+    return Reranker.of(model, gallery, album.picture, networks)

@@ -47,6 +47,7 @@ _CANDIDATE = (
     _Column("nearest_photo", "photo", "nearest photo"),
     _Column("gallery_photos", "photos", "photos", align=">"),
     _Column("near_duplicate", "copy"),
+    _Column("matched_keypoints", "keypoints", "keypoints", lambda number: "-" if number is None else str(number), ">"),
 )
 _TABLE = [column for column in _CANDIDATE if column.heading]
 COLUMNS = (
@@ -84,6 +85,11 @@ def about_probabilities(answers: Identification) -> str:
         order = "candidates stand in order of similarity, individuals with nearly the same picture first"
         return f"No probabilities ({printable(answers.uncalibrated)}): {order}."
     earlier = f" They are {answers.note}." if answers.note else ""
+    if answers.local:
+        earlier += (
+            f" The first {answers.local.first} candidates were looked at keypoint by keypoint, and what they had "
+            "together was shared out among them anew."
+        )
     return (
         f"Probabilities assume that {100 * answers.new_share:g} % of photos show individuals that the gallery does not "
         f"have, whatever its size.{earlier}"
@@ -99,7 +105,9 @@ def _lines(answer: PhotoAnswer) -> Iterator[str]:
     if not answer.match.candidates and answer.match.new_probability is None:
         return
     reasons = beyond_calibration(answer)
-    columns = [column for column in _TABLE if reasons or column.field != "beyond"]
+    looked_at = any(one.local for one in answer.match.candidates)
+    left_out = {"beyond": not reasons, "keypoints": not looked_at}
+    columns = [column for column in _TABLE if not left_out.get(column.field)]
     rows = [["", *(column.heading for column in columns)]]
     for rank, one in enumerate(answer.match.candidates, 1):
         rows.append([f"{rank}.", *(column.show(getattr(one, column.field)) for column in columns)])
@@ -131,6 +139,7 @@ def as_json(answers: Identification) -> str:
         "uncalibrated": answers.uncalibrated,
         "new_share": answers.new_share,
         "calibration_note": answers.note,
+        "local_matching": answers.local and {"matcher": answers.local.matcher.name, "first": answers.local.first},
         "collapsed": answers.collapsed,
         "photos": [_as_object(answer) for answer in answers.answers],
         "failed": [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed],

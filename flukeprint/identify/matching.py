@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from flukeprint.retrieval.search import Candidates, Searcher
 from flukeprint.scoring.calibration import Calibration, OpenSetCalibration
 from flukeprint.scoring.candidates import gallery_candidates
 from flukeprint.scoring.registry import GALLERY
+
+if TYPE_CHECKING:
+    from flukeprint.retrieval.local_matching import MatchedKeypoints
 
 UNCALIBRATED = "this model was never calibrated (it has no decision.json)"
 OTHER_WEIGHTS = "decision.json was fitted to other weights; run `dvc repro`"
@@ -36,6 +40,12 @@ class RankedCandidate:
     photos: int  # that the gallery has of the individual
     copy: bool = False  # whether one of them is nearly the same picture
     beyond: str | None = None  # why its probability is beyond what was calibrated
+    local: MatchedKeypoints | None = None  # where its photos were looked at keypoint by keypoint
+
+    @property
+    def keypoints(self) -> int | None:
+        """How many keypoints match in the photo that matches best; None where none was looked at."""
+        return None if self.local is None else len(self.local.lines)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,10 @@ class Match:
     candidates: list[RankedCandidate]
     new_probability: float | None
     beyond: str | None = None  # why all of its probabilities are beyond what was calibrated
+
+    def first(self, top: int) -> Match:
+        """Return the answer with its `top` best candidates."""
+        return replace(self, candidates=self.candidates[:top])
 
 
 def why_uncalibrated(calibration: Calibration | None, provenance: Provenance) -> str | None:

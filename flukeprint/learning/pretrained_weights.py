@@ -44,7 +44,7 @@ def load_weights(backbone: nn.Module, weights: str, name: str, last_layer: str, 
         ) from None
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, repair: str = _REPAIR) -> State:
     """Read a state dict from .safetensors or a torch file, without running code from it.
 
     Files may store half precision (float16, bfloat16); networks are trained in float32, so that is what comes back.
@@ -54,13 +54,13 @@ def read_state(path: Path) -> State:
             f"profiles.<profile>.backbone.weights is {str(path)!r}, but there is no such file. "
             "Give the path of a state dict with the key names of the network's library, or pretrained, or random."
         )
-    state = read_safetensors(path, _REPAIR)[0] if path.suffix == ".safetensors" else _read_torch_file(path)
+    state = read_safetensors(path, repair)[0] if path.suffix == ".safetensors" else _read_torch_file(path, repair)
     half = (torch.float16, torch.bfloat16)
     return {key: value.float() if value.dtype in half else value for key, value in state.items()}
 
 
-def _read_torch_file(path: Path) -> State:
-    with reading(path, "a state dict of tensors", _REPAIR):
+def _read_torch_file(path: Path, repair: str) -> State:
+    with reading(path, "a state dict of tensors", repair):
         size = path.stat().st_size
         _refuse_bombs(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

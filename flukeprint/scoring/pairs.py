@@ -86,14 +86,22 @@ def fit_verification(pairs: QueryPairs) -> Verification | NoVerification:
     )
 
 
-def logistic(values: NDArray[np.float32], is_positive: NDArray[np.bool_]) -> tuple[float, float]:
-    """Fit P(positive) = 1 / (1 + exp(-(slope x value + intercept))) by maximum likelihood; both kinds weigh alike."""
+def logistic(
+    values: NDArray[np.floating], is_positive: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> tuple[float, float]:
+    """Fit P(positive) = 1 / (1 + exp(-(slope x value + intercept))) by maximum likelihood.
+
+    Without `weights` both kinds weigh alike in total (even odds).
+    """
     from sklearn.linear_model import LogisticRegression
 
     x = values.astype(np.float64)
     mean, deviation = x.mean(), x.std() or 1.0
-    positives = int(is_positive.sum())
-    weights = np.where(is_positive, 0.5 / positives, 0.5 / (len(x) - positives))
+    if weights is None:
+        positives = int(is_positive.sum())
+        weights = np.where(is_positive, 0.5 / positives, 0.5 / (len(x) - positives))
+    else:
+        weights = weights / weights.sum()
     model = LogisticRegression(C=1 / _RIDGE, solver="newton-cholesky", tol=1e-10)
     model.fit(((x - mean) / deviation)[:, None], is_positive, sample_weight=weights)
     slope = float(model.coef_[0, 0] / deviation)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from catalogue_model import calibration, fake_model, import_folder, save_whales
+from keypoint_pictures import local_calibration, speckled
 from PIL import Image
+from quality_folder import texture
 from sqlalchemy import select, update
 
 from flukeprint.catalogue.catalogues import create_catalogue
@@ -329,3 +331,51 @@ def test_a_gallery_of_the_catalogue_is_one_of_the_pipelines_kind(filled):
     plain = build_gallery(vectors, names, [one.individual for one in known], MODEL.provenance, names)
     assert gallery.photos == plain.photos
     assert (gallery.vectors == plain.vectors).all()
+
+
+# --- re-ranked by matched keypoints --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speckles(catalogue, tmp_path):
+    """Two individuals whose photos look alike from afar, and a photo with the speckles of the second, seen aslant."""
+    pytest.importorskip("cv2", reason="the extra local is not installed")
+    common = np.asarray(texture(7, (320, 160)), np.float32)
+    for name, seed, angle in (("known/w_a/a.jpg", 1, 0), ("known/w_b/b.jpg", 2, 0), ("season/e_1/q.jpg", 2, 9)):
+        own = np.asarray(speckled(seed), np.float32)
+        photo = Image.fromarray((0.5 * common + 0.5 * own).astype(np.uint8)).rotate(angle)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        photo.crop((angle, angle, 320, 160)).save(tmp_path / name, quality=95)
+    import_folder(catalogue, tmp_path / "known")
+    import_folder(catalogue, tmp_path / "season", "encounters")
+    local_calibration(first=2).write(tmp_path)
+    return replace(MODEL, folder=tmp_path)
+
+
+def test_keypoints_that_match_make_an_individual_more_likely(catalogue, speckles):
+    number = known_model(catalogue, speckles)
+    [plain], [local] = (
+        ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=wanted).asked for wanted in (False, True)
+    )
+    before, after = ({one.id: one.probability for one in asked.answer.candidates} for asked in (plain, local))
+    assert set(before) == set(after) == {"w_a", "w_b"}
+    both = sum(before.values())
+    assert after["w_b"] > 0.95 * both > before["w_b"]
+    assert sum(after.values()) == pytest.approx(both)
+    assert local.answer.new_probability == pytest.approx(plain.answer.new_probability)
+
+
+def test_a_photo_whose_file_is_gone_keeps_its_answer(catalogue, speckles):
+    number = known_model(catalogue, speckles)
+    [plain] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING).asked
+    for one in holdings_of(catalogue).sightings:
+        if one.encounter_name == "e_1":
+            one.file.unlink()
+    [local] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=True).asked
+    assert local.answer == plain.answer
+
+
+def test_a_model_without_a_calibration_of_keypoints_is_refused(filled):
+    pytest.importorskip("cv2", reason="the extra local is not installed")
+    with pytest.raises(FlukeprintError, match="no calibration of local matching"):
+        ask(filled, MODEL, known_model(filled, MODEL), EVERYTHING, EVERYTHING, local=True)

@@ -27,7 +27,9 @@ def calls(stub, tmp_path, monkeypatch):
 def test_photos_and_folders_each_photo_once(calls, capsys):
     main(["identify", "new/b.jpg", "new"])
     assert calls["open"] == [((None, None), {})]
-    assert calls["identify"] == [(("model", [Path("new/b.jpg"), Path("new/a.jpg")], 5), {})]
+    assert calls["identify"] == [
+        (("model", [Path("new/b.jpg"), Path("new/a.jpg")], 5), {"local": False, "networks": None})
+    ]
     assert capsys.readouterr().out == "table\n"
     assert calls["page"] == []
 
@@ -35,9 +37,11 @@ def test_photos_and_folders_each_photo_once(calls, capsys):
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 def test_the_options_arrive(calls, capsys, form):
     options = ["--top", str(DEPTH), "--format", form, "--html", "page.html", "--bundle", "there", "--gallery", "other"]
+    options += ["--local", "--local-networks", "a.pth", "b.pth"]
     main(["identify", "new/a.jpg", *options])
     assert calls["open"] == [((Path("there"), Path("other")), {})]
     assert calls["identify"][0][0][2] == DEPTH
+    assert calls["identify"][0][1] == {"local": True, "networks": (Path("a.pth"), Path("b.pth"))}
     assert calls["page"][0][0][0] == Path("page.html")
     assert capsys.readouterr().out == f"{form}\n"
 

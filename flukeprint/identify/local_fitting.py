@@ -1,0 +1,120 @@
+"""Fitting local re-ranking in a finished project: to its calibration queries, in the photos that were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flukeprint.bundle.model import Model
+from flukeprint.bundle.opening import open_project
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import read_frame, read_npy
+from flukeprint.core.paths import PREDICTIONS, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
+from flukeprint.identify.matching import why_uncalibrated
+from flukeprint.identify.reranking import KeypointSearch, Networks, open_matcher
+from flukeprint.metrics.arrays import new_share_weights
+from flukeprint.retrieval.gallery import Photo
+from flukeprint.scoring.calibrated_answers import Answers, calibrated
+from flukeprint.scoring.candidates import read_candidates
+from flukeprint.scoring.fusion import fused_of
+from flukeprint.scoring.local_calibration import LocalCalibration, LookedAt, fit_fusion
+from flukeprint.scoring.registry import ENSEMBLE, GALLERY
+
+
+def fit_local(side: int, first: int, photos: int, networks: Networks = None) -> LocalCalibration:
+    """Fit re-ranking to the calibration queries of the project in the current folder.
+
+    Looked at are the `first` candidates of each, in the `photos` most similar photos of each candidate, in pictures
+    whose longer side has `side` px.
+    """
+    matcher, record = open_matcher(networks)
+    model = open_project()
+    asked = AskedQueries.read(model, CALIBRATION)
+    search = KeypointSearch(matcher, model.own_album.picture, side, photos)
+    fitted = fit_fusion(asked.looked_at(search, first), asked.truth, asked.weights)
+    return LocalCalibration(
+        version=LocalCalibration.VERSION,
+        matcher=record,
+        side=side,
+        first=first,
+        photos=photos,
+        provenance=model.provenance,
+        **fitted._asdict(),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AskedQueries:
+    """The queries of one split, and what the photo search answers: every candidate, and new_whale, by probability."""
+
+    photos: list[Photo]  # n, by their labels
+    truth: list[str]  # n; new_whale for individuals that training never saw
+    answers: Answers
+    similarity: NDArray[np.float32]  # n x N, to the photos that were trained on
+    trained: dict[str, NDArray[np.int64]]  # individual -> its photos among these N
+    gallery: list[Photo]  # N
+    share: float  # declared, of new whales
+
+    @classmethod
+    def read(cls, model: Model, split: str) -> AskedQueries:
+        """Read the queries of a split from the project's files.
+
+        Raises:
+            FlukeprintError: the project has no such queries, or the photo search has no calibration.
+        """
+        calibration = model.calibration
+        if calibration is None or (reason := why_uncalibrated(calibration, model.provenance)):
+            raise FlukeprintError(f"there are no probabilities to fit to ({reason}). Run `dvc repro`.")
+        rows = read_candidates(PREDICTIONS / "query.parquet")
+        rows = rows[(rows["scorer"] == GALLERY) & (rows["split"] == split)]
+        fused = fused_of(rows, GALLERY, calibration)
+        if fused is None or not len(rows):
+            raise FlukeprintError(f"there is no photo of the split {split}. Set some aside (select.holdout).")
+        table = read_selected(SELECTED / "full.parquet")
+        known = read_frame(VALIDATED / "train.parquet", ["Image", "sha256"]).set_index("Image")["sha256"]
+        photos = [Photo(*row) for row in zip(table["Id"], table["Image"], known[table["Image"]], strict=True)]
+        place = {photo.image: number for number, photo in enumerate(photos)}
+        trained, asked = np.flatnonzero(is_trained(table)), [place[image] for image in rows["Image"]]
+        aside = np.cumsum(~is_trained(table)) - 1  # row of the similarities
+        gallery = [photos[row] for row in trained]
+        ids = [photo.id for photo in gallery]
+        answers = calibrated(fused, calibration.of(GALLERY), 1 + fused.label.shape[1])
+        return cls(
+            [photos[row] for row in asked],
+            rows["truth"].tolist(),
+            answers,
+            np.asarray(read_npy(SIMILARITY / f"{ENSEMBLE}.npy"))[np.ix_(aside[asked], trained)],
+            {str(label): np.asarray(rows) for label, rows in pd.Series(ids).groupby(ids).indices.items()},
+            gallery,
+            calibration.share,
+        )
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights of the queries under which new whales have their declared share."""
+        return new_share_weights(np.array([label == NEW_WHALE for label in self.truth]), self.share)
+
+    def looked_at(self, search: KeypointSearch, first: int) -> list[LookedAt]:
+        """Match the keypoints of each query with those of its `first` candidates."""
+        from tqdm import tqdm
+
+        rows = tqdm(range(len(self.photos)), desc="queries", unit="query", disable=None)
+        return [self._looked_at(search, first, row) for row in rows]
+
+    def _looked_at(self, search: KeypointSearch, first: int, row: int) -> LookedAt:
+        own = search.of_photo(self.photos[row])
+        both = zip(self.answers.labels[row], self.answers.probabilities[row], strict=True)
+        labels, probabilities, matched = [], [], []
+        for label, probability in [one for one in both if one[0] != NEW_WHALE][:first]:
+            there = self.trained[label]
+            local = own and search.best(own, [self.gallery[place] for place in there], self.similarity[row, there])
+            if local:
+                labels.append(label)
+                probabilities.append(probability)
+                matched.append(len(local.lines))
+        return LookedAt(labels, np.array(probabilities), np.array(matched, np.int64))
