@@ -19,6 +19,9 @@ _SOON = 1.5
 # Seconds that it goes on answering after Ctrl+C.
 _LAST_ANSWERS = 3
 
+# Seconds after which a worker process that says nothing is replaced: on a busy machine it takes long to start.
+_HUNG = 120
+
 app = Typer(no_args_is_help=True)
 
 
@@ -123,7 +126,7 @@ def _serve(host: str, port: int, workers: int) -> None:
 
     uvicorn.run(
         "flukeprint.review.application:from_environment", factory=True, host=host, port=port, workers=workers,
-        log_level="warning", server_header=False,
+        log_level="warning", server_header=False, timeout_worker_healthcheck=_HUNG,
         timeout_graceful_shutdown=_LAST_ANSWERS, h11_max_incomplete_event_size=32 * 1024,
     )  # fmt: skip
 
