@@ -4,8 +4,8 @@ from flukeprint.core.console import exit_cleanly
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, EMBEDDINGS, PIXELS, PRETRAINED
-from flukeprint.core.processes import working_together
 from flukeprint.core.runtime import relaunched
+from flukeprint.core.stage_processes import working_together
 from flukeprint.learning.embedding import embed_to_file, embedding_job
 from flukeprint.learning.network_files import load_backbone
 

@@ -4,9 +4,9 @@ from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.files import read_npy
 from flukeprint.core.params import load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, PIXELS
-from flukeprint.core.processes import working_together
 from flukeprint.core.receipts import write_receipt
 from flukeprint.core.runtime import relaunched, runtime_record
+from flukeprint.core.stage_processes import working_together
 from flukeprint.learning.embedding import embed_to_file, embedding_job
 from flukeprint.learning.network_files import load_finetuned
 

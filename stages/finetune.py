@@ -9,10 +9,10 @@ from flukeprint.core.console import exit_cleanly, member_argument
 from flukeprint.core.files import read_json, read_npy
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import FINETUNED, METRICS, PIXELS, SELECTED, STARTS
-from flukeprint.core.processes import working_together
 from flukeprint.core.receipts import require_outputs
 from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import relaunched
+from flukeprint.core.stage_processes import working_together
 from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
 from flukeprint.learning.embedding import embedding_job

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 # what is behind it.
 HERE = Path("/mnt")
 # Seconds.
-_LONGEST = 300
+_LONGEST = 3600
 _KINDS = ("--net", "--mount", "--uts", "--ipc", "--pid")
 # The folder of both machines is hidden under the name that it has outside. As process 1, bash waits for orphans.
 _START = """
@@ -66,7 +66,13 @@ class Machine:
 
         What is started is `nsenter`, whose child the command is: signals go to `processes`.
         """
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        streams = {
+            "start_new_session": True,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+        }
         return subprocess.Popen(
             [*_entering(self.pid), f"--wdns={HERE / 'project'}", *command],
             env=self.environment() | (environment or {}),
@@ -99,6 +105,10 @@ class Machine:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return os.environ | {key: str(value) for key, value in own.items()} | {"PATH": path}
 
+    def plug(self, *, into: bool) -> None:
+        """Plug its cable in, or out: then nothing comes through any more, and nobody is told."""
+        _within(self, "ip", "link", "set", "fluke0", "up" if into else "down")
+
     def stop(self) -> None:
         """Let the machine die, as by a power cut: the kernel kills every process there."""
         with suppress(ProcessLookupError):
@@ -119,8 +129,8 @@ def two_machines(folder: Path) -> Iterator[tuple[Machine, Machine]]:
         _within(one, "ip", "link", "add", "fluke0", "type", "veth", "peer", "name", "fluke0", "netns", str(other.pid))
         for machine in machines:
             _within(machine, "ip", "address", "add", f"{machine.address}/24", "dev", "fluke0")
-            for interface in ("lo", "fluke0"):
-                _within(machine, "ip", "link", "set", interface, "up")
+            _within(machine, "ip", "link", "set", "lo", "up")
+            machine.plug(into=True)
         yield one, other
     finally:
         for machine in machines:

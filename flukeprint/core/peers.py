@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.safe_text import printable_lines
+from flukeprint.core.runtime import own_address
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -77,7 +77,7 @@ class _Peers:
         )
         if self._rank == 0:
             _say([other for other in self._lines.values() if other is not line], text)
-        sys.stderr.write(f"error: {printable_lines(text)}\n")
+        sys.stderr.write(f"error: {text}\n")
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_LAST)
@@ -98,7 +98,7 @@ def _heard(line: socket.socket) -> str:
     with suppress(OSError):
         while part := line.recv(1 << 12):
             heard += part
-    return heard.decode(errors="replace")
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in heard.decode(errors="replace"))
 
 
 def _connect(accelerator: Accelerator) -> dict[int, socket.socket]:
@@ -137,12 +137,3 @@ def _kept_alive(line: socket.socket) -> socket.socket:
         if hasattr(socket, name):  # not on every system
             line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return line
-
-
-def own_address() -> str:
-    """Return this machine's address in the network by which it reaches the processes' meeting point, MASTER_ADDR."""
-    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    family, kind, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.connect(target)  # which sends nothing
-        return str(probe.getsockname()[0])

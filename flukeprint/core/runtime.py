@@ -13,13 +13,13 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.peers import own_address
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +102,15 @@ def _name_interface() -> None:
     for name, addresses in psutil.net_if_addrs().items():
         if any(each.address.partition("%")[0] == address for each in addresses):
             os.environ["GLOO_SOCKET_IFNAME"] = name
+
+
+def own_address() -> str:
+    """Return this machine's address in the network by which it reaches the processes' meeting point, MASTER_ADDR."""
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    family, kind, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(target)  # which sends nothing
+        return str(probe.getsockname()[0])
 
 
 def _several_asked_but_one_started() -> bool:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ from imports import ROOT
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import RuntimeParams
-from flukeprint.core.runtime import derived_seed, open_accelerator, relaunched, runtime_record
+from flukeprint.core.runtime import (
+    _name_interface,
+    derived_seed,
+    open_accelerator,
+    own_address,
+    relaunched,
+    runtime_record,
+)
 
 
 def runtime(**changes) -> RuntimeParams:
@@ -97,7 +105,7 @@ def test_a_killed_process_ends_the_others_and_is_named(tmp_path, monkeypatch, ca
         "import os, signal, time\n"
         "time.sleep(3600) if os.environ['RANK'] == '0' else os.kill(os.getpid(), signal.SIGKILL)",
     )
-    with pytest.raises(FlukeprintError, match=r"process 1 of 2 was killed \(SIGKILL\), so the others were stopped"):
+    with pytest.raises(FlukeprintError, match=r"process 1 was killed \(SIGKILL\), so the others were stopped"):
         relaunched(runtime(processes=2), "failing")
     assert "Traceback" not in capfd.readouterr().err
 
@@ -126,6 +134,79 @@ def test_processes_launched_by_hand_against_the_params(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(FlukeprintError, match=r"runtime\.processes in params\.yaml is 3, but 2 were launched"):
         open_accelerator(runtime(processes=3), several=True)
+
+
+def test_processes_are_counted_on_each_machine(monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 4)
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert open_accelerator(runtime(processes=2), several=True).num_processes == 4
+    with pytest.raises(FlukeprintError, match=r"runtime\.processes in params\.yaml is 4, but 2 were launched here"):
+        open_accelerator(runtime(processes=4), several=True)
+
+
+@pytest.mark.parametrize(("host", "name"), [("10.1.2.3", "eth7"), ("fe80::1", "eth8")])
+def test_gloo_takes_the_interface_that_leads_to_the_others(monkeypatch, host, name):
+    addresses = {"lo": ["127.0.0.1"], "eth7": ["fe80::7%eth7", "10.1.2.3"], "eth8": ["10.1.2.4", "fe80::1%eth8"]}
+    cards = {card: [SimpleNamespace(address=each) for each in found] for card, found in addresses.items()}
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: cards)
+    monkeypatch.setattr("flukeprint.core.runtime.own_address", lambda: host)
+    several_machines(monkeypatch, host)
+    _name_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == name
+
+
+def test_what_is_said_of_the_interface_counts_and_one_machine_needs_none(monkeypatch):
+    several_machines(monkeypatch, "127.0.0.1")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth9")
+    _name_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth9"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    _name_interface()
+    assert "GLOO_SOCKET_IFNAME" not in os.environ
+
+
+def test_a_meeting_point_that_only_this_machine_reaches_is_refused(monkeypatch):
+    several_machines(monkeypatch, "localhost")
+    with pytest.raises(FlukeprintError, match=r"MASTER_ADDR is localhost, which leads to (127\.0\.0\.1|::1) on this"):
+        open_accelerator(runtime(), several=True)
+
+
+def test_the_own_address_is_that_of_the_way_to_the_meeting_point(monkeypatch):
+    several_machines(monkeypatch, "127.0.0.5")
+    assert own_address().startswith("127.")
+
+
+def several_machines(monkeypatch, address: str) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    values = {"MASTER_ADDR": address, "MASTER_PORT": "29500", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}
+    for name, value in values.items():
+        # Also what the code under test adds is gone afterwards.
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+
+def test_machines_that_cannot_meet_are_told_what_was_tried(monkeypatch):
+    several_machines(monkeypatch, "localhost")
+    for name, value in {"GLOO_SOCKET_IFNAME": "no-such-card", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setitem(os.environ, name, value)
+
+    def accelerator(**options):
+        raise RuntimeError("Unable to find address for: no-such-card\nframe #0: ...")
+
+    monkeypatch.setattr("accelerate.Accelerator", accelerator)
+    with pytest.raises(FlukeprintError, match=r"meet the others at localhost:29500 \(.*card\)\. .* is no-such-card\."):
+        open_accelerator(runtime(), several=True)
+
+
+def test_joining_other_machines_needs_to_know_the_first_and_the_own_number(monkeypatch):
+    monkeypatch.setenv("PET_NNODES", "2")
+    with pytest.raises(FlukeprintError, match=r"PET_NNODES is set, but PET_MASTER_ADDR is not"):
+        relaunched(runtime(), "stages.embed", "m1")
+    monkeypatch.setenv("PET_MASTER_ADDR", "10.1.2.3")
+    with pytest.raises(FlukeprintError, match=r"PET_NNODES is set, but PET_NODE_RANK is not"):
+        relaunched(runtime(), "stages.embed", "m1")
 
 
 def test_the_record_holds_what_bits_depend_on():

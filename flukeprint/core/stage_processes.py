@@ -1,4 +1,4 @@
-"""Several processes, perhaps on several machines, that do a stage's work together."""
+"""Several processes, perhaps on several machines, that do the work of one stage together."""
 
 from __future__ import annotations
 
