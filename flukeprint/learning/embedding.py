@@ -97,11 +97,13 @@ def _fill_together(array: np.memmap, photos: NDArray[np.uint8], views: int, job:
     """Write this process's batches into a file's array and wait for the others."""
     accelerator = job.accelerator
     first, which = distinct_photos(photos)
+    order = np.argsort(which, kind="stable")
+    ends = np.searchsorted(which[order], np.arange(len(first) + 1))  # of the rows of the distinct photos before
     own = np.array_split(np.arange(0, len(first), job.batch_size), accelerator.num_processes)[accelerator.process_index]
     quiet = None if accelerator.is_main_process else True
     for start in tqdm(own, f"embed {len(first)} of {len(photos)} photos", unit="batch", disable=quiet):
         batch = first[start : start + job.batch_size]
-        rows = np.flatnonzero((which >= start) & (which < start + len(batch)))
+        rows = order[ends[start] : ends[start + len(batch)]]
         with accelerator.autocast():
             array[rows] = embed_batch(job, photos[batch], views)[which[rows] - start]
     array.flush()
