@@ -28,20 +28,18 @@ from PIL import Image
 
 from flukeprint.core.files import write_frame, write_json, write_npy, write_safetensors
 from flukeprint.core.paths import (
-    CENTRES,
     DECISION,
+    EMBEDDINGS,
     FINETUNED,
     METRICS,
     PREDICTIONS,
     PRETRAINED,
     RAW,
     SELECTED,
-    SIMILARITY,
     VALIDATED,
 )
 from flukeprint.core.receipts import write_receipt
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.selected_tables import is_trained
 from flukeprint.retrieval.provenance import MemberRecord, Provenance
 from flukeprint.retrieval.search import DEPTH
 from flukeprint.scoring.calibration import Calibration, write_calibration
@@ -49,11 +47,11 @@ from flukeprint.scoring.calibration_fitting import fit_scorers
 from flukeprint.scoring.candidates import write_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
+from flukeprint.scoring.labelled_photos import ComparedQueries
 from flukeprint.scoring.pairs import fit_verification, pairs_of
 from flukeprint.scoring.registry import (
     CHOOSABLE,
     DUPLICATES,
-    ENSEMBLE,
     MOST_FREQUENT,
     PRETRAINED_KNN,
     scorer_names,
@@ -63,6 +61,7 @@ from flukeprint.scoring.small_galleries import FullGallery
 
 _ROOT = Path(__file__).parent.parent
 _SIZE = (1050, 500)  # px
+_DIMENSION = 128  # of a member's embedding
 _PICTURES = 40  # different ones; the photos are copies of them
 
 
@@ -106,19 +105,18 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     ids = np.array([f"w_{index:07x}" for index in range(individuals)])
     table = _labelled(generator, number, ids)
+    table = table.assign(pixel=range(len(table)))
     _write_tables(work, table, generator)
     _write_photos(work / RAW / "train", table["Image"].tolist(), generator)
     queries = table[table["split"].isin(["query", "calibration"])]
     rows = pd.concat([_answered(generator, queries, ids, name) for name in scorer_names(members)], ignore_index=True)
     write_candidates(work / PREDICTIONS / "query.parquet", rows)
-    similarity = {name: _similarity(generator, table) for name in (ENSEMBLE, PRETRAINED)}
-    for name, matrix in similarity.items():
-        write_npy(work / SIMILARITY / f"{name}.npy", matrix)
-    centres = _centres(similarity[ENSEMBLE], table)
-    write_npy(work / SIMILARITY / f"{CENTRES}.npy", centres)
+    embeddings = _embeddings(generator, table)
+    for name in (PRETRAINED, *members):
+        write_npy(work / EMBEDDINGS / name / "train.npy", embeddings)
+    compared = ComparedQueries.of(table, [embeddings] * len(members), 1, "calibration")
     calibration, share = rows[rows["split"] == "calibration"], params["evaluate"]["new_share"]
-    full = FullGallery.of(similarity[ENSEMBLE], centres, table, "calibration")
-    fitted = fit_scorers(calibration, share, scorer_names(members), full)
+    fitted = fit_scorers(calibration, share, scorer_names(members), FullGallery.of(compared))
     content = Calibration(
         share=share,
         **fitted._asdict(),
@@ -126,7 +124,7 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
         best=choose(calibration, share, CHOOSABLE),
         duplicates=agreement(table.assign(cluster=range(len(table)))),
         named_duplicates=agreement(table.assign(cluster=range(len(table)))),
-        verification=fit_verification(pairs_of(similarity[ENSEMBLE], table, "calibration")),
+        verification=fit_verification(pairs_of(compared)),
     )
     write_calibration(work / DECISION, content)
     _write_trainings(work / METRICS, members)
@@ -135,7 +133,7 @@ def generate(work: Path, number: int, individuals: int, members: list[str]) -> N
         write_safetensors(work / FINETUNED / f"{member}.safetensors", {"none": torch.zeros(1)}, {"labels": [*ids[::2]]})
     with chdir(work):
         for member in members:
-            write_receipt(member, [FINETUNED / f"{member}.safetensors"])
+            write_receipt(member, [FINETUNED / f"{member}.safetensors", EMBEDDINGS / member])
 
 
 def _provenance(members: list[str]) -> Provenance:
@@ -173,7 +171,7 @@ def _write_tables(work: Path, table: pd.DataFrame, generator: np.random.Generato
     modes = np.where(generator.random(len(table)) < 0.2, "L", "RGB")
     photos = table[["Image", "Id"]].assign(width=_SIZE[0], height=_SIZE[1], mode=modes, cluster=clusters)
     write_frame(work / VALIDATED / "train.parquet", photos.assign(orientation=1))
-    full = table[["Image", "Id", "split"]].assign(cluster=clusters, together=clusters, pixel=range(len(table)))
+    full = table[["Image", "Id", "split", "pixel"]].assign(cluster=clusters, together=clusters)
     write_frame(work / SELECTED / "full.parquet", full)
 
 
@@ -219,19 +217,12 @@ def _answered(
     )
 
 
-def _similarity(generator: np.random.Generator, table: pd.DataFrame) -> NDArray[np.float32]:
-    """Return similarities of the photos set aside to all; those of the same individual are higher, on average."""
-    ids = table["Id"].to_numpy(dtype=str)
-    aside = table["split"].isin(["query", "calibration"]).to_numpy()
-    noise = generator.normal(0.3, 0.15, size=(int(aside.sum()), len(ids))).astype(np.float32)
-    return np.asarray(np.clip(noise + np.float32(0.3) * (ids[aside][:, None] == ids), -1, 1))
-
-
-def _centres(similarity: NDArray[np.float32], table: pd.DataFrame) -> NDArray[np.float32]:
-    """Return similarities to the individuals of the photos that are trained on: the mean over their photos."""
-    named = is_trained(table) & (table["Id"] != NEW_WHALE).to_numpy(dtype=bool)
-    by_photo = pd.DataFrame(similarity[:, named].T).groupby(table["Id"].to_numpy(dtype=str)[named]).mean()
-    return by_photo.to_numpy(np.float32).T
+def _embeddings(generator: np.random.Generator, table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return an embedding of each photo, N x 1 x D: a direction of all, one of its individual, and noise."""
+    of_individual = np.unique(table["Id"].to_numpy(dtype=str), return_inverse=True)[1]
+    own = generator.normal(size=(int(of_individual.max()) + 1, _DIMENSION))[of_individual]
+    noise = generator.normal(size=(len(table), _DIMENSION))
+    return np.asarray(0.55 + 0.55 * own + 0.63 * noise, np.float32)[:, None]
 
 
 def _write_trainings(folder: Path, members: list[str]) -> None:

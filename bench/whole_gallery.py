@@ -40,8 +40,8 @@ from flukeprint.scoring.calibrated_answers import calibrated
 from flukeprint.scoring.calibration import Calibration, read_calibration
 from flukeprint.scoring.candidates import gallery_candidates
 from flukeprint.scoring.fusion import fuse
+from flukeprint.scoring.labelled_photos import LabelledPhotos
 from flukeprint.scoring.registry import GALLERY
-from flukeprint.scoring.scorers import LabelledPhotos
 
 Points = NDArray[np.float64]
 

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_npy
 from flukeprint.core.params import Params, load_params
-from flukeprint.core.paths import CENTRES, CROP, DECISION, FINETUNED, PREDICTIONS, SELECTED, SIMILARITY
+from flukeprint.core.paths import CROP, DECISION, EMBEDDINGS, FINETUNED, PREDICTIONS, SELECTED
 from flukeprint.core.receipts import require_members
 from flukeprint.data.cropping import read_crop
+from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.leaks import learned_individuals, refuse_learned
 from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
@@ -18,8 +18,9 @@ from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import choose
 from flukeprint.scoring.copies import agreement
 from flukeprint.scoring.kept_decision import digest_of_queries, keep, settings_of
+from flukeprint.scoring.labelled_photos import ComparedQueries
 from flukeprint.scoring.pairs import fit_verification, pairs_of
-from flukeprint.scoring.registry import CHOOSABLE, ENSEMBLE, scorer_names
+from flukeprint.scoring.registry import CHOOSABLE, scorer_names
 from flukeprint.scoring.small_galleries import FullGallery
 
 KEYS = (
@@ -53,20 +54,21 @@ def main() -> None:
 def fit(params: Params, table: pd.DataFrame, rows: pd.DataFrame) -> Calibration:
     """Fit all scorers to their rows of query.parquet, and the thresholds of pairs; `table` is the full set."""
     members, share = params.ensemble.members, params.evaluate.new_share
-    require_members(members, FINETUNED)
+    for folder in (EMBEDDINGS, FINETUNED):
+        require_members(members, folder)
     weights = {member: FINETUNED / f"{member}.safetensors" for member in members}
     refuse_learned(table, learned_individuals(weights.values()))
-    similarity, centres = (read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, CENTRES))
-    full = FullGallery.of(similarity, centres, table, CALIBRATION)
+    parts = [read_embeddings(member, "train") for member in members]
+    compared = ComparedQueries.of(table, parts, params.embed.views, CALIBRATION)
     labelled = table[is_trained(table)]
     return Calibration(
         share=share,
-        **fit_scorers(rows, share, scorer_names(members), full)._asdict(),
+        **fit_scorers(rows, share, scorer_names(members), FullGallery.of(compared))._asdict(),
         provenance=provenance_of(weights, params.embed.views, crop=read_crop(CROP)),
         best=choose(rows, share, CHOOSABLE),
         duplicates=agreement(labelled),
         named_duplicates=agreement(labelled[labelled["Id"] != NEW_WHALE]),
-        verification=fit_verification(pairs_of(similarity, table, CALIBRATION)),
+        verification=fit_verification(pairs_of(compared)),
         settings=settings_of(params),
         queries=digest_of_queries(table),
     )

@@ -1,35 +1,27 @@
-"""ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos; similarities.
+"""ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos.
 
 Queries search the photos that were trained on: all figures come from them. Test photos search every labelled photo,
-also those that are set aside as queries; the heads know the labels that were trained on.
+also those that are set aside as queries, and by cells where a gallery of so many photos is searched so; the heads know
+the labels that were trained on.
 """
 
 import numpy as np
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame, write_npy
+from flukeprint.core.files import read_frame
 from flukeprint.core.params import load_params
-from flukeprint.core.paths import (
-    CENTRES,
-    EMBEDDINGS,
-    FULL_HEADS,
-    PREDICTIONS,
-    PRETRAINED,
-    SELECTED,
-    SIMILARITY,
-    VALIDATED,
-)
+from flukeprint.core.paths import EMBEDDINGS, FULL_HEADS, PREDICTIONS, PRETRAINED, SELECTED, VALIDATED
 from flukeprint.core.receipts import require_members
 from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.selected_tables import class_labels, is_trained, read_selected, true_labels
 from flukeprint.learning.network_files import load_head
-from flukeprint.retrieval.vectors import similarities, vectors_of
 from flukeprint.scoring.candidates import candidate_rows, write_candidates
-from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, ENSEMBLE, scorer_names
-from flukeprint.scoring.scorers import LabelledPhotos, Member, classify, near_duplicates, score_queries
+from flukeprint.scoring.labelled_photos import LabelledPhotos
+from flukeprint.scoring.registry import CHOOSABLE, DUPLICATES, scorer_names
+from flukeprint.scoring.scorers import Member, classify, near_duplicates, score_queries
 
-KEYS = ("ensemble", "embed", "recipes.*.embed")
+KEYS = ("ensemble", "embed", "recipes.*.embed", "gallery.exact_up_to")
 
 
 def main() -> None:
@@ -41,14 +33,7 @@ def main() -> None:
     table = read_selected(SELECTED / "full.parquet")
     pretrained = read_embeddings(PRETRAINED, "train")
     write_candidates(PREDICTIONS / "query.parquet", query_rows(table, pretrained, members, views))
-    queries = ~is_trained(table)
-    together = [member.embeddings for member in members]
-    for name, parts, used in ((ENSEMBLE, together, views), (PRETRAINED, [pretrained], 1)):
-        write_npy(SIMILARITY / f"{name}.npy", similarities(parts, table["pixel"].to_numpy(), queries, used))
-    photos = LabelledPhotos.of(table[is_trained(table)], together, views)
-    aside = vectors_of(together, table["pixel"].to_numpy()[queries], views)
-    write_npy(SIMILARITY / f"{CENTRES}.npy", photos.centre_similarities(aside))
-    write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views))
+    write_candidates(PREDICTIONS / "test.parquet", submission_rows(table, members, views, params.gallery.exact_up_to))
 
 
 def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member], views: int) -> pd.DataFrame:
@@ -60,13 +45,13 @@ def query_rows(table: pd.DataFrame, pretrained: np.ndarray, members: list[Member
     return pd.concat([candidate_rows(photos, scorer, scored[scorer]) for scorer in scorer_names(names)])
 
 
-def submission_rows(table: pd.DataFrame, members: list[Member], views: int) -> pd.DataFrame:
+def submission_rows(table: pd.DataFrame, members: list[Member], views: int, exact_up_to: int) -> pd.DataFrame:
     """Return what may be submitted for the test photos: near-duplicates, and the candidates of CHOOSABLE.
 
     `table` are all labelled photos. Column `individuals` tells how many of them have a name: calibrations need it.
     """
     test = read_frame(VALIDATED / "test.parquet", columns=["Image", "cluster"])
-    photos = LabelledPhotos.of(table, [member.embeddings for member in members], views)
+    photos = LabelledPhotos.of(table, [member.embeddings for member in members], views, exact_up_to)
     of_test = load_members([member.name for member in members], "test")
     scored = classify(of_test, test.index.to_numpy(), views, apart=False, photos=photos)
     scored[DUPLICATES] = near_duplicates(table, test["cluster"].tolist())

@@ -7,26 +7,26 @@ from typing import Any
 import pandas as pd
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_frame, read_json, read_npy, write_figures
+from flukeprint.core.files import read_frame, read_json, write_figures
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import (
-    CENTRES,
     DECISION,
+    EMBEDDINGS,
     FINETUNED,
     METRICS,
     PREDICTIONS,
     PRETRAINED,
     RAW,
     SELECTED,
-    SIMILARITY,
     VALIDATED,
 )
 from flukeprint.core.receipts import keep_members, require_members
+from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.leaks import learned_individuals, refuse_learned
 from flukeprint.data.selected_tables import QUERY, is_trained, read_selected
 from flukeprint.evaluation.breakdowns import as_metrics, break_down
 from flukeprint.evaluation.curves import all_curves, write_curves
-from flukeprint.evaluation.enrolment import enrol
+from flukeprint.evaluation.enrolment import Embedded, enrol
 from flukeprint.evaluation.evaluation_report import Findings, Sources, write_report
 from flukeprint.evaluation.figures import counts, evaluate
 from flukeprint.evaluation.gallery_sizes import at_sizes, size_curves, size_figures
@@ -36,6 +36,7 @@ from flukeprint.metrics.spread import Spread, warn_of_collapse
 from flukeprint.scoring.calibration import Calibration, Verification, read_calibration
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.choice import best_answers
+from flukeprint.scoring.labelled_photos import ComparedQueries
 from flukeprint.scoring.pairs import pairs_of
 from flukeprint.scoring.registry import ENSEMBLE
 from flukeprint.scoring.small_galleries import FullGallery
@@ -49,7 +50,8 @@ def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
     members = params.ensemble.members
-    require_members(members, FINETUNED)
+    for folder in (EMBEDDINGS, FINETUNED):
+        require_members(members, folder)
     keep_members(METRICS / "finetune", members)
     photos = read_frame(VALIDATED / "train.parquet").astype({"Id": str, "mode": str})
     table = read_selected(SELECTED / "full.parquet")
@@ -80,8 +82,9 @@ def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
     calibration = read_calibration(DECISION)
     leaderboard = _leaderboard(rows[rows["split"] == QUERY], calibration, params.evaluate.new_share, members)
     figures = evaluate(leaderboard, resamples)
-    similarity = {name: read_npy(SIMILARITY / f"{name}.npy") for name in (ENSEMBLE, PRETRAINED)}
-    pairs = {name: pairs_of(matrix, table, QUERY) for name, matrix in similarity.items()}
+    embedded = embedded_of(members, calibration.provenance.views)
+    compared = {name: ComparedQueries.of(table, *own, QUERY) for name, own in embedded.items()}
+    pairs = {name: pairs_of(own) for name, own in compared.items()}
     pair = calibration.verification
     thresholds = pair.thresholds if isinstance(pair, Verification) else {}
     verification, roc = verify(pairs, thresholds, resamples)
@@ -89,13 +92,19 @@ def find(params: Params, photos: pd.DataFrame, table: pd.DataFrame) -> Findings:
     for name, points in roc.items():
         curves.setdefault(name, {})["roc"] = points
     breakdowns = break_down(leaderboard.queries, photos, table[is_trained(table)])
-    full = FullGallery.of(similarity[ENSEMBLE], read_npy(SIMILARITY / f"{CENTRES}.npy"), table, QUERY)
+    full = FullGallery.of(compared[ENSEMBLE])
     sizes = at_sizes(full, calibration, leaderboard)
-    enrolment = enrol(table, learned, similarity, resamples)
+    enrolment = enrol(table, learned, embedded, resamples)
     by_size = size_figures(sizes, full)
     return Findings(
         leaderboard, figures, curves, breakdowns, verification, enrolment, by_size, size_curves(sizes), calibration.note
     )
+
+
+def embedded_of(members: list[str], views: int) -> Embedded:
+    """Open the embeddings of the labelled photos by the trained networks together, and by the pretrained one."""
+    together = [read_embeddings(member, "train") for member in members]
+    return {ENSEMBLE: (together, views), PRETRAINED: ([read_embeddings(PRETRAINED, "train")], 1)}
 
 
 def write_metrics(found: Findings) -> None:

@@ -21,7 +21,8 @@ def main() -> None:
     require_members(params.ensemble.members, EMBEDDINGS)
     table = read_selected(SELECTED / "full.parquet")
     labels = read_json(SELECTED / "labels.json")["full"]
-    training = HeadTraining("full_head", params.full_head, params.active.epochs.full_head, params.seed, accelerator)
+    settings, epochs = params.full_head, params.active.epochs.full_head
+    training = HeadTraining("full_head", settings, epochs, params.seed, accelerator, settings.most_classes)
     train_heads(
         FULL_HEADS,
         METRICS / "full_head",

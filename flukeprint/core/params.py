@@ -34,7 +34,7 @@ from flukeprint.core.param_types import (
 )
 from flukeprint.core.paths import PARAMS
 from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
-from flukeprint.core.training_params import FinetuneParams, LearningRate, TrainingParams
+from flukeprint.core.training_params import FinetuneParams, FullHeadParams, LearningRate, TrainingParams
 
 _MOST_FAULTS = 50  # that are listed
 _MOST_BYTES = 1 << 17  # ten times our file with all its comments; YAML takes seconds for each megabyte
@@ -177,6 +177,7 @@ class SelectParams(Section):
     drop: list[str]
     protocol: Literal["grouped", "time", "mlebench"]
     holdout: Share
+    most_aside: SomeRows
     new_share: OpenShare
     validation: Literal["grouped", "random"]
     valid_share: ValidShareParams
@@ -273,7 +274,7 @@ class Params(Section):
     train: TrainingParams
     finetune: FinetuneParams
     embed: EmbedParams
-    full_head: TrainingParams
+    full_head: FullHeadParams
     ensemble: EnsembleParams
     gallery: GalleryParams
     calibrate: CalibrateParams

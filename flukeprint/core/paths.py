@@ -14,14 +14,9 @@ PIXELS = Path("data/pixels")
 # How the photos of the pixels were cropped; null: they are whole.
 CROP = PIXELS / "crop.json"
 EMBEDDINGS = Path("data/embeddings")
-# Folder of the pretrained backbone's embeddings, beside those of the members, and the name of its similarities.
+# Folder of the pretrained backbone's embeddings, beside those of the members, and its name in metrics.
 PRETRAINED = "pretrained"
 PREDICTIONS = Path("data/predictions")
-# Cosine similarities of the photos that were set aside (rows) to all photos of the full set (columns), float32; both
-# in the order of data/selected/full.parquet. ensemble.npy: by the members' joined vectors; pretrained.npy.
-SIMILARITY = PREDICTIONS / "similarity"
-# And centres.npy: of the same photos to the centres of the individuals that were trained on (columns, by label).
-CENTRES = "centres"
 SUBMISSION = Path("data/submission.csv")
 
 LOCALISER = Path("models/localiser")

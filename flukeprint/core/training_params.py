@@ -32,6 +32,12 @@ class TrainingParams(Section):
     flip: UnitInterval
 
 
+class FullHeadParams(TrainingParams):
+    """`full_head`: the head of every class, and how many classes are trained."""
+
+    most_classes: SomeRows
+
+
 class ScheduleParams(Section):
     """`finetune.schedule`: how the learning rates change, and what is kept of the training."""
 

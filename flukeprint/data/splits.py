@@ -151,18 +151,18 @@ def _fixed(table: pd.DataFrame, params: SelectParams) -> dict[str, str]:
         case "mlebench":
             return dict.fromkeys(table["Image"][mlebench_test(table)], QUERY)
         case "time":
-            return newest(full_set(table, params), params.holdout)
+            return newest(full_set(table, params), params.holdout, params.most_aside)
         case _:
             return {}
 
 
-def newest(table: pd.DataFrame, share: float) -> dict[str, str]:
+def newest(table: pd.DataFrame, share: float, most: int) -> dict[str, str]:
     """Set the newest photos aside, as the next season would bring them: {Image: query or calibration}.
 
     What stays together (column `together`) is as new as its newest photo. The newest, about a `share` of the dated
-    photos, are queries; the next newest, as many, are for calibration; all others are trained on. Whom the older photos
-    do not show is a new whale by that. What stays together under several labels, and what has no date, is never set
-    aside. Columns: Image, Id, together, taken_at.
+    photos but no more than about `most`, are queries; the next newest, as many, are for calibration; all others are
+    trained on. Whom the older photos do not show is a new whale by that. What stays together under several labels, and
+    what has no date, is never set aside. Columns: Image, Id, together, taken_at.
     """
     if TAKEN_AT not in table:
         raise FlukeprintError(
@@ -175,6 +175,7 @@ def newest(table: pd.DataFrame, share: float) -> dict[str, str]:
     sizes = groups.size()[taken.index]
     # How many photos are newer than the middle of a group, as a share.
     newer = (sizes.cumsum() - sizes / 2) / sizes.sum()
+    share = min(share, most / max(sizes.sum(), 1))
     split_of = dict.fromkeys(newer.index[newer < 2 * share], CALIBRATION)
     split_of |= dict.fromkeys(newer.index[newer < share], QUERY)
     aside = table[table["together"].isin(split_of)]
@@ -238,8 +239,9 @@ def set_aside(
     Known queries: for a share `params.holdout` of the individuals that have two or more clusters of photos, one
     cluster (all its photos, if near-duplicates), so that another cluster of the same individual stays. New
     queries: all photos of other individuals, held out whole, and new_whale photos, as many of either kind,
-    so that new ones are about `params.new_share` of all. A cluster with several labels is never set aside, and of
-    `small` no individual is held out whole and no new_whale photo is taken.
+    so that new ones are about `params.new_share` of all. No more individuals are taken than make about
+    `params.most_aside` queries. A cluster with several labels is never set aside, and of `small` no individual is held
+    out whole and no new_whale photo is taken.
 
     Where there are `queries` already, which are not in `full`, calibration photos alone are chosen: no cluster of the
     queries, and no individual of theirs held out whole, so that what is right for them stays right.
@@ -252,7 +254,8 @@ def set_aside(
     free = full[(labels == 1) & ~full["together"].isin(queries["together"])]
     clusters_of = _clusters_of_known(full, free)
     ids = generator.permutation(sorted(clusters_of))
-    number = max(1, round(params.holdout * len(ids))) if len(ids) else 0
+    most = round(params.most_aside * (1 - params.new_share))
+    number = max(1, min(round(params.holdout * len(ids)), most)) if len(ids) else 0
     used = {*ids[: len(splits) * number], *queries["Id"], *small["Id"]}
     new, whole = (
         [groups[index] for index in generator.permutation(len(groups))]

@@ -11,7 +11,7 @@ ranked by cosine similarity of the networks' embeddings; the head of every class
 Held-out individuals are those of the queries and of the calibration queries: no decision is involved, and they are few.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,15 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import QUERY, is_trained
 from flukeprint.evaluation.figures import rounded
 from flukeprint.metrics.intervals import Resampling
+from flukeprint.retrieval.vectors import chunks, vectors_of
+
+Vectors = NDArray[np.float32]
+# By the name of each similarity, the networks' embeddings and how many views `vectors_of` makes it of.
+Embedded = Mapping[str, tuple[Sequence[Vectors], int]]
 
 _RANKS = (1, 5)
+# Queries that are compared with all enrolled photos at a time.
+_QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,12 @@ class EnrolmentTest:
     queries: dict[str, NDArray[np.int64]]  # held_out, left_out, trained
     held_out: int  # individuals held out, with one occasion or more
     labels: NDArray[np.str_]  # of every row of the table
+
+    def places_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place among `enrolled` of the photo of the individual that each query shows."""
+        labels = self.labels[self.enrolled]
+        order = np.argsort(labels)
+        return np.asarray(order[np.searchsorted(labels[order], self.labels[rows])])
 
 
 def enrolment_test(table: pd.DataFrame, learned: AbstractSet[str]) -> EnrolmentTest:
@@ -65,30 +78,42 @@ def enrolment_test(table: pd.DataFrame, learned: AbstractSet[str]) -> EnrolmentT
 
 
 def enrol(
-    table: pd.DataFrame, learned: AbstractSet[str], similarity: Mapping[str, NDArray[np.float32]], resamples: int
+    table: pd.DataFrame,
+    learned: AbstractSet[str],
+    embedded: Mapping[str, tuple[Sequence[Vectors], int]],
+    resamples: int,
 ) -> dict[str, Any]:
     """Return metrics/enrolment.json: top-1 and top-5 of held-out, left-out and trained individuals, by each similarity.
 
     Intervals: 95 %, bootstrap over individuals. An individual that ties with the right one counts as before it. Table
-    and `learned` as for `enrolment_test`; `similarity` are the files of data/predictions/similarity by name.
+    and `learned` as for `enrolment_test`; column `pixel` of the table names rows of the embeddings.
     """
     test = enrolment_test(table, learned)
-    aside = np.flatnonzero(~is_trained(table))
+    photos = table["pixel"].to_numpy()
     found: dict[str, Any] = {"gallery_photos": len(test.enrolled), "held_out_individuals": test.held_out}
     for kind, rows in test.queries.items():
-        individuals = test.labels[rows]
-        found[kind] = {"queries": len(rows), "individuals": len(np.unique(individuals))}
-        for name, matrix in similarity.items() if len(rows) else ():
-            scores = np.asarray(matrix)[np.ix_(np.searchsorted(aside, rows), test.enrolled)]
-            ranks = _ranks(scores, individuals[:, None] == test.labels[test.enrolled])
-            found[kind][name] = _shares(ranks, individuals, resamples)
+        found[kind] = {"queries": len(rows), "individuals": len(np.unique(test.labels[rows]))}
+    for name, (parts, views) in embedded.items():
+        enrolled = vectors_of(parts, photos[test.enrolled], views)
+        for kind, rows in test.queries.items():
+            if len(rows):
+                ranks = [
+                    _ranks(vectors_of(parts, photos[some], views), enrolled, test.places_of(some))
+                    for some in chunks(rows, _QUERIES)
+                ]
+                found[kind][name] = _shares(np.concatenate(ranks), test.labels[rows], resamples)
     return found
 
 
-def _ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the rank of the one right photo in each row."""
-    own = scores[right]
-    return np.asarray(((scores >= own[:, None]) & ~right).sum(axis=1) + 1)
+def _ranks(queries: Vectors, enrolled: Vectors, right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rank of each query's one right photo among those that are enrolled; `right`: its place there."""
+    from threadpoolctl import threadpool_limits
+
+    # One thread: the last bits of a product depend on their number.
+    with threadpool_limits(1):
+        scores = queries @ enrolled.T
+    own = np.take_along_axis(scores, right[:, None], axis=1)
+    return np.asarray((scores >= own).sum(axis=1))
 
 
 def _shares(ranks: NDArray[np.int64], individuals: NDArray[np.str_], resamples: int) -> dict[str, float]:

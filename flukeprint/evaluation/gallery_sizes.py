@@ -34,10 +34,13 @@ def at_sizes(full: FullGallery, calibration: Calibration, leaderboard: Leaderboa
         return {}
     if full.truth != leaderboard.queries.truth:
         raise FlukeprintError(
-            "data/predictions/similarity and query.parquet are not of the same queries. Run `dvc repro ensemble`."
+            "data/selected/full.parquet and data/predictions/query.parquet are not of the same queries. "
+            "Run `dvc repro ensemble`."
         )
-    asked = {size: list(full.asked([size], _DRAWS)) for size in SIZES}
-    found = {str(size): _result(some, calibration, leaderboard.queries) for size, some in asked.items() if some}
+    asked: dict[int, list[GalleryQueries]] = {}
+    for one in full.asked(SIZES, _DRAWS):
+        asked.setdefault(one.individuals, []).append(one)
+    found = {str(size): _result(some, calibration, leaderboard.queries) for size, some in asked.items()}
     return found | {WHOLE: whole}
 
 

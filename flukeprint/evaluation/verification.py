@@ -7,16 +7,9 @@ import numpy as np
 
 from flukeprint.evaluation.curves import Points
 from flukeprint.evaluation.figures import rounded
-from flukeprint.metrics.detection import (
-    Curve,
-    auroc,
-    equal_error_rate,
-    roc_curve_of_few,
-    tar_at_far,
-    threshold_at_far,
-)
+from flukeprint.metrics.detection import Curve, auroc, equal_error_rate, tar_at_far, threshold_at_far
 from flukeprint.metrics.intervals import Resampling
-from flukeprint.scoring.pairs import QueryPairs
+from flukeprint.scoring.pairs import STEPS, QueryPairs
 
 # False accept rates that are reported, by their names.
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3}
@@ -41,7 +34,7 @@ def verify(
     if not first.both_kinds:
         return found, curves
     for name, own in pairs.items():
-        curve = roc_curve_of_few(own.similarity[own.same], own.similarity[~own.same])
+        curve = own.curve()
         found[name] = _figures(own, curve, resamples)
         curves[name] = _drawn(curve)
     found["at_thresholds"] = {name: _rates(first, value) for name, value in thresholds.items()}
@@ -50,13 +43,11 @@ def verify(
 
 def _figures(pairs: QueryPairs, curve: Curve, resamples: int) -> dict[str, float]:
     # Near 1 the embedding has collapsed: flukeprint/metrics/spread.py.
-    different = float(pairs.similarity[~pairs.same].mean(dtype=np.float64))
+    different = float(np.average(pairs.different / STEPS, weights=pairs.numbers))
     found = {"auroc": auroc(curve), "eer": equal_error_rate(curve), "different_cosine": different}
-    rows, _ = np.nonzero(pairs.same)
-    draws = Resampling(pairs.individuals[rows], resamples=resamples)
-    genuine = pairs.similarity[pairs.same]
+    draws = Resampling(pairs.individuals, resamples=resamples)
     for name, rate in RATES.items():
-        accepted = (genuine >= threshold_at_far(curve, rate)).astype(float)
+        accepted = (pairs.same >= threshold_at_far(curve, rate)).astype(float)
         found |= draws.interval(accepted).figures(f"tar_at_{name}_far")
     return rounded(found)
 
@@ -67,6 +58,7 @@ def _drawn(curve: Curve) -> Points:
 
 
 def _rates(pairs: QueryPairs, threshold: float) -> dict[str, float]:
-    accepted = pairs.similarity >= threshold
-    rates = {"far": float(accepted[~pairs.same].mean()), "tar": float(accepted[pairs.same].mean())}
+    least = round(threshold * STEPS)
+    far = float(np.average(pairs.different >= least, weights=pairs.numbers))
+    rates = {"far": far, "tar": float((pairs.same >= least).mean())}
     return {"threshold": threshold} | rounded(rates)

@@ -9,27 +9,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_safetensors, write_safetensors
 from flukeprint.core.paths import WORK
 from flukeprint.learning.networks import State, parts_of
+from flukeprint.learning.training_data import Selection
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _FILE = "last.safetensors"
+# Rows of an array that are read and hashed at a time.
+_ROWS = 256
 
 
 def checkpoint_folder(stage: str, member: str, *ingredients: Any) -> Path:
-    """Return the folder for one training, named after all that its result depends on: JSON-able values and arrays.
+    """Return the folder for one training, named after all that its result depends on.
 
-    A run with other params or inputs has another folder, so it never goes on from a state that is not its own.
+    That are JSON-able values, arrays of rows, and selections of rows (training_data.py), which are read as they are
+    hashed. A run with other params or inputs has another folder, so it never goes on from a state that is not its own.
     """
     digest = hashlib.sha256()
     for part in ingredients:
-        if hasattr(part, "tobytes"):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            digest.update(part.tobytes())
+        if isinstance(part, Selection | np.ndarray):
+            digest.update(f"{part[:0].dtype}{(len(part), *part[:0].shape[1:])}".encode())
+            for start in range(0, len(part), _ROWS):
+                digest.update(np.ascontiguousarray(part[start : start + _ROWS]))
         else:
             digest.update(json.dumps(part, sort_keys=True).encode())
     return WORK / stage / f"{member}-{digest.hexdigest()[:16]}"

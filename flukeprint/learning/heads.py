@@ -12,6 +12,7 @@ from flukeprint.core.replacement import replacing_folder
 from flukeprint.core.runtime import derived_seed
 from flukeprint.learning.batches import Batches, batch_shape, choose_views
 from flukeprint.learning.checkpoints import checkpoint_folder, clear_checkpoints
+from flukeprint.learning.class_means import head_of_means
 from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.network_files import save_head
 from flukeprint.learning.networks import new_head
@@ -34,10 +35,13 @@ class HeadTraining:
     epochs: int
     seed: int
     accelerator: Accelerator
+    most_classes: int | None = None  # more classes get their means (class_means.py); None: all are trained
 
 
 def train_head(data: TrainingData, member: str, training: HeadTraining) -> Result:
     """Train one member's linear head D -> classes on fixed embeddings; return its best state (weight, bias)."""
+    if training.most_classes is not None and len(data.labels) > training.most_classes:
+        return head_of_means(data, f"{training.stage} {member}", training.accelerator)
     params, accelerator = training.params, training.accelerator
     seed = derived_seed(training.seed, training.stage, member)
     train, valid = (Batches(data.array, part, choose_views, accelerator) for part in (data.train, data.valid))

@@ -24,6 +24,22 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Some rows of an array, such as a memory map: read as they are asked for, so that no copy of them is held."""
+
+    array: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Return a copy of the rows at some places of the selection."""
+        return np.asarray(self.array[self.rows[places]])
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """An array, the rows of it to train on and to choose the best epoch with, and the class labels.
 
@@ -42,10 +58,10 @@ class TrainingData:
         )
         return replace(self, train=Labelled(rows, targets), valid=Labelled(rows[:0], targets[:0]))
 
-    def ingredients(self) -> list[NDArray[Any]]:
+    def ingredients(self) -> list[Selection | NDArray[Any]]:
         """Return all that a training's result depends on here."""
         parts = (self.train, self.valid)
-        return [array for part in parts for array in (self.array[part.rows], part.targets)]
+        return [one for part in parts for one in (Selection(self.array, part.rows), part.targets)]
 
 
 def training_data(

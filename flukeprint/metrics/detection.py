@@ -60,30 +60,28 @@ def roc_curve(is_positive: ArrayLike, scores: ArrayLike) -> Curve:
     return Curve(np.append(np.inf, thresholds), np.append(0, true), np.append(0, false), total, len(positive) - total)
 
 
-def roc_curve_of_few(positives: ArrayLike, negatives: ArrayLike) -> Curve:
+def roc_curve_of_few(positives: ArrayLike, negatives: ArrayLike, numbers: ArrayLike) -> Curve:
     """Return the curve of few positives among many negatives, with the points at its corners only.
 
     The figures of this module are those of `roc_curve`, up to the thresholds' place between two scores: between two
-    positive scores the curve is a level line. With 3,000 positives and 8 million negatives scikit-learn takes 7 s and
-    350 MiB and returns 1.8 million points, this takes 0.15 s. float32 is sorted as such.
+    positive scores the curve is a level line. `negatives` are distinct scores, ascending, and `numbers` how many
+    negatives have each of them: however many there are, they need not be held, nor sorted.
     """
     values, counts = np.unique(np.asarray(positives, dtype=np.float64), return_counts=True)
-    others = np.sort(np.asarray(negatives).ravel())
-    total = int(counts.sum())
-    _require_both_kinds(total, len(others))
+    others, below = floats(negatives), np.append(0, np.cumsum(np.asarray(numbers, np.int64)))
+    total, negative = int(counts.sum()), int(below[-1])
+    _require_both_kinds(total, negative)
     values, accepted = values[::-1], np.cumsum(counts[::-1])
-    # In the negatives' own type: else the whole array is converted.
-    at = others.dtype.type(values) if others.dtype == np.float32 else values
-    above, from_here = (len(others) - np.searchsorted(others, at, side=side) for side in ("right", "left"))
+    above, from_here = (negative - below[np.searchsorted(others, values, side=side)] for side in ("right", "left"))
     false = np.column_stack([above, from_here]).ravel()
     true = np.column_stack([accepted - counts[::-1], accepted]).ravel()
     thresholds = np.column_stack([np.nextafter(values, np.inf), values]).ravel()
     return Curve(
         np.concatenate([[np.inf], thresholds, [min(values[-1], float(others[0]))]]),
         np.concatenate([[0], true, [total]]),
-        np.concatenate([[0], false, [len(others)]]),
+        np.concatenate([[0], false, [negative]]),
         total,
-        len(others),
+        negative,
     )
 
 

@@ -1,4 +1,4 @@
-"""One vector per photo from the embeddings of all members and views, and similarities of vectors."""
+"""One vector per photo from the embeddings of all members and views, and cosines of vectors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,19 +49,6 @@ def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) ->
     for some in chunks(np.arange(len(rows))):
         found[some] = photo_vectors([part[rows[some]] for part in parts], views)
     return found
-
-
-def similarities(parts: Sequence[Vectors], rows: NDArray[np.int64], aside: NDArray[np.bool_], views: int) -> Vectors:
-    """Return the cosine similarity of the Q photos `aside` (a mask over all N) to all, Q x N.
-
-    The N photos are `rows` of the members' embeddings, of which the first views are used, as in `photo_vectors`.
-    """
-    from threadpoolctl import threadpool_limits
-
-    queries = vectors_of(parts, rows[aside], views)
-    # One thread: the last bits of a product depend on their number.
-    with threadpool_limits(1):
-        return np.concatenate([queries @ vectors_of(parts, chunk, views).T for chunk in chunks(rows)], axis=1)
 
 
 def cosines(

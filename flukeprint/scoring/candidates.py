@@ -140,7 +140,7 @@ def gallery_candidates(found: Candidates, names: Sequence[str] | NDArray[np.str_
     """Return what was found in a gallery of those individuals as the scorer `gallery` has it: nearest, centre."""
     features = np.stack([found.nearest, found.centre], axis=2).astype(np.float32)
     nothing = np.full((len(features), 1), np.nan, np.float32)
-    return Scored(np.array(names, dtype=str), found.individual, features, nothing)
+    return Scored(np.asarray(names, dtype=str), found.individual, features, nothing)
 
 
 def from_lists(

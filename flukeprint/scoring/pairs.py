@@ -4,62 +4,74 @@ Protocol: every query of a known individual, with every photo of an individual i
 individual if both labels are, else of different ones. Photos of new_whale make no pairs: nobody knows whom they show.
 Where near-duplicates stay together (select.protocol: grouped) a query has none in the gallery, so no pair is nearly the
 same picture twice. MLE-bench's split does not see to that.
+
+Similarities are rounded to millionths, the digits of a threshold in models/decision.json. So the pairs of different
+individuals, of which there are as many as queries times photos, are counted, not kept: rates and curves are exactly
+those of the rounded similarities, and no threshold is further than half a millionth from where it would be.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.selected_tables import is_trained
-from flukeprint.metrics.detection import roc_curve_of_few, threshold_at_eer, threshold_at_far
+from flukeprint.metrics.detection import Curve, roc_curve_of_few, threshold_at_eer, threshold_at_far
 from flukeprint.scoring.calibration import NoVerification, Verification
+from flukeprint.scoring.labelled_photos import ComparedQueries
 
-# Pairs of different whales that the calibration looks at: more change nothing but time and memory.
-_MOST = 1 << 20
+Places = NDArray[np.int64]
+
+# Steps of a rounded similarity between 0 and 1.
+STEPS = 1_000_000
 # Weight of half the squared slope (of standardised similarities) beside the mean log-loss: it only keeps it finite.
 _RIDGE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueryPairs:
-    """The pairs of Q queries with G photos of the gallery."""
+    """The pairs of Q queries with the photos of the gallery; similarities are whole numbers of 1 / STEPS."""
 
-    similarity: NDArray[np.float32]  # Q x G
-    same: NDArray[np.bool_]  # Q x G
-    individuals: NDArray[np.str_]  # Q: whom each query shows
+    queries: int
+    same: Places  # P: the similarity of each pair of one individual
+    individuals: NDArray[np.str_]  # P: whom it shows
+    different: Places  # the similarities that pairs of different individuals have, ascending
+    numbers: Places  # and how many pairs have each of them
 
     @property
     def both_kinds(self) -> bool:
         """Whether there are pairs of the same and of different individuals."""
-        return bool(self.same.any() and not self.same.all())
+        return bool(len(self.same) and len(self.different))
 
     def counts(self) -> dict[str, int]:
         """Return how many queries, individuals among them, and pairs of either kind there are."""
-        same = int(self.same.sum())
         return {
-            "queries": len(self.same),
+            "queries": self.queries,
             "individuals": len(np.unique(self.individuals)),
-            "same_pairs": same,
-            "different_pairs": self.same.size - same,
+            "same_pairs": len(self.same),
+            "different_pairs": int(self.numbers.sum()),
         }
 
+    def curve(self) -> Curve:
+        """Return the ROC curve; its thresholds are in steps."""
+        return roc_curve_of_few(self.same, self.different, self.numbers)
 
-def pairs_of(similarity: NDArray[np.float32], table: pd.DataFrame, split: str) -> QueryPairs:
-    """Return the pairs of one split's queries.
 
-    The similarity is of the photos of data/selected/full.parquet that were set aside to all photos there.
-    """
-    in_gallery = is_trained(table) & (table["Id"] != NEW_WHALE).to_numpy(dtype=bool)
-    queries = table[~is_trained(table)]
-    known = set(table.loc[in_gallery, "Id"])
-    rows = ((queries["split"] == split) & queries["Id"].isin(known)).to_numpy(dtype=bool)
-    individuals = queries["Id"].to_numpy(dtype=str)[rows]
-    labels, codes = np.unique(table["Id"].to_numpy(dtype=str)[in_gallery], return_inverse=True)
-    same = np.searchsorted(labels, individuals)[:, None] == codes
-    return QueryPairs(np.asarray(similarity)[np.ix_(rows, in_gallery)], same, individuals)
+def pairs_of(compared: ComparedQueries) -> QueryPairs:
+    """Return the pairs of the queries of individuals that were trained on; every one of them has a photo there."""
+    starts, known = compared.photos.individuals.starts, np.flatnonzero(compared.place >= 0)
+    numbers = np.zeros(2 * STEPS + 1, np.int64)
+    same = [np.zeros(0, np.int64)]
+    for rows, block in compared.similarities(known):
+        steps = np.rint(np.clip(block, -1, 1) * np.float64(STEPS)).astype(np.int64)
+        numbers += np.bincount(steps.ravel() + STEPS, minlength=len(numbers))
+        # The photos of an individual stand together.
+        places = zip(steps, starts[compared.place[rows]], starts[compared.place[rows] + 1], strict=True)
+        same += [one[start:end] for one, start, end in places]
+    together = np.concatenate(same)
+    numbers -= np.bincount(together + STEPS, minlength=len(numbers))
+    there = np.flatnonzero(numbers)
+    individuals = np.repeat(compared.labels[known], np.diff(starts)[compared.place[known]])
+    return QueryPairs(len(known), together, individuals, there - STEPS, numbers[there])
 
 
 def fit_verification(pairs: QueryPairs) -> Verification | NoVerification:
@@ -70,39 +82,45 @@ def fit_verification(pairs: QueryPairs) -> Verification | NoVerification:
     if not pairs.both_kinds:
         reason = "there are no calibration pairs of the same and of different whales"
         return NoVerification(**pairs.counts(), without=reason)
-    genuine, impostors = pairs.similarity[pairs.same], np.sort(pairs.similarity[~pairs.same])
-    curve = roc_curve_of_few(genuine, impostors)
+    curve = pairs.curve()
     found = {"far_1e-2": threshold_at_far(curve, 1e-2), "far_1e-3": threshold_at_far(curve, 1e-3)}
     found["eer"] = threshold_at_eer(curve)
-    # Evenly through their order, so that many stand for all.
-    some = impostors[:: -(-len(impostors) // _MOST)]
-    is_same = np.append(np.ones(len(genuine), bool), np.zeros(len(some), bool))
-    slope, intercept = logistic(np.append(genuine, some), is_same)
+    slope, intercept = logistic(pairs)
     return Verification(
         **pairs.counts(),
-        thresholds={name: round(value, 6) for name, value in found.items() if np.isfinite(value)},
+        # The first step that is accepted: the curve's thresholds may lie between two.
+        thresholds={name: round(np.ceil(value) / STEPS, 6) for name, value in found.items() if np.isfinite(value)},
         slope=float(f"{slope:.6g}"),
         intercept=float(f"{intercept:.6g}"),
     )
 
 
-def logistic(
-    values: NDArray[np.floating], is_positive: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
-) -> tuple[float, float]:
-    """Fit P(positive) = 1 / (1 + exp(-(slope x value + intercept))) by maximum likelihood.
+def logistic(pairs: QueryPairs) -> tuple[float, float]:
+    """Fit P(same) = 1 / (1 + exp(-(slope x cosine + intercept))); both kinds weigh alike in total (even odds)."""
+    values = np.concatenate([pairs.same, pairs.different]) / STEPS
+    numbers = np.concatenate([np.ones(len(pairs.same)), pairs.numbers])
+    is_same = np.arange(len(values)) < len(pairs.same)
+    weights = np.where(is_same, 0.5 / len(pairs.same), 0.5 * numbers / pairs.numbers.sum())
+    return fit_logistic(values, is_same, weights, numbers)
 
-    Without `weights` both kinds weigh alike in total (even odds).
+
+def fit_logistic(
+    values: NDArray[np.floating],
+    is_positive: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    numbers: NDArray[np.floating] | None = None,
+) -> tuple[float, float]:
+    """Return slope and intercept of P(positive) = 1 / (1 + exp(-(slope x value + intercept))), by maximum likelihood.
+
+    `weights` are what each value counts, of any sum; `numbers` how often it is there, one each by default: by them
+    values are brought to mean 0 and deviation 1 before the fit.
     """
     from sklearn.linear_model import LogisticRegression
 
     x = values.astype(np.float64)
-    mean, deviation = x.mean(), x.std() or 1.0
-    if weights is None:
-        positives = int(is_positive.sum())
-        weights = np.where(is_positive, 0.5 / positives, 0.5 / (len(x) - positives))
-    else:
-        weights = weights / weights.sum()
+    mean = np.average(x, weights=numbers)
+    deviation = np.sqrt(np.average((x - mean) ** 2, weights=numbers)) or 1.0
     model = LogisticRegression(C=1 / _RIDGE, solver="newton-cholesky", tol=1e-10)
-    model.fit(((x - mean) / deviation)[:, None], is_positive, sample_weight=weights)
+    model.fit(((x - mean) / deviation)[:, None], is_positive, sample_weight=weights / weights.sum())
     slope = float(model.coef_[0, 0] / deviation)
     return slope, float(model.intercept_[0] - slope * mean)

@@ -3,7 +3,7 @@
 Queries search the photos that were trained on, so that figures are of photos that nothing knows; test photos search
 every labelled photo.
 
-Matrix products run in chunks of photos, so memory does not grow with their number.
+Matrix products run in chunks of photos, so memory does not grow with their number, nor with that of the classes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import nn
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.leaks import refuse_own_photos
-from flukeprint.retrieval.search import DEPTH, Candidates, Searcher
-from flukeprint.retrieval.vectors import chunks, vectors_of
+from flukeprint.retrieval.search import DEPTH, Candidates
+from flukeprint.retrieval.vectors import CHUNK, chunks, vectors_of
 from flukeprint.scoring.candidates import (
     Scored,
     best_candidates,
@@ -32,6 +32,7 @@ from flukeprint.scoring.candidates import (
     ranked,
 )
 from flukeprint.scoring.copies import scored_copies
+from flukeprint.scoring.labelled_photos import LabelledPhotos
 from flukeprint.scoring.registry import (
     BLEND,
     DUPLICATES,
@@ -44,6 +45,9 @@ from flukeprint.scoring.registry import (
 )
 
 Vectors = NDArray[np.float32]
+
+# Scores of classes that one chunk of photos has, 64 MiB; several such arrays are held at a time.
+_SCORES = 1 << 24
 
 
 def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
@@ -60,42 +64,6 @@ def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
     """Give each photo, of which only the cluster of near-duplicates is known, the labels of the gallery's in it."""
     labels_in = gallery.groupby("cluster")["Id"].agg(Counter).to_dict()
     return scored_copies(labels_in.get(cluster, Counter()) for cluster in clusters)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledPhotos:
-    """The photos of a gallery, ready to be searched.
-
-    new_whale is no individual: photos with that label usually show different whales. How similar the nearest of them
-    is, is a feature of the photo in question.
-    """
-
-    names: NDArray[np.str_]  # of the individuals, sorted
-    individuals: Searcher
-    new: Searcher  # photos of new_whale, as of one individual
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int) -> LabelledPhotos:
-        """Make the photos of a table (Image, Id, pixel: row of the embeddings) ready, in the order of a gallery."""
-        table = table.sort_values(["Id", "Image"])
-        is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
-        names, place = np.unique(table["Id"].to_numpy(dtype=str)[~is_new], return_inverse=True)
-        rows = table["pixel"].to_numpy()
-        known, new = vectors_of(parts, rows[~is_new], views), vectors_of(parts, rows[is_new], views)
-        return cls(names, Searcher(known, place), Searcher(new, np.zeros(len(new), np.int64)))
-
-    def centre_similarities(self, queries: Vectors) -> Vectors:
-        """Return the cosine of n x D queries to the centre of each of the L individuals, n x L."""
-        from threadpoolctl import threadpool_limits
-
-        # One thread: the last bits of a product depend on their number.
-        with threadpool_limits(1):
-            return queries @ self.individuals.centres.T
-
-    def nearest_new(self, queries: Vectors) -> Vectors:
-        """Return the largest similarity to a photo of new_whale, n; NaN where there is none."""
-        found = self.new.search(queries, 1)
-        return np.where(found.filled[:, 0], found.nearest[:, 0], np.nan).astype(np.float32)
 
 
 def nearest_photos(photos: LabelledPhotos, queries: Vectors) -> Scored:
@@ -135,7 +103,8 @@ def classify(
         FlukeprintError: the members' heads do not have the same labels, or not those of the photos.
     """
     labels = _common_labels(members, photos)
-    parts = [dict(_classified(members, chunk, views, labels, photos, apart=apart)) for chunk in chunks(rows)]
+    size = max(min(CHUNK, _SCORES // len(labels)), 1)
+    parts = [dict(_classified(members, chunk, views, labels, photos, apart=apart)) for chunk in chunks(rows, size)]
     return {name: joined([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -6,27 +6,24 @@ others. So the declared share of new whales is the same at every size. An indivi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from flukeprint.data.labels import NEW_WHALE
-from flukeprint.data.selected_tables import is_trained, true_labels
 from flukeprint.retrieval.search import DEPTH, Candidates
-from flukeprint.retrieval.vectors import chunks
-from flukeprint.scoring.candidates import Scored, gallery_candidates, joined
+from flukeprint.scoring.candidates import Scored, best_columns, gallery_candidates, joined
+from flukeprint.scoring.labelled_photos import ComparedQueries
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
-# Galleries of one size that a query searches.
+# Galleries of one size that a query searches; fewer where that are more than so many answers, but one in any case.
 DRAWS = 5
-# Queries whose galleries are drawn at a time: memory does not grow with their number.
-_CHUNK = 256
+_ANSWERS = 5000
 
 
 class GalleryQueries(NamedTuple):
@@ -37,51 +34,74 @@ class GalleryQueries(NamedTuple):
     truth: list[str]
 
 
+class Similar(NamedTuple):
+    """How similar n of the Q queries are to each of the L individuals."""
+
+    rows: Places  # n, of the queries
+    nearest: Floats  # n x L: cosine to the most similar photo
+    centre: Floats  # n x L: cosine to the individual's centre
+
+
 @dataclass(frozen=True, eq=False)
 class FullGallery:
-    """How similar Q queries of one split are to each of the L individuals of the photos that were trained on."""
+    """The Q queries of one split before the L individuals of the photos that were trained on."""
 
     names: NDArray[np.str_]  # L, sorted
     photos: Places  # L: how many there are of each
-    nearest: Floats  # Q x L: cosine to the most similar photo
-    centre: Floats  # Q x L: cosine to the individual's centre
-    truth: list[str]  # of the queries; new_whale for an individual that is none of the L
+    place: Places  # Q: of whom a query shows among the names; -1: none of them
+    similar: Callable[[], Iterator[Similar]]  # gives all queries in order, some at a time, at least once
 
     @classmethod
-    def of(cls, similarity: Floats, centres: Floats, table: pd.DataFrame, split: str) -> FullGallery:
-        """Take the files data/predictions/similarity/{ensemble,centres}.npy and data/selected/full.parquet."""
-        in_gallery = is_trained(table) & (table["Id"] != NEW_WHALE).to_numpy(dtype=bool)
-        queries = table[~is_trained(table)]
-        rows = (queries["split"] == split).to_numpy(dtype=bool)
-        labels = table["Id"].to_numpy(dtype=str)[in_gallery]
-        order = np.argsort(labels, kind="stable")
-        names, starts, photos = np.unique(labels[order], return_index=True, return_counts=True)
-        own = np.asarray(similarity)[np.ix_(rows, np.flatnonzero(in_gallery)[order])]
-        nearest = np.maximum.reduceat(own, starts, axis=1) if len(names) else own
-        truth = true_labels(queries[rows], names.tolist())
-        return cls(names, photos, nearest, np.asarray(centres)[rows], truth)
+    def of(cls, compared: ComparedQueries) -> FullGallery:
+        """Take the queries with the photos that they are compared with."""
+        starts, names = compared.photos.individuals.starts, compared.photos.names
+
+        def similar() -> Iterator[Similar]:
+            for rows, block in compared.similarities(np.arange(len(compared.labels))):
+                nearest = np.maximum.reduceat(block, starts[:-1], axis=1) if len(names) else block
+                yield Similar(rows, nearest, compared.centre_similarities(rows))
+
+        return cls(names, np.diff(starts), compared.place, similar)
+
+    @property
+    def truth(self) -> list[str]:
+        """The right answers (Q): new_whale for an individual that is none of the L."""
+        names = [*self.names.tolist(), NEW_WHALE]  # the last is that of place -1
+        return [names[place] for place in self.place]
 
     def __len__(self) -> int:
         """Return the number of individuals, L."""
         return len(self.names)
 
-    def asked(self, sizes: Sequence[int], draws: int = DRAWS) -> Iterator[GalleryQueries]:
+    def asked(self, sizes: Sequence[int], draws: int = DRAWS) -> list[GalleryQueries]:
         """Let the queries search `draws` galleries of each size that is smaller than the whole."""
-        for size in sizes:
-            if size < len(self):
-                yield from (GalleryQueries(size, self._drawn(size, draw), self.truth) for draw in range(draws))
+        draws = max(1, min(draws, _ANSWERS // max(len(self.place), 1)))
+        drawn = [(size, np.random.default_rng([size, draw])) for size in sizes for draw in range(draws)]
+        drawn = [(size, generator) for size, generator in drawn if size < len(self)]
+        parts: list[list[Scored]] = [[] for _ in drawn]
+        for similar in self.similar() if drawn else ():
+            for (size, generator), found in zip(drawn, parts, strict=True):
+                found.append(gallery_candidates(self._drawn(similar, size, generator), self.names))
+        truth = self.truth
+        return [GalleryQueries(size, joined(found), truth) for (size, _), found in zip(drawn, parts, strict=True)]
 
-    def _drawn(self, size: int, draw: int) -> Scored:
-        generator = np.random.default_rng([size, draw])
-        parts = [self._candidates(rows, size, generator) for rows in chunks(np.arange(len(self.truth)), _CHUNK)]
-        return joined([gallery_candidates(part, self.names) for part in parts])
-
-    def _candidates(self, rows: Places, size: int, generator: np.random.Generator) -> Candidates:
-        key = generator.random((len(rows), len(self)))
-        own = np.array(self.truth)[rows, None] == self.names
-        key[own] = -1.0  # whom the query shows is drawn first
+    def _drawn(self, similar: Similar, size: int, generator: np.random.Generator) -> Candidates:
+        key = generator.random((len(similar.rows), len(self)))
+        own = self.place[similar.rows]
+        known = np.flatnonzero(own >= 0)
+        key[known, own[known]] = -1.0  # whom the query shows is drawn first
         place = np.sort(np.argpartition(key, size - 1, axis=1)[:, :size], axis=1)
-        nearest, centre = (values[rows[:, None], place].astype(float) for values in (self.nearest, self.centre))
-        order = np.argsort(-nearest, axis=1, kind="stable")
-        nearest, centre = (np.take_along_axis(values, order, axis=1) for values in (nearest, centre))
-        return Candidates(np.take_along_axis(place, order, axis=1), nearest, centre, place).best(DEPTH)
+        return _best(place, *(np.take_along_axis(values, place, axis=1) for values in similar[1:]))
+
+
+def _best(place: Places, nearest: Floats, centre: Floats) -> Candidates:
+    """Return the DEPTH best of n x size individuals, their places ascending, by either similarity."""
+    near, central = (best_columns(values, DEPTH) for values in (nearest, centre))
+    again = (central[:, :, None] == near[:, None, :]).any(axis=2)
+    columns = np.concatenate([near, central], axis=1)
+    filled = np.concatenate([np.ones(near.shape, bool), ~again], axis=1)
+    individual = np.where(filled, np.take_along_axis(place, columns, axis=1), -1)
+    own, other = (np.take_along_axis(values, columns, axis=1).astype(float) for values in (nearest, centre))
+    order = np.lexsort((individual, np.where(filled, -own, np.inf)), axis=1)
+    individual, own, other = (np.take_along_axis(values, order, axis=1) for values in (individual, own, other))
+    return Candidates(individual, own, other, individual).best(DEPTH)

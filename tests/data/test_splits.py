@@ -37,6 +37,7 @@ def select_params(**changes) -> SelectParams:
         "drop": [SHIP],
         "protocol": "grouped",
         "holdout": 0.25,
+        "most_aside": 3000,
         "new_share": 0.325,
         "validation": "grouped",
         "valid_share": {"small": 0.25, "full": 0.2},
@@ -119,6 +120,22 @@ def test_splits_keep_the_protocol(seed, holdout):
     params = select_params(holdout=holdout)
     small, full = assign_splits(table, params, seed)
     assert_protocol(small, full)
+
+
+def test_no_more_photos_are_set_aside_than_are_asked_for():
+    labels = [f"w{number}" for number in range(200) for _ in range(3)] + [NEW_WHALE] * 200
+    sizes = {}
+    for most in (12, 30, 3000):
+        params = select_params(most_aside=most)
+        small, full = assign_splits(table_of(labels), params, 0)
+        assert_protocol(small, full)
+        sizes[most] = full["split"].value_counts()[["query", "calibration"]].tolist()
+        new = np.isin(full["Id"], [NEW_WHALE]) | ~full["Id"].isin(full.loc[full["split"] == "train", "Id"])
+        assert new[full["split"] == "query"].mean() == pytest.approx(0.325, abs=0.06)
+    # Individuals that are held out whole come with all their photos.
+    assert [abs(size - 12) <= 2 for size in sizes[12]] == [True, True]
+    assert [abs(size - 30) <= 2 for size in sizes[30]] == [True, True]
+    assert min(sizes[3000]) > 60
 
 
 def assert_protocol(small: pd.DataFrame, full: pd.DataFrame) -> None:
@@ -241,8 +258,11 @@ def test_the_newest_encounters_are_queries_and_the_next_ones_for_calibration():
     table["encounter"] = ["1", "2", "3", "3", "5", "6", "7", "8", "8"]
     # Of nine photos six can be set aside: those of encounters 3 and 8 show two individuals, one has no date.
     expected = {"00000005.jpg": "query", "00000004.jpg": "calibration"}
-    assert newest(table.assign(together=kept_together(table)), 0.25) == expected
-    assert newest(table.assign(together=kept_together(table)), 0) == {}
+    assert newest(table.assign(together=kept_together(table)), 0.25, 3000) == expected
+    assert newest(table.assign(together=kept_together(table)), 0, 3000) == {}
+    # Two of the six at most are a third of them, which is more than the share; one is less.
+    assert newest(table.assign(together=kept_together(table)), 0.25, 2) == expected
+    assert newest(table.assign(together=kept_together(table)), 0.25, 1) == {"00000005.jpg": "query"}
 
 
 @settings(max_examples=15, deadline=None)

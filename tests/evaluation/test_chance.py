@@ -15,7 +15,8 @@ from flukeprint.metrics.rankings import reciprocal_ranks
 from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.calibrated_answers import as_ordinary_class
 from flukeprint.scoring.candidates import Scored
-from flukeprint.scoring.scorers import LabelledPhotos, Member, classify, nearest_photos
+from flukeprint.scoring.labelled_photos import LabelledPhotos
+from flukeprint.scoring.scorers import Member, classify, nearest_photos
 
 INDIVIDUALS, PHOTOS, FEATURES = 60, 5, 16
 LOOP = training_params(lr=0.05, step_size=10, flip=0.0)

@@ -92,7 +92,7 @@ def test_similarities_of_other_queries_are_refused(generated):
     rows = pd.read_parquet(generated / "data/predictions/query.parquet")
     calibration = read_calibration(generated / "models/decision.json")
     leaderboard = build_leaderboard(rows[rows["split"] == "query"], calibration, 0.325, MEMBERS)
-    other = FullGallery(np.array(["a"]), np.ones(1, int), np.zeros((1, 1)), np.zeros((1, 1)), ["a"])
+    other = FullGallery(np.array(["a"]), np.ones(1, int), np.zeros(1, int), lambda: iter([]))
     with pytest.raises(FlukeprintError, match="not of the same queries"):
         at_sizes(other, calibration, leaderboard)
 

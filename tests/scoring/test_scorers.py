@@ -20,9 +20,9 @@ from flukeprint.scoring.candidates import (
     scored_of,
     write_candidates,
 )
+from flukeprint.scoring.labelled_photos import LabelledPhotos
 from flukeprint.scoring.registry import BLEND, ENSEMBLE, GALLERY, GALLERY_CENTRE, GALLERY_NEAREST, scorer_names
 from flukeprint.scoring.scorers import (
-    LabelledPhotos,
     Member,
     classify,
     most_frequent,

@@ -1,7 +1,5 @@
 """Probabilities in galleries of any size: what is drawn, what is fitted to it, and whether it is true."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from calibrations import open_set
@@ -12,27 +10,44 @@ from flukeprint.data.labels import NEW_WHALE
 from flukeprint.evaluation.figures import BINS
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.metrics.reliability import expected_calibration_error, reliability_bins
+from flukeprint.retrieval.search import DEPTH
+from flukeprint.retrieval.vectors import chunks
+from flukeprint.scoring import small_galleries
 from flukeprint.scoring.calibrated_answers import Answers, calibrated
 from flukeprint.scoring.calibration import GallerySizes, OpenSetCalibration, ScoreFusion
 from flukeprint.scoring.calibration_fitting import SIZES, fit_scorer, fit_sizes
 from flukeprint.scoring.candidates import Scored
 from flukeprint.scoring.fusion import fuse
 from flukeprint.scoring.registry import GALLERY
-from flukeprint.scoring.small_galleries import FullGallery, GalleryQueries
+from flukeprint.scoring.small_galleries import FullGallery, GalleryQueries, Similar
 
 INDIVIDUALS, QUERIES, SHARE = 400, 600, 0.3
 HALF = ScoreFusion(features={"nearest": 0.5, "centre": 0.5}, new_features={})
 
 
-def full_gallery(seed: int = 0, individuals: int = INDIVIDUALS, queries: int = QUERIES) -> FullGallery:
+def gallery_of(names: np.ndarray, nearest: np.ndarray, centre: np.ndarray, truth: list[str], by: int) -> FullGallery:
+    """What gives the similarities of `by` queries at a time."""
+    place = np.array([names.tolist().index(label) if label in names else -1 for label in truth])
+    parts = [Similar(rows, nearest[rows], centre[rows]) for rows in chunks(np.arange(len(truth)), by)]
+    return FullGallery(names, np.ones(len(names), np.int64), place, lambda: iter(parts))
+
+
+def full_gallery(seed: int = 0, *, narrow: bool = False, by: int = 256) -> FullGallery:
     """Similarities of queries, two thirds of them of known whales: 0.25 to others, more to the right one."""
     generator = np.random.default_rng(seed)
-    names = np.array([f"w_{number:04}" for number in range(individuals)])
-    truth = [*generator.choice(names, queries * 2 // 3).tolist(), *[NEW_WHALE] * (queries - queries * 2 // 3)]
-    quality = generator.uniform(0.1, 0.6, size=(queries, 1))
+    names = np.array([f"w_{number:04}" for number in range(INDIVIDUALS)])
+    truth = [*generator.choice(names, QUERIES * 2 // 3).tolist(), *[NEW_WHALE] * (QUERIES - QUERIES * 2 // 3)]
+    quality = generator.uniform(0.1, 0.6, size=(QUERIES, 1))
     own = quality * (np.array(truth)[:, None] == names)
-    nearest, centre = (0.25 + own + generator.normal(0, 0.1, size=own.shape) for _ in range(2))
-    return FullGallery(names, np.ones(individuals, np.int64), np.clip(nearest, -1, 1), np.clip(centre, -1, 1), truth)
+    nearest, centre = (np.clip(0.25 + own + generator.normal(0, 0.1, size=own.shape), -1, 1) for _ in range(2))
+    if narrow:
+        nearest, centre = (0.9 + 0.05 * values for values in (nearest, centre))
+    return gallery_of(names, nearest, centre, truth, by)
+
+
+def similar_to(full: FullGallery) -> Similar:
+    """Return the similarities of all queries."""
+    return Similar(*map(np.concatenate, zip(*full.similar(), strict=True)))
 
 
 def fused(full: FullGallery, *sizes: int, draws: int = 5) -> list[GalleryQueries]:
@@ -41,8 +56,9 @@ def fused(full: FullGallery, *sizes: int, draws: int = 5) -> list[GalleryQueries
 
 def whole(full: FullGallery) -> GalleryQueries:
     """The queries in the gallery of all individuals, with the best 40 of them."""
-    label = np.argsort(-(full.nearest + full.centre), axis=1)[:, :40]
-    pairs = [np.take_along_axis(values, label, axis=1) for values in (full.nearest, full.centre)]
+    _, nearest, centre = similar_to(full)
+    label = np.argsort(-(nearest + centre), axis=1)[:, :40]
+    pairs = [np.take_along_axis(values, label, axis=1) for values in (nearest, centre)]
     nothing = np.full((len(label), 1), np.nan)
     return GalleryQueries(
         len(full), fuse(Scored(full.names, label, np.dstack(pairs), nothing), GALLERY, HALF), full.truth
@@ -78,19 +94,43 @@ def test_a_drawn_gallery_has_whom_the_query_shows_and_others_at_random():
     right = one.scored.label == one.scored.places_of(full.truth)[:, None]
     assert (right.sum(axis=1) == (np.array(full.truth) != NEW_WHALE)).all()
     assert (one.scored.label != two.scored.label).any()
+    _, nearest, centre = similar_to(full)
     for row in (0, QUERIES - 1):
         place = one.scored.label[row, :7]
-        np.testing.assert_array_equal(one.scored.features[row, :7, 0], full.nearest[row, place].astype(np.float32))
-        np.testing.assert_array_equal(one.scored.features[row, :7, 1], full.centre[row, place].astype(np.float32))
+        np.testing.assert_array_equal(one.scored.features[row, :7, 0], nearest[row, place].astype(np.float32))
+        np.testing.assert_array_equal(one.scored.features[row, :7, 1], centre[row, place].astype(np.float32))
     drawn = np.bincount(np.concatenate([part.scored.label[right == 0] for part in (one,)])[:, None].ravel() + 1)
     assert drawn[1:].min() > 0  # everybody is somewhere
 
 
 def test_the_same_galleries_are_drawn_again_and_none_that_is_the_whole():
-    one, again = ([*full_gallery().asked([3, 100, INDIVIDUALS], 2)] for _ in range(2))
+    """However many queries are looked at together."""
+    one, again = (full_gallery(by=by).asked([3, 100, INDIVIDUALS], 2) for by in (256, 7))
     assert [part.individuals for part in one] == [3, 3, 100, 100]
     for part, other in zip(one, again, strict=True):
         np.testing.assert_array_equal(part.scored.label, other.scored.label)
+
+
+def test_the_best_by_either_similarity_are_those_of_a_full_sort():
+    full = full_gallery()
+    _, nearest, centre = similar_to(full)
+    nearest[:, 1::2] = nearest[:, ::2]  # equal ones stand in the order of their places
+    [one] = gallery_of(full.names, nearest, centre, full.truth, 256).asked([INDIVIDUALS - 1], 1)
+    for row in range(0, QUERIES, 50):
+        drawn = np.flatnonzero(np.isin(np.arange(INDIVIDUALS), one.scored.label[row]))
+        order = drawn[np.lexsort((drawn, -nearest[row, drawn]))]
+        assert one.scored.label[row, : len(order)].tolist() == order.tolist()
+        # All but one of the individuals were drawn.
+        for values in (nearest[row], centre[row]):
+            best = np.lexsort((np.arange(INDIVIDUALS), -values))[:DEPTH]
+            assert len(set(best.tolist()) - set(drawn.tolist())) <= 1
+
+
+def test_many_queries_search_fewer_galleries(monkeypatch):
+    monkeypatch.setattr(small_galleries, "_ANSWERS", 3 * QUERIES - 1)
+    assert [one.individuals for one in full_gallery().asked([3, 7], 10)] == [3, 3, 7, 7]
+    monkeypatch.setattr(small_galleries, "_ANSWERS", 1)
+    assert [one.individuals for one in full_gallery().asked([3, 7], 10)] == [3, 7]
 
 
 @pytest.mark.parametrize("size", [1, 10, 100, INDIVIDUALS])
@@ -130,14 +170,9 @@ def test_none_of_the_gallery_reaches_every_value(fitted):
 
 def test_probabilities_are_true_where_all_cosines_are_nearly_one():
     """As those of a weak network are; what matters is the differences."""
-
-    def narrow(seed: int) -> FullGallery:
-        full = full_gallery(seed)
-        return replace(full, nearest=0.9 + 0.05 * full.nearest, centre=0.9 + 0.05 * full.centre)
-
-    decision = fitted_to_sizes(narrow(0))
+    decision = fitted_to_sizes(full_gallery(0, narrow=True))
     for size in (1, 10, 100):
-        assert error(fused(narrow(1), size), decision) < 0.05
+        assert error(fused(full_gallery(1, narrow=True), size), decision) < 0.05
 
 
 def sized(end: tuple, start: tuple, individuals: int) -> OpenSetCalibration:

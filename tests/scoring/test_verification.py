@@ -16,8 +16,10 @@ from flukeprint.data.leaks import learned_individuals
 from flukeprint.evaluation.enrolment import enrol, enrolment_test
 from flukeprint.evaluation.verification import verify
 from flukeprint.metrics import detection
+from flukeprint.scoring import labelled_photos
 from flukeprint.scoring.calibration import Verification, read_calibration, write_calibration
-from flukeprint.scoring.pairs import QueryPairs, fit_verification, logistic, pairs_of
+from flukeprint.scoring.labelled_photos import ComparedQueries
+from flukeprint.scoring.pairs import STEPS, QueryPairs, fit_verification, logistic, pairs_of
 
 # Image, individual, cluster, split. a and b are trained; x, y and z are held out, y with one cluster only.
 PHOTOS = [
@@ -36,31 +38,70 @@ PHOTOS = [
     ("13", "z", 11, "calibration"),
     ("14", NEW_WHALE, 12, "query"),
 ]
-TABLE = pd.DataFrame(PHOTOS, columns=["Image", "Id", "together", "split"])
-ASIDE = TABLE[TABLE["split"].isin(["query", "calibration"])].index.to_numpy()
-MATRIX = np.random.default_rng(0).normal(size=(len(ASIDE), len(TABLE))).astype(np.float32)
+TABLE = pd.DataFrame(PHOTOS, columns=["Image", "Id", "together", "split"]).assign(pixel=range(len(PHOTOS)))
+EMBEDDINGS = np.random.default_rng(0).normal(size=(len(TABLE), 2, 5)).astype(np.float32)
 
 
 def similarity_of(query: str, photo: str) -> float:
     place = {image: row for row, image in enumerate(TABLE["Image"])}
-    return float(MATRIX[ASIDE.tolist().index(place[query]), place[photo]])
+    a, b = (EMBEDDINGS[place[name]].astype(float) for name in (query, photo))
+    return float(np.mean((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)))
+
+
+def steps_of(query: str, *photos: str) -> list:
+    return [pytest.approx(similarity_of(query, photo) * STEPS, abs=0.6) for photo in photos]
 
 
 def test_pairs_are_known_queries_with_photos_of_individuals():
-    pairs = pairs_of(MATRIX, TABLE, "query")
-    assert pairs.individuals.tolist() == ["a"]
-    assert pairs.similarity.tolist() == [[similarity_of("04", photo) for photo in ("09", "01", "02")]]
-    assert pairs.same.tolist() == [[True, True, False]]
+    pairs = pairs_of(ComparedQueries.of(TABLE, [EMBEDDINGS], 2, "query"))
+    assert pairs.individuals.tolist() == ["a", "a"]
+    assert pairs.same.tolist() == steps_of("04", "01", "09")
+    assert pairs.different.tolist() == steps_of("04", "02")
+    assert pairs.numbers.tolist() == [1]
     assert pairs.counts() == {"queries": 1, "individuals": 1, "same_pairs": 2, "different_pairs": 1}
-    assert pairs_of(MATRIX, TABLE, "calibration").same.tolist() == [[False, False, True]]
+    other = pairs_of(ComparedQueries.of(TABLE, [EMBEDDINGS], 2, "calibration"))
+    assert other.same.tolist() == steps_of("05", "02")
+    assert sorted(other.different.tolist()) == sorted(steps_of("05", "01", "09"), key=lambda one: one.expected)
 
 
-def drawn(seed: int = 0, queries: int = 60, photos: int = 80) -> QueryPairs:
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_pairs_by_blocks_are_those_of_the_whole_matrix(monkeypatch, block):
+    monkeypatch.setattr(labelled_photos, "_BLOCK", block)
+    generator = np.random.default_rng(3)
+    table = pd.DataFrame({
+        "Image": [f"{number:02}" for number in range(90)],
+        "Id": generator.choice(["a", "b", "c", "d", NEW_WHALE], 90),
+        "split": np.where(np.arange(90) % 3 == 0, "query", "train"),
+        "pixel": generator.permutation(90),
+    })  # fmt: skip
+    vectors = generator.normal(size=(90, 1, 6)).astype(np.float32)
+    pairs = pairs_of(ComparedQueries.of(table, [vectors], 1, "query"))
+    of = vectors[table["pixel"], 0] / np.linalg.norm(vectors[table["pixel"], 0], axis=1, keepdims=True)
+    named = (table["Id"] != NEW_WHALE).to_numpy()
+    asked, there = ((table["split"] == split).to_numpy() & named for split in ("query", "train"))
+    matrix, ids = np.rint(of[asked] @ of[there].T * STEPS), table["Id"].to_numpy()
+    same = ids[asked][:, None] == ids[there]
+    np.testing.assert_allclose(np.sort(pairs.same), np.sort(matrix[same]), atol=1)
+    np.testing.assert_allclose(np.repeat(pairs.different, pairs.numbers), np.sort(matrix[~same]), atol=1)
+    assert pairs.individuals.tolist() == np.repeat(ids[asked], same.sum(axis=1)).tolist()
+
+
+def test_copies_of_one_photo_tell_nobody_apart():
+    """The same bits everywhere are ties, which count half: no rounding makes a figure of them."""
+    alike = np.broadcast_to(EMBEDDINGS[:1], EMBEDDINGS.shape)
+    pairs = pairs_of(ComparedQueries.of(TABLE, [alike], 2, "query"))
+    assert detection.auroc(pairs.curve()) == 0.5
+
+
+def drawn(seed: int = 0, queries: int = 60, photos: int = 80) -> tuple[QueryPairs, np.ndarray, np.ndarray]:
+    """Pairs, and the similarities in them of the same and of different individuals."""
     generator = np.random.default_rng(seed)
     individuals = generator.integers(20, size=queries)
     same = individuals[:, None] == generator.integers(20, size=photos)
-    similarity = generator.normal(0.2, 0.2, size=same.shape) + 0.4 * same
-    return QueryPairs(similarity.astype(np.float32), same, individuals.astype(str))
+    steps = np.rint((generator.normal(0.2, 0.2, size=same.shape) + 0.4 * same) * STEPS).astype(int)
+    different, numbers = np.unique(steps[~same], return_counts=True)
+    shown = np.repeat(individuals.astype(str), same.sum(axis=1))
+    return QueryPairs(queries, steps[same], shown, different, numbers), steps[same] / STEPS, steps[~same] / STEPS
 
 
 @settings(max_examples=30, deadline=None)
@@ -84,7 +125,8 @@ def test_the_curve_of_few_positives_is_the_curve(seed, levels, far):
     generator = np.random.default_rng(seed)
     scores = (generator.integers(0, levels, 300) / levels).astype(np.float32)
     positive = np.arange(300) % 20 == 0
-    whole, few = detection.roc_curve(positive, scores), detection.roc_curve_of_few(scores[positive], scores[~positive])
+    whole = detection.roc_curve(positive, scores)
+    few = detection.roc_curve_of_few(scores[positive], *np.unique(scores[~positive], return_counts=True))
     assert detection.auroc(few) == pytest.approx(detection.auroc(whole))
     assert detection.equal_error_rate(few) == pytest.approx(detection.equal_error_rate(whole))
     assert detection.tar_at_far(few, far) == detection.tar_at_far(whole, far)
@@ -92,13 +134,14 @@ def test_the_curve_of_few_positives_is_the_curve(seed, levels, far):
         assert (scores[positive] >= threshold).mean() == pytest.approx(tar)
         assert (scores[~positive] >= threshold).mean() == pytest.approx(curve_far)
     with pytest.raises(FlukeprintError, match="0 positive and 2 negative"):
-        detection.roc_curve_of_few([], [0.1, 0.2])
+        detection.roc_curve_of_few([], [0.1, 0.2], [1, 1])
 
 
 def test_the_calibration_is_the_likeliest_one():
-    pairs = drawn()
-    values, same = pairs.similarity.ravel().astype(float), pairs.same.ravel()
-    slope, intercept = logistic(pairs.similarity.ravel(), same)
+    pairs, genuine, impostors = drawn()
+    values = np.append(genuine, impostors)
+    same = np.arange(len(values)) < len(genuine)
+    slope, intercept = logistic(pairs)
 
     def loss(parameters: np.ndarray) -> float:
         odds = np.where(same, 1, -1) * (parameters[0] * values + parameters[1])
@@ -107,17 +150,18 @@ def test_the_calibration_is_the_likeliest_one():
     best = minimize(loss, [1.0, 0.0], method="BFGS", options={"gtol": 1e-9}).x
     assert (slope, intercept) == pytest.approx(tuple(best), rel=1e-4)
     # Pairs that the similarity tells apart without error give finite numbers.
-    assert np.isfinite(logistic(np.array([0.1, 0.2, 0.8], np.float32), np.array([False, False, True]))).all()
+    apart = QueryPairs(1, np.array([800_000]), np.array(["a"]), np.array([100_000, 200_000]), np.array([1, 1]))
+    assert np.isfinite(logistic(apart)).all()
 
 
 def test_thresholds_and_probabilities_are_read_back(tmp_path):
-    pairs, path = drawn(), tmp_path / "decision.json"
+    (pairs, _, impostors), path = drawn(), tmp_path / "decision.json"
     write_calibration(path, calibration_of(verification=fit_verification(pairs)))
     found = read_calibration(path).verification
     assert found == fit_verification(pairs)
     assert found.same_pairs + found.different_pairs == 60 * 80
     for name, far in (("far_1e-2", 1e-2), ("far_1e-3", 1e-3)):
-        wrong = (pairs.similarity[~pairs.same] >= found.thresholds[name]).mean()
+        wrong = (impostors >= found.thresholds[name]).mean()
         assert 0.5 * far <= wrong <= far + 1e-3
     assert found.probability(-found.intercept / found.slope) == pytest.approx(0.5)
     assert found.probability(1.0) > 0.9
@@ -127,17 +171,17 @@ def test_thresholds_and_probabilities_are_read_back(tmp_path):
 
 
 def test_without_pairs_the_reason_is_said(tmp_path):
-    none = QueryPairs(np.zeros((0, 3), np.float32), np.zeros((0, 3), bool), np.array([], str))
+    nothing = np.zeros(0, np.int64)
+    none = QueryPairs(0, nothing, np.array([], str), nothing, nothing)
     write_calibration(tmp_path / "decision.json", calibration_of(verification=fit_verification(none)))
     assert "there are no calibration pairs" in read_calibration(tmp_path / "decision.json").verification.without
     assert verify({"ensemble": none}, {}, 100) == ({**none.counts()}, {})
 
 
 def test_figures_of_verification():
-    pairs, other = drawn(1), drawn(2)
-    other = QueryPairs(other.similarity, pairs.same, pairs.individuals)
+    pairs, genuine, impostors = drawn(1)
+    other = QueryPairs(pairs.queries, pairs.same - STEPS // 5, pairs.individuals, pairs.different, pairs.numbers)
     found, curves = verify({"ensemble": pairs, "pretrained": other}, {"eer": 0.4}, 200)
-    genuine, impostors = pairs.similarity[pairs.same], pairs.similarity[~pairs.same]
     wins = (genuine[:, None] > impostors).mean() + (genuine[:, None] == impostors).mean() / 2
     row = found["ensemble"]
     assert row["auroc"] == pytest.approx(wins, abs=1e-5)
@@ -193,7 +237,7 @@ def test_the_networks_say_who_they_were_trained_on(tmp_path):
 
 
 def test_enrolment_ranks_one_photo_of_each():
-    found = enrol(TABLE, {"a"}, {"ensemble": MATRIX}, 200)
+    found = enrol(TABLE, {"a"}, {"ensemble": ([EMBEDDINGS], 2)}, 200)
     assert found["gallery_photos"] == 4
     ranks = []
     for query, right in (("08", "06"), ("13", "12")):
@@ -203,14 +247,16 @@ def test_enrolment_ranks_one_photo_of_each():
     assert row["top1"] == np.mean(np.array(ranks) <= 1)
     assert row["top5"] == 1.0
     assert (found["held_out"]["queries"], found["held_out"]["individuals"]) == (2, 2)
-    perfect = np.where(TABLE["Id"].to_numpy()[ASIDE][:, None] == TABLE["Id"].to_numpy(), 1.0, 0.0).astype(np.float32)
-    assert enrol(TABLE, {"a"}, {"ensemble": perfect}, 200)["held_out"]["ensemble"]["top1"] == 1.0
+    individual = np.unique(TABLE["Id"], return_inverse=True)[1]
+    perfect = np.eye(individual.max() + 1, dtype=np.float32)[individual][:, None]
+    assert enrol(TABLE, {"a"}, {"ensemble": ([perfect], 1)}, 200)["held_out"]["ensemble"]["top1"] == 1.0
     # An embedding that says the same of all photos finds nobody.
-    assert enrol(TABLE, {"a"}, {"ensemble": np.zeros_like(perfect)}, 200)["trained"]["ensemble"]["top1"] == 0.0
+    alike = np.ones((len(TABLE), 1, 1), np.float32)
+    assert enrol(TABLE, {"a"}, {"ensemble": ([alike], 1)}, 200)["trained"]["ensemble"]["top1"] == 0.0
 
 
 def test_without_anybody_held_out_the_counts_are_given():
     known = TABLE[TABLE["Id"].isin(["a", "b"])].reset_index(drop=True)
-    found = enrol(known, {"a"}, {"ensemble": np.zeros((2, 5), np.float32)}, 200)
+    found = enrol(known, {"a"}, {"ensemble": ([EMBEDDINGS], 2)}, 200)
     assert found["held_out"] == {"queries": 0, "individuals": 0}
     assert found["trained"]["queries"] == 1

@@ -98,6 +98,7 @@ STALE = {
     "finetune.on": {"start", "finetune", "calibrate"},
     "embed": {"embed", "ensemble", "gallery", "calibrate"},
     "gallery": {"gallery"},
+    "gallery.exact_up_to": {"gallery", "ensemble"},
     "full_head": {"full_head", "calibrate"},
     "calibrate": {"calibrate"},
     "evaluate": {"evaluate"},

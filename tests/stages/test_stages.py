@@ -436,19 +436,6 @@ def test_networks_trained_on_every_photo_answer_with_a_decision_of_an_earlier_ru
     )
 
 
-def test_similarities_are_of_the_photos_set_aside_to_all(scored):
-    run_stages("ensemble")
-    table = pd.read_parquet(scored / "data/selected/full.parquet")
-    aside = table.loc[table["split"].isin(["query", "calibration"]), "pixel"].to_numpy()
-    for name, members in (("ensemble", ("m1", "m2")), ("pretrained", ("pretrained",))):
-        parts = [np.load(scored / f"data/embeddings/{member}/train.npy")[:, 0].astype(float) for member in members]
-        scaled = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
-        expected = np.mean([part[aside] @ part.T for part in scaled], axis=0)
-        found = np.load(scored / f"data/predictions/similarity/{name}.npy")
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
 def test_without_calibration_queries_answers_are_by_similarity_or_class(scored, monkeypatch, caplog):
     path = scored / "data/selected/full.parquet"
     table = pd.read_parquet(path)

@@ -1,0 +1,50 @@
+"""Labelled photos as a gallery, and queries beside them, whose similarities come by blocks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flukeprint.data.labels import NEW_WHALE
+from flukeprint.scoring import labelled_photos
+from flukeprint.scoring.labelled_photos import ComparedQueries, LabelledPhotos
+
+PHOTOS = 120
+IDS = np.random.default_rng(1).choice(["a", "b", "c", NEW_WHALE], PHOTOS)
+TABLE = pd.DataFrame({
+    "Image": [f"{number:03}" for number in range(PHOTOS)],
+    "Id": np.where(np.arange(PHOTOS) == 2, "nobody else", IDS),
+    "split": np.array(["query", "train", "calibration", "valid"])[np.arange(PHOTOS) % 4],
+    "pixel": np.random.default_rng(2).permutation(PHOTOS),
+})  # fmt: skip
+EMBEDDINGS = np.random.default_rng(3).normal(size=(PHOTOS, 1, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("block", [1, 100, 1 << 20])
+def test_similarities_are_of_one_splits_queries_to_the_named_photos_that_were_trained_on(monkeypatch, block):
+    monkeypatch.setattr(labelled_photos, "_BLOCK", block)
+    compared = ComparedQueries.of(TABLE, [EMBEDDINGS], 1, "calibration")
+    unit = EMBEDDINGS[:, 0] / np.linalg.norm(EMBEDDINGS[:, 0], axis=1, keepdims=True)
+    asked = TABLE[TABLE["split"] == "calibration"]
+    there = TABLE[TABLE["split"].isin(["train", "valid"]) & (TABLE["Id"] != NEW_WHALE)].sort_values(["Id", "Image"])
+    rows, blocks = zip(*compared.similarities(np.arange(len(asked))), strict=True)
+    np.testing.assert_array_equal(np.concatenate(rows), np.arange(len(asked)))
+    np.testing.assert_allclose(np.concatenate(blocks), unit[asked["pixel"]] @ unit[there["pixel"]].T, atol=1e-6)
+    assert max(one.size for one in blocks) <= max(block, len(there))
+    names = ["a", "b", "c"]
+    assert compared.place.tolist() == [names.index(label) if label in names else -1 for label in asked["Id"]]
+    centres = np.stack([unit[there["pixel"][there["Id"] == name]].mean(axis=0) for name in names])
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    expected = unit[asked["pixel"].to_numpy()[:3]] @ centres.T
+    np.testing.assert_allclose(compared.centre_similarities(np.arange(3)), expected, atol=1e-6)
+
+
+def test_more_photos_than_are_compared_one_by_one_have_cells():
+    named = int((TABLE["Id"] != NEW_WHALE).sum())
+    exact, searched = (LabelledPhotos.of(TABLE, [EMBEDDINGS], 1, up_to) for up_to in (named, named - 1))
+    assert exact.individuals.cells is None
+    assert searched.individuals.cells is not None
+    assert LabelledPhotos.of(TABLE, [EMBEDDINGS], 1).individuals.cells is None
+    queries = exact.individuals.vectors[:20]
+    first = [one.individuals.search(queries, 1).nearest[:, 0] for one in (exact, searched)]
+    np.testing.assert_allclose(first[0], 1, atol=1e-6)
+    assert (first[1] > 0.999).mean() > 0.9
