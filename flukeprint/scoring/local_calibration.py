@@ -147,7 +147,9 @@ def fit_fusion(looked_at: Sequence[LookedAt], truth: Sequence[str], weights: Flo
             "both kinds are needed. Set more photos aside (select.holdout in params.yaml), and run `dvc repro`."
         )
     matched = np.concatenate([one.matched for one in looked_at])
-    slope, intercept = fit_logistic(np.log1p(matched), every, np.repeat(weights, [len(one.labels) for one in looked_at]))
+    slope, intercept = fit_logistic(
+        np.log1p(matched), every, np.repeat(weights, [len(one.labels) for one in looked_at])
+    )
     slope = max(slope, 0.0)  # matched keypoints never count against a candidate
     those = [place for place, row in enumerate(is_right) if row.any()]
     some = [looked_at[place] for place in those]
