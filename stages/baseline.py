@@ -6,6 +6,7 @@ from flukeprint.core.params import load_params
 from flukeprint.core.paths import BACKBONE, EMBEDDINGS, PIXELS, PRETRAINED
 from flukeprint.core.runtime import open_accelerator, relaunched
 from flukeprint.learning.embedding import embed_to_file, embedding_job
+from flukeprint.learning.embedding_shards import SavedNetwork, embed_on_cluster
 from flukeprint.learning.network_files import load_backbone
 
 KEYS = ()
@@ -14,11 +15,12 @@ KEYS = ()
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    if relaunched(params.runtime, "stages.baseline"):
-        return
-    accelerator = open_accelerator(params.runtime, several=True)
-    job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
-    embed_to_file(EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy"), 1, job)
+    path, photos = EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy")
+    if cluster := params.runtime.network_workers:
+        embed_on_cluster({path: (photos, 1)}, SavedNetwork(load_backbone, BACKBONE), params.runtime, cluster)
+    elif not relaunched(params.runtime, "stages.baseline"):
+        accelerator = open_accelerator(params.runtime, several=True)
+        embed_to_file(path, photos, 1, embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator))
 
 
 if __name__ == "__main__":
