@@ -55,7 +55,7 @@ def receiving(root: Path) -> Generator[None, Piece, None]:
             while True:
                 if (piece.path, piece.start) != (str(path), stream.tell()):
                     raise FlukeprintError(f"a worker sent {path} incompletely. Run the command again.")
-                stream.write(memoryview(piece.data))
+                stream.write(piece.data.data)
                 if stream.tell() >= piece.total:
                     break
                 piece = yield

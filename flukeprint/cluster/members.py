@@ -148,6 +148,6 @@ def _checkpoints(stage: str, member: str) -> list[Path]:
 
 def _remove_others(plan: StagePlan, came: set[Path]) -> None:
     """Remove what lies in a stage's output folders from an earlier run."""
-    for folder in plan.outputs:
-        for file in set(folder.rglob("*")) - came if folder.is_dir() else ():
-            file.unlink()
+    found = {file for path in plan.outputs for file in path.rglob("*") if file.is_file()}
+    for file in found - came:
+        file.unlink()

@@ -93,7 +93,7 @@ def _join(cluster: Cluster, code: Path) -> None:
             shutil.copytree(name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
         # A folder of its own, so that no worker imports what lies under the same path on its machine.
         ray.init(cluster.address, runtime_env={"working_dir": str(code)}, **quiet)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+    except Exception as error:  # noqa: BLE001 - Ray raises plain ones too
         raise FlukeprintError(
             f"no Ray that can be used at runtime.address {cluster.address!r} ({_first_line(error)}). Start one on this "
             "machine (`ray start --head`, or `ray start --address=HOST:PORT` to join another's), or set "

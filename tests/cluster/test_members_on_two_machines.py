@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pipeline_project import MEMBERS, PHOTOS, new_project, set_params
-from ray_here import RAY
+from ray_here import PORTS, RAY
 from two_machines import Machine, two_machines, why_not
 
 from flukeprint.data.sample import draw_sample
@@ -22,7 +22,8 @@ OWN = RAY | {"RAY_TMPDIR": "/mnt/tmp"}
 
 def start_ray(machine: Machine, *options: str) -> None:
     here = (f"--node-ip-address={machine.address}", "--object-store-memory=100000000", "--disable-usage-stats")
-    machine.run("ray", "start", *here, *options, environment=OWN)
+    ports = [f"{option}={7000 + number}" for number, option in enumerate(PORTS)]
+    machine.run("ray", "start", *here, *ports, *options, environment=OWN)
 
 
 def start_cluster(one: Machine, other: Machine) -> None:
