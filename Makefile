@@ -65,10 +65,8 @@ lint: env ## ruff and mypy
 	@ruff format --check .
 	@mypy
 
-members: env ## fine-tune and embed J members at a time (make members J=2)
-	@dvc repro --quiet start
-	@python -c 'import yaml; print(*yaml.safe_load(open("params.yaml"))["ensemble"]["members"], sep="\n")' | xargs -P $(J) -I{} sh -c \
-	  'dvc repro --quiet --single-item finetune@{} && dvc repro --quiet --single-item embed@{} && echo "{} done"'
+members: env ## fine-tune and embed J members at a time, or on a cluster (make members J=2; docs/cluster.md)
+	@python -m flukeprint.cli members --most $(J)
 
 quality: env ## check a folder in Kaggle's layout (make quality FOLDER=...)
 	@python -m flukeprint.cli quality "$$FOLDER"

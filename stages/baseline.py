@@ -7,6 +7,7 @@ from flukeprint.core.paths import BACKBONE, EMBEDDINGS, PIXELS, PRETRAINED
 from flukeprint.core.runtime import relaunched
 from flukeprint.core.stage_processes import working_together
 from flukeprint.learning.embedding import embed_to_file, embedding_job
+from flukeprint.learning.embedding_shards import SavedNetwork, embed_on_cluster
 from flukeprint.learning.network_files import load_backbone
 
 KEYS = ()
@@ -15,11 +16,12 @@ KEYS = ()
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    if relaunched(params.runtime, "stages.baseline"):
-        return
-    with working_together(params.runtime, "baseline") as accelerator:
-        job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
-        embed_to_file(EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy"), 1, job)
+    path, photos = EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy")
+    if cluster := params.runtime.network_workers:
+        embed_on_cluster({path: (photos, 1)}, SavedNetwork(load_backbone, BACKBONE), params.runtime, cluster)
+    elif not relaunched(params.runtime, "stages.baseline"):
+        with working_together(params.runtime, "baseline") as accelerator:
+            embed_to_file(path, photos, 1, embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator))
 
 
 if __name__ == "__main__":

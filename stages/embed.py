@@ -8,6 +8,7 @@ from flukeprint.core.receipts import write_receipt
 from flukeprint.core.runtime import relaunched, runtime_record
 from flukeprint.core.stage_processes import working_together
 from flukeprint.learning.embedding import embed_to_file, embedding_job
+from flukeprint.learning.embedding_shards import SavedNetwork, embed_on_cluster
 from flukeprint.learning.network_files import load_finetuned
 
 KEYS = ("embed", "recipes.*.embed")
@@ -17,15 +18,20 @@ def main() -> None:
     """Run the stage for the member named on the command line."""
     params = load_params(KEYS)
     member = member_argument()
+    weights, embeddings = FINETUNED / f"{member}.safetensors", EMBEDDINGS / member
+    # Training flips photos at random, so train photos need both views.
+    views = {"train": 2, "test": params.embed.views}
+    wanted = {embeddings / f"{part}.npy": (read_npy(PIXELS / f"{part}.npy"), views[part]) for part in views}
+    if cluster := params.runtime.network_workers:
+        made = embed_on_cluster(wanted, SavedNetwork(load_finetuned, weights), params.runtime, cluster)
+        write_receipt(member, (weights, embeddings), made)
+        return
     if relaunched(params.runtime, "stages.embed", member):
         return
     with working_together(params.runtime, "embed", member) as accelerator:
-        weights, embeddings = FINETUNED / f"{member}.safetensors", EMBEDDINGS / member
         job = embedding_job(*load_finetuned(weights), params.runtime, accelerator)
-        # Training flips photos at random, so train photos need both views.
-        views = {"train": 2, "test": params.embed.views}
-        for part, number in views.items():
-            embed_to_file(embeddings / f"{part}.npy", read_npy(PIXELS / f"{part}.npy"), number, job)
+        for path, (photos, number) in wanted.items():
+            embed_to_file(path, photos, number, job)
         if accelerator.is_main_process:
             write_receipt(member, (weights, embeddings), runtime_record(accelerator))
 

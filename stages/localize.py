@@ -50,7 +50,7 @@ def train(params: Params, folder: Path) -> dict[str, Any]:
 
     wanted, accelerator = params.localize, open_accelerator(params.runtime)
     height, width = wanted.size
-    marked = marked_photos(Path(wanted.boxes), RAW / "train", (height, width), params.runtime.workers)
+    marked = marked_photos(Path(wanted.boxes), RAW / "train", (height, width), params.runtime.photo_workers)
     held = marked.held_out(wanted.holdout, params.seed)
     localiser, record = starting_localiser(wanted, params.seed)
     photos, boxes = marked.pixels[~held], marked.boxes[~held]
@@ -72,7 +72,7 @@ def find(params: Params, folder: Path) -> dict[str, tuple[list[str], NDArray[np.
     from flukeprint.learning.localising import find_in_folder
 
     network, record = load_localiser(folder / LOCALISER_WEIGHTS)
-    return {part: find_in_folder(network, RAW / part, record.size, params.runtime.workers) for part in PARTS}
+    return {part: find_in_folder(network, RAW / part, record.size, params.runtime.photo_workers) for part in PARTS}
 
 
 if __name__ == "__main__":

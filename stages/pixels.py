@@ -19,7 +19,7 @@ def main() -> None:
     for part in ("train", "test"):
         names = read_frame(VALIDATED / f"{part}.parquet", columns=["Image"])["Image"].tolist()
         crops = None if crop is None else Crops(crop, read_found(BOXES / f"{part}.parquet"))
-        write_pixels(PIXELS / f"{part}.npy", RAW / part, names, (height, width), params.runtime.workers, crops)
+        write_pixels(PIXELS / f"{part}.npy", RAW / part, names, (height, width), params.runtime.photo_workers, crops)
     write_json(CROP, None if crop is None else crop.model_dump())
 
 

@@ -43,7 +43,7 @@ def _check_and_write() -> None:
     for path in outputs.values():
         path.unlink(missing_ok=True)
     flukes = remarks_on_flukes(params.localize.confidence)
-    checked = check_folder(RAW, params.validate, params.runtime.workers, EXCLUSIONS, flukes)
+    checked = check_folder(RAW, params.validate, params.runtime.photo_workers, EXCLUSIONS, flukes)
     write_figures(METRICS / "data_quality.json", checked.metrics)
     write_report(REPORT, checked, params.validate, params.runtime.workers)
     for text in (*checked.notes, *checked.warnings):

@@ -15,6 +15,7 @@ from imports import ROOT, imported_files
 # Lowest first. A package imports from itself and from those before its own row.
 FLOORS = (
     ("core",),
+    ("cluster",),
     ("metrics",),
     ("data",),
     ("pages", "learning", "retrieval"),

@@ -8,7 +8,9 @@ import yaml
 from flukeprint.core.params import RuntimeParams, check_params
 from flukeprint.core.training_params import FinetuneParams, TrainingParams
 
-RUNTIME = RuntimeParams(device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32)
+RUNTIME = RuntimeParams(
+    device="cpu", precision="auto", processes=1, threads=2, workers=1, batch_size=32, engine="local", address=None
+)
 CONTENT = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
 
 

@@ -10,6 +10,7 @@ from flukeprint.cli.compare import compare
 from flukeprint.cli.export import export
 from flukeprint.cli.fit_local import fit_local
 from flukeprint.cli.identify import identify
+from flukeprint.cli.members import members
 from flukeprint.cli.quality import quality
 from flukeprint.cli.results import results
 from flukeprint.cli.review import review
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (identify, verify, export, fit_local, results, compare, score, quality, review):
+for _command in (identify, verify, export, fit_local, results, compare, score, quality, review, members):
     app.command()(_command)
 app.add_typer(gallery.app, name="gallery")
 app.add_typer(catalogue.app, name="catalogue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
 from flukeprint.core.effective_keys import committed_text, effective_key, hidden_changes, with_effective_keys
 from flukeprint.core.errors import FlukeprintError, MissingFileError
@@ -33,8 +34,10 @@ from flukeprint.core.param_types import (
     yaml_off,
 )
 from flukeprint.core.paths import PARAMS
+from flukeprint.core.ray_cluster import IN_TASK, Cluster
 from flukeprint.core.recipes import RECIPE_SECTIONS, branch, with_recipe
 from flukeprint.core.training_params import FinetuneParams, FullHeadParams, LearningRate, TrainingParams
+from flukeprint.core.worker_processes import Workers
 
 _MOST_FAULTS = 50  # that are listed
 _MOST_BYTES = 1 << 17  # ten times our file with all its comments; YAML takes seconds for each megabyte
@@ -244,6 +247,37 @@ class RuntimeParams(Section):
     threads: Units
     workers: Units
     batch_size: BatchSize
+    engine: Literal["local", "ray"]
+    address: Annotated[str, StringConstraints(pattern=r"^(auto|[\w.:\[\]-]+:\d{1,5})$")] | None  # auto | HOST:PORT
+
+    @model_validator(mode="after")
+    def _gpu_of_its_own(self) -> RuntimeParams:
+        if self.engine == "ray" and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"device is {self.device!r}, but engine 'ray' gives each task a GPU of its own; expected 'auto', "
+                "'cuda' or 'cpu'"
+            )
+        return self
+
+    @property
+    def photo_workers(self) -> Workers:
+        """What decodes photos. A Ray of our own here would be no more than processes are."""
+        return Cluster(self.address) if self._on_ray and self.address else self.workers
+
+    @property
+    def network_workers(self) -> Cluster | None:
+        """The machines that run networks over shards of photos; None: this one does."""
+        return Cluster(self.address, self.threads, device=self.device) if self._on_ray else None
+
+    @property
+    def member_workers(self) -> Cluster | None:
+        """The machines that train and embed members; None: this one does."""
+        return Cluster(self.address, self.threads, self.processes, self.device) if self._on_ray else None
+
+    @property
+    def _on_ray(self) -> bool:
+        # What Ray has sent to a worker is done there.
+        return self.engine == "ray" and IN_TASK not in os.environ
 
 
 class RecipeParams(Section):

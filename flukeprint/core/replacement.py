@@ -48,6 +48,15 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that is removed in the end; what killed processes left there is, first."""
+    path = Path(path)
+    with ExitStack() as held:
+        recover(path)
+        yield _claim(path, Path.mkdir, held)
+
+
+@contextmanager
 def _replacing(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
     with _naming(path), ExitStack() as held:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.worker_processes import spread_map
+from flukeprint.core.worker_processes import Workers, spread_map
 from flukeprint.data.colours import profile_fault
 from flukeprint.data.photos import (
     MAX_PIXELS,
@@ -45,6 +43,8 @@ _BLOCK_BYTES = 1 << 20
 _MAX_TIFF_FRAMES = 1000
 # The fewer chunks, the less the processes wait for this one; the more, the more evenly they finish.
 _LARGEST_CHUNK, _CHUNKS_PER_WORKER = 256, 16
+# Photos that go to another machine at a time, with their files.
+_SHARD = 64
 # So many photos are read sooner than a process starts.
 _FEW_PHOTOS = 64
 _HASHED_TOGETHER = 256
@@ -100,7 +100,7 @@ def read_photos(
 
 def inspect_photos(
     photos: Mapping[Path, Sequence[str]],
-    workers: int = 1,
+    workers: Workers = 1,
     max_pixels: int = MAX_PIXELS,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[Path, list[PhotoRecord]]:
@@ -113,28 +113,26 @@ def inspect_photos(
     from tqdm import tqdm
 
     paths = [(Path(folder), name) for folder, names in photos.items() for name in names]
-    try:
-        with _mapped(partial(_fields, max_pixels), paths, workers) as found:
-            meanwhile()
-            each = iter(_records(list(tqdm(found, "photos", len(paths), unit="photo", disable=None))))
-    except BrokenProcessPool:
-        raise FlukeprintError(
-            f"a process that was reading photos in {', '.join(map(str, photos))} was killed, probably for lack "
-            "of memory. Lower runtime.workers in params.yaml, or the largest photo size that is accepted."
-        ) from None
+    with _mapped(partial(_fields, max_pixels), paths, workers) as found:
+        meanwhile()
+        each = iter(_records(list(tqdm(found, "photos", len(paths), unit="photo", disable=None))))
     return {folder: [next(each) for _ in names] for folder, names in photos.items()}
 
 
 @contextmanager
 def _mapped(
-    read: Callable[[tuple[Path, str]], Fields], paths: Sequence[tuple[Path, str]], workers: int
+    read: Callable[[tuple[Path, str]], Fields], paths: Sequence[tuple[Path, str]], workers: Workers
 ) -> Iterator[Iterator[Fields]]:
     """Give what is read of each photo, in order, by several processes where that is quicker."""
-    if workers <= 1 or len(paths) <= _FEW_PHOTOS:
-        yield map(read, paths)
-        return
-    with spread_map(workers) as spread:
-        yield spread(read, paths, min(_LARGEST_CHUNK, 1 + len(paths) // (workers * _CHUNKS_PER_WORKER)))
+    with spread_map(workers if len(paths) > _FEW_PHOTOS else 1) as spread:
+        yield spread(read, paths, _chunk(len(paths), workers), files=lambda path: [path[0] / path[1]])
+
+
+def _chunk(photos: int, workers: Workers) -> int:
+    """Return how many photos go to a process at a time."""
+    if isinstance(workers, int):
+        return min(_LARGEST_CHUNK, 1 + photos // (max(workers, 1) * _CHUNKS_PER_WORKER))
+    return _SHARD
 
 
 def _records(found: Sequence[Fields]) -> list[PhotoRecord]:

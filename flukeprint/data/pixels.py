@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from flukeprint.core.files import create_npy
 from flukeprint.core.replacement import replacing
-from flukeprint.core.worker_processes import spread_map
+from flukeprint.core.worker_processes import Workers, spread_map
 from flukeprint.data.photos import read_rgb
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Crops:
 
 
 def write_pixels(
-    path: Path, folder: Path, names: Sequence[str], size: tuple[int, int], workers: int, crops: Crops | None = None
+    path: Path, folder: Path, names: Sequence[str], size: tuple[int, int], workers: Workers, crops: Crops | None = None
 ) -> None:
     """Decode the photos `names` of `folder` into an .npy file: uint8, N x 3 x H x W, RGB, in the given order.
 
@@ -44,10 +43,11 @@ def write_pixels(
     crop, boxes = (None, {}) if crops is None else (crops.crop, crops.found)
     asked = [(name, boxes.get(name)) for name in names]
     chunks = [asked[start : start + _CHUNK] for start in range(0, len(asked), _CHUNK)]
-    spread = spread_map(workers) if workers > 1 and len(chunks) > 1 else nullcontext(map)
-    with replacing(path) as temporary, spread as mapped:
+    with replacing(path) as temporary, spread_map(workers if len(chunks) > 1 else 1) as mapped:
         array = create_npy(temporary, np.uint8, (len(names), 3, *size))
-        decoded = mapped(partial(_read_chunk, folder, size, crop), chunks)
+        decoded = mapped(
+            partial(_read_chunk, folder, size, crop), chunks, files=lambda some: [folder / name for name, _ in some]
+        )
         bar = tqdm(decoded, f"pixels of {folder.name}", len(chunks), unit="batch", disable=None)
         for start, photos in zip(range(0, len(names), _CHUNK), bar, strict=True):
             array[start : start + len(photos)] = photos

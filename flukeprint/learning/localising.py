@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import derived_seed
-from flukeprint.core.worker_processes import spread_map
+from flukeprint.core.worker_processes import Workers, spread_map
 from flukeprint.data.fluke_boxes import read_marked
 from flukeprint.data.inspection import PhotoRecord, read_photos
 from flukeprint.data.near_duplicates import columns_of, near_duplicate_clusters
@@ -47,7 +46,7 @@ class MarkedPhotos:
         return np.isin(self.clusters, drawn[np.cumsum(counts) <= round(share * len(self.clusters))])
 
 
-def marked_photos(table: Path, folder: Path, size: tuple[int, int], workers: int) -> MarkedPhotos:
+def marked_photos(table: Path, folder: Path, size: tuple[int, int], workers: Workers) -> MarkedPhotos:
     """Read the photos of a table of boxes; too few of them, or one that cannot be read, are a FlukeprintError."""
     names, boxes = read_marked(table, list_folder(folder).photos)
     flukes = int((~np.isnan(boxes[:, 0])).sum())
@@ -66,7 +65,7 @@ def marked_photos(table: Path, folder: Path, size: tuple[int, int], workers: int
 
 
 def find_in_folder(
-    network: nn.Module, folder: Path, size: tuple[int, int], workers: int
+    network: nn.Module, folder: Path, size: tuple[int, int], workers: Workers
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Return the names of a folder's photos and a localiser's answers, N x 6; those that cannot be read are left out.
 
@@ -83,11 +82,10 @@ def find_in_folder(
 
 
 def _read(
-    folder: Path, names: Sequence[str], size: tuple[int, int], workers: int
+    folder: Path, names: Sequence[str], size: tuple[int, int], workers: Workers
 ) -> Iterator[list[tuple[PhotoRecord, NDArray[np.uint8] | None]]]:
     """Yield what `read_photos` gives of a chunk of photos after the other, read by several processes."""
     chunks = [[folder / name for name in names[start : start + _CHUNK]] for start in range(0, len(names), _CHUNK)]
-    spread = spread_map(workers) if workers > 1 and len(chunks) > 1 else nullcontext(map)
-    with spread as mapped:
-        found = mapped(partial(read_photos, size=size), chunks)
+    with spread_map(workers if len(chunks) > 1 else 1) as mapped:
+        found = mapped(partial(read_photos, size=size), chunks, files=list)
         yield from tqdm(found, f"flukes of {folder.name}", len(chunks), unit="batch", disable=None)

@@ -12,6 +12,7 @@ from typing import Any
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import ValidateParams
 from flukeprint.core.safe_text import printable
+from flukeprint.core.worker_processes import Workers
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photo_folders import said_of_others
 from flukeprint.quality.findings import Finding, finding_of, metrics, summaries
@@ -74,7 +75,7 @@ class Checked:
 def check_folder(
     folder: Path,
     params: ValidateParams,
-    workers: int = 1,
+    workers: Workers = 1,
     exclusions: Path | None = None,
     flukes: Flukes | None = None,
 ) -> Checked:

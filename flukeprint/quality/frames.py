@@ -15,6 +15,7 @@ import pandas as pd
 
 from flukeprint.core.params import DuplicateParams, ValidateParams
 from flukeprint.core.safe_text import told_apart
+from flukeprint.core.worker_processes import Workers
 from flukeprint.data.inspection import PhotoRecord, inspect_photos
 from flukeprint.data.labels import ENCOUNTER, NEW_WHALE, TAKEN_AT
 from flukeprint.data.near_duplicates import columns_of, conflicting_labels, near_duplicate_clusters
@@ -131,7 +132,7 @@ def _file_row(table: Table, least: int, most: int) -> dict[str, Any]:
 def photo_frames(
     inputs: Inputs,
     params: ValidateParams,
-    workers: int,
+    workers: Workers,
     meanwhile: Callable[[], None] = lambda: None,
     flukes: Flukes | None = None,
 ) -> Frames:

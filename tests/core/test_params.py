@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from flukeprint.core.effective_keys import hidden_changes, with_effective_keys
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.params import check_params, load_params
+from flukeprint.core.ray_cluster import IN_TASK, Cluster
 from flukeprint.core.recipes import with_recipe
 
 PARAMS = YAML(typ="safe").load(Path("params.yaml"))  # as DVC reads it
@@ -100,12 +101,36 @@ def test_members_may_have_backbones_of_their_own_where_they_start_from_no_head()
         ("select.protocol", "kaggle", "select.protocol: is 'kaggle', expected 'grouped', 'time' or 'mlebench'"),
         ("submit.decision", "first", "submit.decision: is 'first', expected 'class', 'calibrated' or 'best'"),
         ("runtime.precision", "fp8", "runtime.precision: is 'fp8', expected 'auto', 'fp32' or 'bf16'"),
+        ("runtime.engine", "spark", "runtime.engine: is 'spark', expected 'local' or 'ray'"),
+        ("runtime.address", "ray://head:10001", "runtime.address: is 'ray://head:10001', "),
+        ("runtime.address", "head", "runtime.address: is 'head', "),
+        (
+            "runtime",
+            {**PARAMS["runtime"], "engine": "ray", "device": "cuda:1"},
+            "runtime: device is 'cuda:1', but engine",
+        ),
     ],
 )
 def test_bad_values_are_refused_with_key_value_and_expectation(key, value, expected):
     with pytest.raises(FlukeprintError) as error:
         check_params(changed(key, value))
     assert expected in str(error.value)
+
+
+def test_the_engine_decides_what_does_the_work(monkeypatch):
+    def runtime(**values):
+        return check_params(changed("runtime", {**PARAMS["runtime"], **values})).runtime
+
+    here = runtime()
+    assert (here.photo_workers, here.network_workers, here.member_workers) == (here.workers, None, None)
+    # A Ray of its own on this machine decodes photos no faster than processes do.
+    alone = runtime(engine="ray", processes=3)
+    assert (alone.photo_workers, alone.network_workers) == (alone.workers, Cluster(None, 2, 1, "auto"))
+    assert alone.member_workers == Cluster(None, 2, 3, "auto")
+    joined = runtime(engine="ray", address="10.0.0.1:6379")
+    assert joined.photo_workers == Cluster("10.0.0.1:6379")
+    monkeypatch.setenv(IN_TASK, "1")
+    assert (joined.photo_workers, joined.network_workers, joined.member_workers) == (joined.workers, None, None)
 
 
 def numbers(content: object, path: tuple[str, ...] = ()):

@@ -22,7 +22,16 @@ from flukeprint.core.runtime import (
 
 
 def runtime(**changes) -> RuntimeParams:
-    values = {"device": "cpu", "precision": "auto", "processes": 1, "threads": 2, "workers": 1, "batch_size": 8}
+    values = {
+        "device": "cpu",
+        "precision": "auto",
+        "processes": 1,
+        "threads": 2,
+        "workers": 1,
+        "batch_size": 8,
+        "engine": "local",
+        "address": None,
+    }
     return RuntimeParams.model_validate(values | changes)
 
 

@@ -50,7 +50,8 @@ from test_processes import CASES
 from training_cases import finetune_params, random_backbone
 
 processes = int(sys.argv[1])
-runtime = RuntimeParams(device="cpu", precision="fp32", processes=processes, threads=1, workers=1, batch_size=8)
+runtime = RuntimeParams(device="cpu", precision="fp32", processes=processes, threads=1, workers=1, batch_size=8,
+                        engine="local", address=None)
 if not relaunched(runtime, "script", *sys.argv[1:]):
     accelerator = open_accelerator(runtime, several=True)
     assert accelerator.num_processes == processes

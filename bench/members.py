@@ -1,0 +1,76 @@
+"""What it costs to spread members by Ray, beside the same by hand (xargs), on this machine.
+
+python -m bench.members PROJECT [--workers 2] [--runs 3]
+
+PROJECT is a project in which `dvc repro start` is done and the members are not; it is copied for each run. Both ways
+train and embed all its members, so many at a time, one thread each. Runs alternate. CPU seconds are of all processes
+that a run started, which are told from others by a namespace of their own (`unshare`, as root).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from flukeprint.cluster.members import MEMBER_STAGES
+
+
+def main() -> None:
+    """Measure, and print each run and the medians."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("project", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    found: dict[str, list[tuple[float, float]]] = {"by hand": [], "by ray": []}
+    for number in range(args.runs):
+        for way, results in found.items():
+            results.append(measured(args.project, way, args.workers))
+            print(f"run {number + 1}, {way}: {results[-1][0]:.1f} s, {results[-1][1]:.1f} CPU s", flush=True)
+    hand, ray = ([statistics.median(column) for column in zip(*results, strict=True)] for results in found.values())
+    for name, one, other in zip(("wall", "CPU"), hand, ray, strict=True):
+        print(f"{name}: by hand {one:.1f} s, by ray {other:.1f} s: {other / one:.3f} times, {other - one:+.1f} s")
+
+
+def measured(project: Path, way: str, workers: int) -> tuple[float, float]:
+    """Return wall and CPU seconds of training and embedding the members of a copy of the project."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(project, Path(folder) / "project", symlinks=True))
+        content = yaml.safe_load((copy / "params.yaml").read_text())
+        content["runtime"] |= {"threads": 1, "engine": "ray" if way == "by ray" else "local"}
+        (copy / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        command = [sys.executable, "-m", "flukeprint.cli", "members"]
+        shell = shlex.join(command) if way == "by ray" else by_hand(content["ensemble"]["members"], workers)
+        return in_a_namespace(shell, copy)
+
+
+def by_hand(members: list[str], workers: int) -> str:
+    """Return a shell's command that lets DVC do so many members at a time."""
+    stages = " && ".join(f"dvc --wait-for-lock repro -q -s {stage}@{{}}" for stage in MEMBER_STAGES)
+    return f"dvc repro -q start && printf '%s\\n' {' '.join(members)} | xargs -P {workers} -I{{}} sh -c '{stages}'"
+
+
+def in_a_namespace(shell: str, folder: Path) -> tuple[float, float]:
+    """Run a shell's command in a folder, and return wall and CPU seconds of it and of all that it started."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "bash", "-c", f"{shell}; exit $?"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    started = time.monotonic()
+    os.environ |= {"PATH": path, "PYTHONPATH": str(folder)}
+    pid = os.posix_spawnp("env", ["env", f"--chdir={folder}", *command], os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        sys.exit(f"{shell} failed")
+    return time.monotonic() - started, usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from imports import ROOT
+from ray_here import RAY, ray_here
+
+from flukeprint.core import ray_cluster
+from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.ray_cluster import CODE, Cluster, connected, contents_of, packages, refuse_other_packages
+from flukeprint.core.worker_processes import spread_map
+
+
+def test_files_that_any_machine_can_read_go_with_a_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path.relative_to(tmp_path) / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a")
+    (folder / "b.jpg").write_bytes(b"")
+    assert contents_of([folder / "a.jpg", folder / "b.jpg"]) == {"photos/a.jpg": b"a", "photos/b.jpg": b""}
+    assert contents_of([]) == {}
+
+
+def link(path):
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("missing.jpg", lambda _: None),
+        ("link.jpg", link),
+        ("pipe.jpg", os.mkfifo),
+        ("folder.jpg", lambda path: path.mkdir()),
+        ("large.jpg", lambda path: path.write_bytes(bytes(9))),
+        ("nul\0.jpg", lambda _: None),
+        ("../outside.jpg", lambda path: path.write_bytes(b"a")),
+    ],
+)
+def test_what_another_machine_would_read_otherwise_is_read_here(tmp_path, monkeypatch, name, make):
+    monkeypatch.setattr(ray_cluster, "_MOST_BYTES", 8)
+    (tmp_path / "project/photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    photos = Path("photos")
+    (photos / "a.jpg").write_bytes(b"a")
+    make(photos / name)
+    assert contents_of([photos / "a.jpg"]) is not None
+    assert contents_of([photos / "a.jpg", photos / name]) is None
+    assert contents_of([tmp_path / "project/photos/a.jpg"]) is None
+
+
+def test_the_versions_are_those_of_the_pipelines_packages():
+    assert packages()["numpy"] == np.__version__
+    assert {"torch", "pillow", "accelerate"} <= set(packages())
+    assert not {"ray", "pytest", "fastapi", "ruff"} & set(packages())
+
+
+def test_a_worker_with_other_packages_is_refused():
+    refuse_other_packages(packages())
+    with pytest.raises(
+        FlukeprintError, match=r"has other packages .*: numpy .* \(not 1\.0\), torchaudio none \(not 2\)"
+    ):
+        refuse_other_packages(packages() | {"numpy": "1.0", "torchaudio": "2"})
+
+
+def test_the_engine_without_its_package_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    message = r"runtime\.engine .* is 'ray', but .* `pip install 'flukeprint\[cluster\]'`"
+    with pytest.raises(FlukeprintError, match=message), spread_map(Cluster("auto")):
+        pass
+
+
+@pytest.fixture
+def machines(monkeypatch) -> list[dict]:
+    ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    machines: list[dict] = []
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": one} for one in machines])
+    return machines
+
+
+@pytest.mark.parametrize(
+    ("cluster", "there", "need"),
+    [
+        (Cluster(None, 2, 1, "auto"), [{"CPU": 8.0}], {"num_cpus": 2}),
+        (Cluster(None, 2, 3, "cpu"), [{"CPU": 8.0, "GPU": 4.0}], {"num_cpus": 6}),
+        (Cluster(None, 2, 1, "auto"), [{"CPU": 8.0}, {"CPU": 1.0, "GPU": 4.0}], {"num_cpus": 0, "num_gpus": 1}),
+        (Cluster(None, 2, 2, "cuda"), [{"CPU": 1.0, "GPU": 4.0}], {"num_cpus": 0, "num_gpus": 2}),
+    ],
+)
+def test_a_task_has_gpus_or_threads_of_its_own(machines, cluster, there, need):
+    machines += there
+    assert cluster.need() == need
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        (Cluster(None, 4, 3), r"12 CPUs \(runtime\.threads x runtime\.processes .* more than 8"),
+        (Cluster(None, device="cuda"), r"1 GPUs \(runtime\.processes .* more than 0"),
+    ],
+)
+def test_a_task_that_fits_no_machine_is_refused(machines, cluster, message):
+    machines += [{"CPU": 8.0}, {"CPU": 8.0}]
+    with pytest.raises(FlukeprintError, match=message):
+        cluster.need()
+
+
+@pytest.mark.slow
+def test_an_address_where_nothing_is_is_refused(machines):
+    message = r"no Ray that can be used at runtime\.address '127\.0\.0\.1:9'"
+    with pytest.raises(FlukeprintError, match=message), connected(Cluster("127.0.0.1:9")):
+        pass
+
+
+def seen(path: Path) -> tuple[str, int, str]:
+    return path.read_text(), os.getpid(), str(Path.cwd())
+
+
+def fails(number: int) -> int:
+    if number == 3:
+        raise FlukeprintError("three is refused")
+    return number
+
+
+@pytest.mark.slow
+def test_a_clusters_workers_do_the_work_in_order(tmp_path, tmp_path_factory, monkeypatch):
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    for name, value in RAY.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    for name in CODE:
+        (tmp_path / name).symlink_to(ROOT / name)
+    photos = [Path(f"photos/{number}.jpg") for number in range(7)]
+    photos[0].parent.mkdir()
+    for number, path in enumerate(photos):
+        path.write_text(str(number))
+    photos[2].unlink()
+    photos[2].symlink_to("1.jpg")  # links are followed here alone
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with ray_here(tmp_path_factory.mktemp("r")) as address, spread_map(Cluster(address)) as mapped:
+        found = list(mapped(seen, photos, 2, files=lambda path: [path]))
+        assert [text for text, _, _ in found] == ["0", "1", "1", "3", "4", "5", "6"]
+        assert [pid == os.getpid() for _, pid, _ in found] == [False, False, True, True, False, False, False]
+        assert not any(Path(folder).exists() for _, pid, folder in found if pid != os.getpid())
+        results = mapped(fails, range(9))
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(FlukeprintError, match=r"^three is refused$"):
+            next(results)
