@@ -254,7 +254,7 @@ def _keep(connection: Connection, model_id: int, answers: Iterable[Asked], of_al
         {
             "encounter_id": one.id,
             "model_id": model_id,
-            "content": json.dumps(described(asked) | of_all, sort_keys=True),
+            "content": json.dumps({**described(asked), **of_all}, sort_keys=True),
             "worth": WORTHS.index(worth(asked)),
             "certainty": certainty(asked),
         }
