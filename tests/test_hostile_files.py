@@ -4,6 +4,7 @@ import json
 import mmap
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,9 @@ def test_the_watchdog_tells_what_it_is_for():
         while True:
             pass
 
+    def be_starved():
+        time.sleep(1.5)  # as a process that gets no processor
+
     def grow():
         pages = mmap.mmap(-1, 300 << 20)  # memory that was freed before would not count
         for page in range(0, len(pages), mmap.PAGESIZE):
@@ -60,6 +64,8 @@ def test_the_watchdog_tells_what_it_is_for():
         os.abort()
 
     assert watched(hang, seconds=0.5).outcome == "hang"
+    assert watched(be_starved, seconds=0.5).outcome == "accepted"
+    assert watched(lambda: time.sleep(60), seconds=0.1).outcome == "hang"
     assert watched(grow, megabytes=200).outcome == "over"
     assert watched(crash).outcome == "crash"
     assert watched(lambda: 1 / 0).outcome == "traceback"

@@ -19,6 +19,7 @@ from flukeprint.core.errors import FlukeprintError
 
 # What no input of under 1 MB may exceed.
 SECONDS, MEGABYTES = 20, 1024
+_STARVED = 30  # times as long, which a process of a very busy machine may take
 _GUARD = 6 << 30  # bytes that a runaway may take before the system refuses it more
 
 
@@ -52,7 +53,7 @@ def watched_each(
             with open(ours, "rb", buffering=0) as pipe:  # noqa: PTH123
                 while done < len(reads):
                     start = time.monotonic()
-                    said = _line(pipe, read, start + seconds)
+                    said = _line(pipe, read, child, seconds)
                     done += 1
                     yield _judged(said, time.monotonic() - start, megabytes)
                     if not said:
@@ -69,17 +70,30 @@ def _judged(said: bytes | None, seconds: float, megabytes: float) -> Watched:
     return Watched(outcome if used <= megabytes else "over", says, used, seconds)
 
 
-def _line(pipe: IO[bytes], read: bytearray, end: float) -> bytes | None:
-    """Return the next line that the child writes, nothing if it has gone; None where that takes too long."""
+def _line(pipe: IO[bytes], read: bytearray, child: int, seconds: float) -> bytes | None:
+    """Return the next line that the child writes, nothing if it has gone; None where that takes too long.
+
+    Its own time counts where others take the processor; but it may not sleep for ever.
+    """
+    start, used = time.monotonic(), _processor_seconds(child)
     while b"\n" not in read:
-        if not select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
-            return None
+        if not select.select([pipe], [], [], seconds / 10)[0]:
+            waited, worked = time.monotonic() - start, _processor_seconds(child) - used
+            if waited > seconds and (worked > 0.9 * seconds or waited > _STARVED * seconds):
+                return None
+            continue
         part = pipe.read(1 << 16)
         if not part:
             return b""
         read += part
     line, _, read[:] = bytes(read).partition(b"\n")
     return line
+
+
+def _processor_seconds(process: int) -> float:
+    """Return the processor time of a process that is there, or not waited for yet."""
+    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def _answer(reads: Sequence[Callable[[], object]], pipe: int) -> None:

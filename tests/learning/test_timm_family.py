@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -130,6 +131,30 @@ def test_a_name_of_the_hub_without_a_network_names_the_way_out(monkeypatch, tmp_
     ):
         prepare_backbone(tmp_path / "backbone", wanted(name="hf-hub:a/b"), SIZE, 0)
     assert not (tmp_path / "backbone").exists()
+
+
+@pytest.mark.parametrize("name", ["hf-hub:no such/name", "hf-hub:/x", "hf-hub:../x", "hf-hub:a/"])
+def test_a_name_that_the_hub_cannot_have_is_refused_as_one_that_it_has_not(tmp_path, name):
+    with pytest.raises(FlukeprintError, match=rf"'{re.escape(name)}' could not be downloaded \(Repo id must"):
+        prepare_backbone(tmp_path / "backbone", wanted(name=name), SIZE, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ("[", "Expecting value"),
+        ("{}", "its record has no 'architecture'"),
+        (
+            '{"architecture": "test_efficientnet", "pretrained_cfg": {"num_classes": 0}}',
+            "its record has no 'input_size'",
+        ),
+    ],
+)
+def test_a_record_of_the_hub_that_is_none_is_refused(monkeypatch, tmp_path, record, reason):
+    (tmp_path / "config.json").write_text(record)
+    monkeypatch.setattr("timm.models._hub.download_from_hf", lambda *_, **__: tmp_path / "config.json")
+    with pytest.raises(FlukeprintError, match=rf"'hf-hub:a/b' could not be downloaded \({reason}"):
+        prepare_backbone(tmp_path / "backbone", wanted(name="hf-hub:a/b"), SIZE, 0)
 
 
 def test_a_network_of_the_hub_is_built_again_without_it(monkeypatch, tmp_path):

@@ -51,7 +51,7 @@ def published(name: str) -> Published:
 
     with _Downloading(name):
         given, architecture, arguments = _hub.load_model_config_from_hf(name.removeprefix(HUB))
-    return _published(given, {"architecture": architecture, **(arguments or {})})
+        return _published(given, {"architecture": architecture, **(arguments or {})})
 
 
 def _published(config: Mapping[str, Any], options: Mapping[str, Any]) -> Published:
@@ -106,7 +106,10 @@ class _Downloading:
                 f"the weights published as {self.name!r} hold other things than tensors, which could run code, and are "
                 "refused. Choose another backbone.name."
             ) from None
-        if isinstance(fault, (OSError, RuntimeError)):
+        if isinstance(fault, KeyError):
+            fault = ValueError(f"its record has no {fault}")
+        # A ValueError is of a name that the hub cannot have, or of a record that is none.
+        if isinstance(fault, (OSError, RuntimeError, ValueError)):
             said = " ".join(str(fault).split())
             raise FlukeprintError(f"{self.name!r} could not be downloaded ({said}). {_REPAIR}") from None
 
