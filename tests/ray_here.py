@@ -19,7 +19,12 @@ RAY = {
 
 
 # The raylet waits but 15 seconds for its agents to tell it their ports, unless they are given.
-PORTS = ("--runtime-env-agent-port", "--dashboard-agent-grpc-port", "--dashboard-agent-listen-port")
+PORTS = (
+    "--runtime-env-agent-port",
+    "--dashboard-agent-grpc-port",
+    "--dashboard-agent-listen-port",
+    "--metrics-export-port",
+)
 
 
 def free_ports(number: int) -> list[int]:

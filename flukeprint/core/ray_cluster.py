@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import stat
 import tempfile
 from collections import deque
@@ -24,6 +25,7 @@ from flukeprint.core.replacement import scratch_folder
 _AHEAD = 2
 # Of the files that one task reads; more than that stays here.
 _MOST_BYTES = 1 << 28
+_PATIENCE = 30  # seconds, for an answer from the address of Ray
 # Of the environment of a stage that a worker runs: it does the work itself.
 IN_TASK = "FLUKEPRINT_IN_TASK"
 # Our packages, in folders of the project's root, from which workers get them.
@@ -89,9 +91,11 @@ def _join(cluster: Cluster, code: Path) -> None:
         if cluster.address is None:
             ray.init("local", include_dashboard=False, **quiet)
             return
+        if cluster.address != "auto":
+            _look_for(cluster.address)
+        # A folder of its own, so that no worker imports what lies under the same path on its machine.
         for name in CODE:
             shutil.copytree(name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-        # A folder of its own, so that no worker imports what lies under the same path on its machine.
         ray.init(cluster.address, runtime_env={"working_dir": str(code)}, **quiet)
     except Exception as error:  # noqa: BLE001 - Ray raises plain ones too
         raise FlukeprintError(
@@ -99,6 +103,15 @@ def _join(cluster: Cluster, code: Path) -> None:
             "machine (`ray start --head`, or `ray start --address=HOST:PORT` to join another's), or set "
             "runtime.address to null, which starts one for the time of the command."
         ) from None
+
+
+def _look_for(address: str) -> None:
+    """Raise a ConnectionError where nobody listens: Ray would go on asking for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(str(error)) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -65,7 +65,7 @@ def test_members_go_on_where_the_worker_the_head_or_the_driver_was_killed(tmp_pa
         one.project.rmdir()
         new_project(one.project, Path("/mnt/photos"))
         set_params(
-            one.project, runtime__threads=1, profiles__folder__epochs={"train": 3, "finetune": 30, "full_head": 3}
+            one.project, runtime__threads=1, profiles__folder__epochs={"train": 3, "finetune": 12, "full_head": 3}
         )
         one.run("dvc", "repro", "--quiet", "start")
         interrupted_like_alone(one, other)
