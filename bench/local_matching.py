@@ -103,7 +103,7 @@ def folded(asked: AskedQueries, looked_at: Sequence[LookedAt]) -> list[FusionFit
         others = np.flatnonzero(fold != part)
         truth = [asked.truth[row] for row in others]
         fits.append(fit_fusion([looked_at[row] for row in others], truth, asked.weights[others]))
-    return [fits[part] for part in fold]
+    return [fits[part] for part in fold.tolist()]
 
 
 def groups_of(asked: AskedQueries) -> NDArray[np.str_]:
@@ -123,17 +123,18 @@ def report(
     draws = Resampling(groups_of(asked), asked.weights, is_new, resamples)
     known = Resampling(groups_of(asked)[~is_new], resamples=resamples)
     print(f"{name}: {len(before)}, {int(is_new.sum())} of new whales")
-    rows = [("MAP@5", draws, *points, asked.weights)]
-    rows += [
-        (f"known whales, {words}", known, *(one[:, place][~is_new] for one in hits), None)
-        for place, words in enumerate(("named first", "among five", "among ten"))
-    ]
-    for words, resampling, old, new, weights in rows:
-        gain = resampling.compare(new, old)
-        print(
-            f"  {words}: {weighted_mean(old, weights):.4f} -> {weighted_mean(new, weights):.4f}  "
-            f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p_value:.4f}"
-        )
+    print(_changed("MAP@5", draws, *points))
+    for place, words in enumerate(("named first", "among five", "among ten")):
+        print(_changed(f"known whales, {words}", known, *(one[:, place][~is_new] for one in hits)))
+
+
+def _changed(words: str, draws: Resampling, old: NDArray[np.float64], new: NDArray[np.float64]) -> str:
+    gain = draws.compare(new, old)
+    means = (weighted_mean(values, draws.weights) for values in (old, new))
+    return (
+        f"  {words}: {' -> '.join(f'{mean:.4f}' for mean in means)}  "
+        f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p_value:.4f}"
+    )
 
 
 def known_hits(truth: Sequence[str], labels: Sequence[Sequence[str]]) -> NDArray[np.float64]:

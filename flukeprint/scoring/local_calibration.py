@@ -161,5 +161,6 @@ def fit_fusion(looked_at: Sequence[LookedAt], truth: Sequence[str], weights: Flo
 
     found = minimize_scalar(lambda power: log_loss([power * one for one in fused]), bounds=(0, _SHARPEST))
     before = log_loss([np.log(np.maximum(one.probabilities, _EDGE)) for one in some])
-    figures = [float(f"{value:.6g}") for value in (slope, intercept, found.x, found.fun, before)]
-    return FusionFit(*figures, *map(len, (looked_at, those, every)))
+    figures = slope, intercept, float(found.x), float(found.fun), before
+    one, other, power, after, first = (float(f"{value:.6g}") for value in figures)
+    return FusionFit(one, other, power, after, first, len(looked_at), len(those), len(every))

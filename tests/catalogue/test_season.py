@@ -360,7 +360,7 @@ def test_keypoints_that_match_make_an_individual_more_likely(catalogue, speckles
     before, after = ({one.id: one.probability for one in asked.answer.candidates} for asked in (plain, local))
     assert set(before) == set(after) == {"w_a", "w_b"}
     both = sum(before.values())
-    assert after["w_b"] > 0.95 * both > before["w_b"]
+    assert after["w_b"] > 0.9 * both > before["w_b"]
     assert sum(after.values()) == pytest.approx(both)
     assert local.answer.new_probability == pytest.approx(plain.answer.new_probability)
 
