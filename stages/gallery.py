@@ -14,7 +14,7 @@ from flukeprint.data.selected_tables import is_trained, read_selected
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.retrieval.provenance import provenance_of
-from flukeprint.retrieval.vectors import photo_vectors
+from flukeprint.retrieval.vectors import EmbeddedPhotos
 
 KEYS = ("ensemble.members", "embed", "recipes.*.embed", "gallery")
 
@@ -26,9 +26,8 @@ def main() -> None:
     for folder in (EMBEDDINGS, FINETUNED):
         require_members(members, folder)
     table = labelled_photos(trained_only=params.gallery.photos == "trained")
-    rows = table["pixel"].to_numpy()
     gallery = build_gallery(
-        photo_vectors([read_embeddings(member, "train")[rows] for member in members], views),
+        EmbeddedPhotos([read_embeddings(member, "train") for member in members], table["pixel"].to_numpy(), views),
         table["Image"].tolist(),
         table["Id"].tolist(),
         provenance_of({member: FINETUNED / f"{member}.safetensors" for member in members}, views, crop=read_crop(CROP)),

@@ -10,7 +10,7 @@ from flukeprint.core.safe_text import printable
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.near_duplicates import Pairs, columns_of, duplicate_pairs
 from flukeprint.quality.flags import Limits
-from flukeprint.retrieval.gallery import Photo
+from flukeprint.retrieval.gallery import Photo, PhotoList
 
 # Photos of the gallery that are compared by thumbnail, those with the most similar hashes: copies are few.
 _MOST = 64
@@ -29,7 +29,7 @@ class Duplicate(NamedTuple):
 
 
 def near_duplicates_of(
-    records: Sequence[PhotoRecord], photos: Sequence[Photo], album: Album, limits: Limits
+    records: Sequence[PhotoRecord], photos: PhotoList, album: Album, limits: Limits
 ) -> list[list[Duplicate]]:
     """Return for each faultless record its near-duplicates among the gallery's photos, most similar first.
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.metrics.spread import Spread, spread_of
-from flukeprint.retrieval.cells import EXACT_UP_TO, Cells, new_cells
+from flukeprint.retrieval.codes import EXACT_UP_TO, Codes, new_codes
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
 from flukeprint.retrieval.provenance import Provenance
+from flukeprint.retrieval.vectors import Stored, Vectors, blocks, on_all_threads, single
 
-_CHUNK = 1 << 16
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Photos that are made Python objects of at a time.
+_CHUNK = 1 << 12
 # Individuals by which the spread of a gallery's vectors is judged.
 _JUDGED = 256
 # Rounding of float32; a vector is shorter only where an embedding is all zeros.
@@ -39,30 +44,95 @@ class Photo(NamedTuple):
     sha256: str | None = None  # of the file, in hex, if known
 
 
+@dataclass(frozen=True)
+class PhotoList:
+    """The photos of a gallery, as columns: a million objects would take half a gigabyte."""
+
+    table: pa.Table  # Image, Id, sha256: strings, sorted by Id, then Image
+
+    @classmethod
+    def of(cls, images: Sequence[str], ids: Sequence[str], sha256: Sequence[str | None]) -> PhotoList:
+        """Take photos in an order of their own."""
+        import pyarrow as pa
+
+        columns = (pa.array(column, pa.string()) for column in (images, ids, sha256))
+        return cls(pa.table(list(columns), schema=photo_schema()))
+
+    def __len__(self) -> int:
+        """Return the number of photos, N."""
+        return int(self.table.num_rows)
+
+    def __getitem__(self, row: int) -> Photo:
+        """Return one photo."""
+        image, name, sha256 = (column[int(row)].as_py() for column in self.table.columns)
+        return Photo(name, image, sha256)
+
+    def __iter__(self) -> Iterator[Photo]:
+        """Yield all photos."""
+        for batch in self.table.to_batches(_CHUNK):
+            images, ids, hashes = (column.to_pylist() for column in batch.columns)
+            yield from map(Photo, ids, images, hashes)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The rows sorted by Id, then Image."""
+        import pyarrow.compute as pc
+
+        keys = [("Id", "ascending"), ("Image", "ascending")]
+        return np.asarray(pc.sort_indices(self.table, keys)).astype(np.int64)
+
+    def taken(self, rows: NDArray[np.int64]) -> PhotoList:
+        """Return the photos in another order."""
+        return PhotoList(self.table.take(rows))
+
+    @cached_property
+    def individuals(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The ids in the order in which they come first, and of each photo the place of its own."""
+        ids = self.table["Id"].combine_chunks().dictionary_encode()
+        return ids.dictionary.to_pylist(), ids.indices.to_numpy().astype(np.int64)
+
+
+def photo_schema() -> pa.Schema:
+    """Return the columns of a gallery's photos."""
+    import pyarrow as pa
+
+    return pa.schema([("Image", pa.string()), ("Id", pa.string()), ("sha256", pa.string())])
+
+
+class Rows(Protocol):
+    """Vectors that are looked up by rows: an array, or what makes them where they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Vectors:
+        """Return some of the N."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gallery:
     """Labelled photos and their vectors. Make one with `build_gallery` or `gallery_files.load_gallery`."""
 
-    vectors: NDArray[np.float32]  # N x D, of length 1, as retrieval/vectors.py makes them
-    photos: Sequence[Photo]  # N, sorted
+    vectors: Stored  # N x D, of length 1, as retrieval/vectors.py makes them; in half precision where there are codes
+    photos: PhotoList  # N, sorted
     provenance: Provenance
-    exact_up_to: int = EXACT_UP_TO  # photos; more are searched through `cells`
-    cells: Cells | None = None
+    exact_up_to: int = EXACT_UP_TO  # photos; more are searched through `codes`
+    codes: Codes | None = None
 
     def __len__(self) -> int:
         """Return the number of photos, N."""
         return len(self.photos)
 
-    @cached_property
+    @property
     def individuals(self) -> list[str]:
         """Sorted ids."""
-        return list(dict.fromkeys(photo.id for photo in self.photos))
+        return self.photos.individuals[0]
 
-    @cached_property
+    @property
     def individual(self) -> NDArray[np.int64]:
         """Place in `individuals` of each of N photos."""
-        place = {name: index for index, name in enumerate(self.individuals)}
-        return np.fromiter((place[photo.id] for photo in self.photos), np.int64, len(self))
+        return self.photos.individuals[1]
 
     @cached_property
     def spread(self) -> Spread | None:
@@ -73,7 +143,7 @@ class Gallery:
 
 
 def build_gallery(
-    vectors: NDArray[np.float32],
+    vectors: Rows,
     images: Sequence[str],
     ids: Sequence[str],
     provenance: Provenance,
@@ -86,75 +156,73 @@ def build_gallery(
     such cases, and people decide them.
 
     Args:
-        vectors: float32, N x D, from `photo_vectors`.
+        vectors: N x D, from `photo_vectors`; a gallery searched through codes keeps them in half precision.
         images: N plain file names, no two alike.
         ids: N individuals.
         provenance: of the vectors.
         sha256: N hex digests of the photos' files, or None where unknown.
         exact_up_to: up to so many photos every search compares with all of them.
     """
-    photos = _photos(images, ids, sha256)
-    vectors = _checked_vectors(vectors, len(photos))
-    _refuse_repeated(photos)
-    _warn_of_conflicts(photos)
-    order = sorted(range(len(photos)), key=lambda row: photos[row][:2])
-    if order != list(range(len(photos))):
-        vectors = vectors[order]
-    cells = new_cells(vectors) if len(photos) > exact_up_to else None
-    return Gallery(vectors, [photos[row] for row in order], provenance, exact_up_to, cells)
-
-
-def _photos(images: Sequence[str], ids: Sequence[str], sha256: Sequence[str | None] | None) -> list[Photo]:
     hashes = [None] * len(images) if sha256 is None else sha256
     check_ids(ids)
     check_images(images)
     check_hashes(hashes)
-    return [Photo(*row) for row in zip(ids, images, hashes, strict=True)]
+    _refuse_repeated(images)
+    _warn_of_conflicts(images, ids, hashes)
+    unsorted = PhotoList.of(images, ids, hashes)
+    order, large = unsorted.order, len(images) > exact_up_to
+    photos = unsorted.taken(order)
+    stored = _stored(vectors, order, np.dtype(np.float16 if large else np.float32))
+    return Gallery(stored, photos, provenance, exact_up_to, new_codes(stored, photos.individuals[1]) if large else None)
 
 
-def _checked_vectors(vectors: NDArray[np.float32], photos: int) -> NDArray[np.float32]:
-    """Return C-ordered float32 vectors; refuse another shape, NaN and vectors that are too long."""
-    if vectors.ndim != 2 or vectors.shape[0] != photos:
+def _stored(vectors: Rows, order: NDArray[np.int64], dtype: np.dtype[Any]) -> Stored:
+    """Return vectors in another order and C-ordered; refuse another shape, NaN and vectors that are too long."""
+    if len(vectors.shape) != 2 or vectors.shape[0] != len(order):
         raise FlukeprintError(
-            f"the vectors are {vectors.shape}, expected ({photos}, D): one per photo. "
+            f"the vectors are {vectors.shape}, expected ({len(order)}, D): one per photo. "
             "Make them with photo_vectors from the members that the gallery names."
         )
-    array = np.ascontiguousarray(vectors, np.float32)
-    wrong = too_long(array)
-    if wrong is not None:
-        raise FlukeprintError(
-            f"the vector of photo {wrong + 1} is not of length 1, or not a number. Make it with photo_vectors."
-        )
-    return array
+    stored: Stored = np.empty(vectors.shape, dtype)
+    for rows in blocks(len(order)):
+        part = single(vectors[order[rows]])
+        if (wrong := too_long(part)) is not None:
+            raise FlukeprintError(
+                f"the vector of photo {order[rows][wrong] + 1} is not of length 1, or not a number. "
+                "Make it with photo_vectors."
+            )
+        stored[rows] = part
+    return stored
 
 
-def too_long(vectors: NDArray[np.float32]) -> int | None:
+def too_long(vectors: Stored) -> int | None:
     """Return the first row that is longer than 1 or has a NaN or an infinity, or None."""
-    for start in range(0, len(vectors), _CHUNK):
-        chunk = vectors[start : start + _CHUNK]
-        good = np.einsum("nd,nd->n", chunk, chunk) <= _LONGEST**2
-        if not good.all():
-            return start + int(np.argmin(good))
-    return None
+
+    def bad(rows: slice) -> NDArray[np.int64]:
+        part = single(vectors[rows])
+        return np.asarray(rows.start + np.flatnonzero(~(np.einsum("nd,nd->n", part, part) <= _LONGEST**2)))
+
+    return next((int(row) for rows in on_all_threads(bad, blocks(len(vectors))) for row in rows), None)
 
 
-def _refuse_repeated(photos: Sequence[Photo]) -> None:
-    twice = [name for name, count in Counter(photo.image for photo in photos).items() if count > 1]
-    if twice:
-        raise FlukeprintError(
-            f"two photos would be called {_listed(twice)}. A gallery knows photos by name: rename one of them."
-        )
+def _refuse_repeated(images: Sequence[str]) -> None:
+    if len(set(images)) == len(images):
+        return
+    twice = [name for name, count in Counter(images).items() if count > 1]
+    raise FlukeprintError(
+        f"two photos would be called {_listed(twice)}. A gallery knows photos by name: rename one of them."
+    )
 
 
-def _warn_of_conflicts(photos: Sequence[Photo]) -> None:
-    first: dict[str | None, Photo] = {}
-    pairs = [(first.setdefault(photo.sha256, photo), photo) for photo in photos if photo.sha256]
-    conflicts = [(one, two) for one, two in pairs if one.id != two.id]
+def _warn_of_conflicts(images: Sequence[str], ids: Sequence[str], sha256: Sequence[str | None]) -> None:
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(digest, row), row) for row, digest in enumerate(sha256) if digest]
+    conflicts = [(one, two) for one, two in pairs if ids[one] != ids[two]]
     if conflicts:
         one, two = conflicts[0]
         log.warning(
             "%d file(s) are in the gallery under two ids, such as %s (%s) and %s (%s)",
-            len(conflicts), one.image, one.id, two.image, two.id,
+            len(conflicts), images[one], ids[one], images[two], ids[two],
         )  # fmt: skip
 
 

@@ -12,14 +12,13 @@ from flukeprint.retrieval.gallery import Gallery
 def describe(gallery: Gallery) -> dict[str, Any]:
     """Return what there is to say of a gallery, JSON-able."""
     per_individual = np.bincount(gallery.individual, minlength=len(gallery.individuals))
-    cells = gallery.cells
     return {
         "photos": len(gallery),
         "individuals": len(gallery.individuals),
         "with_one_photo": int((per_individual == 1).sum()),
         "most_photos": int(per_individual.max(initial=0)),
         "dimension": gallery.vectors.shape[1],
-        "index": "exact" if cells is None else f"{cells.probes} of {len(cells.centroids)} cells",
+        "index": "exact" if gallery.codes is None else f"codes, {gallery.codes.fetched} compared exactly",
         "members": gallery.provenance.weights,
         "preprocessing": gallery.provenance.model_dump(exclude={"members"}),
     }

@@ -5,42 +5,41 @@ It is written whole or not at all, and never changed afterwards: the pipeline an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError, MissingFileError
 from flukeprint.core.files import read_npy, read_parquet, write_npy, write_parquet
 from flukeprint.core.manifests import FileRecord
 from flukeprint.core.replacement import replacing_folder
-from flukeprint.retrieval.cells import Cells
-from flukeprint.retrieval.gallery import Gallery, Photo, too_long
-from flukeprint.retrieval.gallery_manifest import CellsRecord, GalleryManifest, Part, data_file_name
+from flukeprint.retrieval.codes import Codes
+from flukeprint.retrieval.gallery import Gallery, PhotoList, photo_schema, too_long
+from flukeprint.retrieval.gallery_manifest import CodesRecord, GalleryManifest, Part, data_file_name
 from flukeprint.retrieval.names import check_hashes, check_ids, check_images
+from flukeprint.retrieval.vectors import Stored, on_all_threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 _REPAIR = GalleryManifest.REPAIR
+# Names and hashes that names.py takes, as most are.
+_PLAIN_IMAGE, _HASH = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", "^[0-9a-f]{64}$"
 
 
 def save_gallery(gallery: Gallery, folder: Path) -> None:
     """Write a gallery, in place of one that is there. The same gallery gives the same bytes."""
-    cells = gallery.cells
     writers: dict[Part, Callable[[Path], None]] = {
         "vectors": partial(write_npy, array=gallery.vectors),
-        "photos": partial(write_parquet, table=_table(gallery.photos)),
+        "photos": partial(write_parquet, table=gallery.photos.table),
     }
-    record = None
-    if cells:
-        writers["centroids"] = partial(write_npy, array=cells.centroids)
-        writers["cells"] = partial(write_npy, array=cells.cell)
-        record = CellsRecord(number=len(cells.centroids), probes=cells.probes, trained_on=len(gallery))
+    if codes := gallery.codes:
+        writers["axes"] = partial(write_npy, array=codes.axes)
+        writers["codes"] = partial(write_npy, array=codes.codes)
     with replacing_folder(folder) as temporary:
         GalleryManifest(
             version=GalleryManifest.VERSION,
@@ -49,7 +48,7 @@ def save_gallery(gallery: Gallery, folder: Path) -> None:
             individuals=len(gallery.individuals),
             dimension=gallery.vectors.shape[1],
             exact_up_to=gallery.exact_up_to,
-            cells=record,
+            codes=CodesRecord(axes=len(codes.axes), fetched=codes.fetched) if codes else None,
             files={part: _put(temporary, part, write) for part, write in writers.items()},
         ).write(temporary)
 
@@ -74,50 +73,39 @@ def _put(folder: Path, part: Part, write: Callable[[Path], None]) -> FileRecord:
     return record
 
 
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema([("Image", pa.string()), ("Id", pa.string()), ("sha256", pa.string())])
-
-
-def _table(photos: Sequence[Photo]) -> pa.Table:
-    import pyarrow as pa
-
-    columns = {"Image": [p.image for p in photos], "Id": [p.id for p in photos], "sha256": [p.sha256 for p in photos]}
-    return pa.table(columns, schema=_schema())
-
-
 def _read(folder: Path, manifest: GalleryManifest) -> Gallery:
-    """Read the data files, once all of them have the contents that gallery.json says."""
-    for part, record in manifest.files.items():
-        manifest.check_file(manifest.path(folder, part), record)
-    photos, vectors = _read_photos(folder, manifest), _read_vectors(folder, manifest)
-    cells = _read_cells(folder, manifest)
-    return Gallery(vectors, photos, manifest.provenance, manifest.exact_up_to, cells)
+    """Read the data files, each once it has the contents that gallery.json says."""
+    readers: list[Callable[[Path, GalleryManifest], Any]] = [_read_photos, _read_vectors, _read_codes]
+    photos, vectors, codes = on_all_threads(lambda read: read(folder, manifest), readers)
+    return Gallery(vectors, photos, manifest.provenance, manifest.exact_up_to, codes)
 
 
-def _read_vectors(folder: Path, manifest: GalleryManifest) -> NDArray[np.float32]:
-    path = manifest.path(folder, "vectors")
-    vectors = np.asarray(read_npy(path, np.float32, (manifest.photos, manifest.dimension), _REPAIR))
+def _checked(folder: Path, manifest: GalleryManifest, part: Part) -> Path:
+    path = manifest.path(folder, part)
+    manifest.check_file(path, manifest.files[part])
+    return path
+
+
+def _read_vectors(folder: Path, manifest: GalleryManifest) -> Stored:
+    path, dtype = _checked(folder, manifest, "vectors"), np.float16 if manifest.codes else np.float32
+    vectors: Stored = np.asarray(read_npy(path, dtype, (manifest.photos, manifest.dimension), _REPAIR))
     if too_long(vectors) is not None:
         raise FlukeprintError(f"{path} has a vector that is not of length 1, or not a number. {_REPAIR}")
     return vectors
 
 
-def _read_photos(folder: Path, manifest: GalleryManifest) -> list[Photo]:
+def _read_photos(folder: Path, manifest: GalleryManifest) -> PhotoList:
     """Read and check the table; its rows must be sorted, and as many as gallery.json says."""
-    path = manifest.path(folder, "photos")
-    columns = read_parquet(path, _schema(), repair=_REPAIR, rows=manifest.photos).to_pydict()
-    photos = [Photo(*row) for row in zip(columns["Id"], columns["Image"], columns["sha256"], strict=True)]
+    path = _checked(folder, manifest, "photos")
+    photos = PhotoList(read_parquet(path, photo_schema(), repair=_REPAIR, rows=manifest.photos).combine_chunks())
+    images, ids, hashes = photos.table.columns
     try:
-        check_ids(photo.id for photo in photos)
-        check_images(photo.image for photo in photos)
-        check_hashes(photo.sha256 for photo in photos)
+        check_ids(ids.unique().to_pylist())
+        check_images(_unlike(images, _PLAIN_IMAGE))
+        check_hashes(_unlike(hashes, _HASH))
     except FlukeprintError as error:
         raise FlukeprintError(f"{path}: {error} The gallery was not made by this program. {_REPAIR}") from None
-    keys = [photo[:2] for photo in photos]
-    counts = (len(photos), len({photo.image for photo in photos}), len({photo.id for photo in photos}))
-    if keys != sorted(keys) or counts != (manifest.photos, manifest.photos, manifest.individuals):
+    if not _in_order(photos) or len(photos.individuals[0]) != manifest.individuals:
         raise FlukeprintError(
             f"{path} must list each of {manifest.photos} photos once, sorted by Id and Image, and the "
             f"{manifest.individuals} individuals that gallery.json counts, and does not. {_REPAIR}"
@@ -125,15 +113,36 @@ def _read_photos(folder: Path, manifest: GalleryManifest) -> list[Photo]:
     return photos
 
 
-def _read_cells(folder: Path, manifest: GalleryManifest) -> Cells | None:
-    cells = manifest.cells
-    if cells is None:
+def _unlike(column: pa.ChunkedArray, pattern: str) -> list[str | None]:
+    """Return the values that are not of the plainest form, which need a closer look: most of a million are."""
+    import pyarrow.compute as pc
+
+    plain = pc.fill_null(pc.match_substring_regex(column, pattern), False)
+    return list(column.filter(pc.invert(plain)).to_pylist())
+
+
+def _in_order(photos: PhotoList) -> bool:
+    """Tell whether photos are sorted by Id, then Image, and no Image comes twice."""
+    import pyarrow.compute as pc
+
+    images = photos.table["Image"].combine_chunks()
+    ids, place = photos.individuals
+    later = np.asarray(pc.less(images[:-1], images[1:]))
+    steps = np.diff(place)
+    return (
+        ids == sorted(ids)
+        and bool((later | (steps > 0)).all() and (steps >= 0).all())
+        and (pc.count_distinct(images).as_py() == len(images))
+    )
+
+
+def _read_codes(folder: Path, manifest: GalleryManifest) -> Codes | None:
+    record = manifest.codes
+    if record is None:
         return None
-    centroids = read_npy(manifest.path(folder, "centroids"), np.float32, (cells.number, manifest.dimension), _REPAIR)
-    path = manifest.path(folder, "cells")
-    cell = read_npy(path, np.int32, (manifest.photos,), _REPAIR)
-    if not np.isfinite(centroids).all() or cell.min() < 0 or cell.max() >= cells.number:
-        raise FlukeprintError(
-            f"{path} names cells outside 0..{cells.number - 1}, or their centres are no numbers. {_REPAIR}"
-        )
-    return Cells(np.asarray(centroids), np.asarray(cell), cells.probes)
+    path = _checked(folder, manifest, "axes")
+    axes = np.asarray(read_npy(path, np.float32, (record.axes, manifest.dimension + 1), _REPAIR))
+    if not np.isfinite(axes).all():
+        raise FlukeprintError(f"{path} holds values that are no numbers. {_REPAIR}")
+    codes = read_npy(_checked(folder, manifest, "codes"), np.uint8, (manifest.photos, record.axes // 2), _REPAIR)
+    return Codes(axes, np.asarray(codes), record.fetched)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from flukeprint.core.manifests import FileRecord, Manifest, Record
 from flukeprint.core.param_types import AtLeastOne, Count
 from flukeprint.retrieval.provenance import Provenance
 
-Part = Literal["vectors", "photos", "centroids", "cells"]
+Part = Literal["vectors", "photos", "axes", "codes"]
 # What data files are called: a part, the start of its SHA-256, and the suffix of its format.
-DATA_FILE = re.compile(r"(vectors|photos|centroids|cells)-[0-9a-f]{16}\.(npy|parquet)")
+DATA_FILE = re.compile(r"(vectors|photos|axes|codes)-[0-9a-f]{16}\.(npy|parquet)")
 
 
-class CellsRecord(Record):
-    """The cells through which a large gallery is searched."""
+class CodesRecord(Record):
+    """The codes through which a large gallery is searched."""
 
-    number: AtLeastOne
-    probes: AtLeastOne  # cells that a query looks into
-    trained_on: Count  # photos that there were when the cells were made
+    axes: Annotated[int, Field(ge=2, le=1024, multiple_of=2)]  # each photo has 4 bits of
+    fetched: AtLeastOne  # nearest codes whose vectors are compared with a query
 
 
 class GalleryManifest(Manifest):
@@ -30,7 +29,7 @@ class GalleryManifest(Manifest):
 
     NAME: ClassVar = "gallery.json"
     KIND: ClassVar = "gallery"
-    VERSION: ClassVar = 2
+    VERSION: ClassVar = 3
     MISSING: ClassVar = "Run `dvc repro gallery`, or name another."
     REPAIR: ClassVar = "Copy the gallery again from where it came, or make it anew (`dvc repro`)."
 
@@ -38,8 +37,8 @@ class GalleryManifest(Manifest):
     photos: Count
     individuals: Count
     dimension: Count
-    exact_up_to: Count  # photos; more are searched through `cells`
-    cells: CellsRecord | None
+    exact_up_to: Count  # photos; more are searched through `codes`
+    codes: CodesRecord | None
     files: dict[Part, FileRecord]
 
     def path(self, folder: Path, part: Part) -> Path:
@@ -48,12 +47,12 @@ class GalleryManifest(Manifest):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> GalleryManifest:
-        wanted = {"vectors", "photos"} | ({"centroids", "cells"} if self.cells else set())
+        wanted = {"vectors", "photos"} | ({"axes", "codes"} if self.codes else set())
         if set(self.files) != wanted:
             message = f"files are {sorted(self.files)}, expected {sorted(wanted)}"
             raise ValueError(message)
-        if self.cells and (self.cells.probes > self.cells.number or not self.photos):
-            message = f"{self.cells.probes} of {self.cells.number} cells cannot be searched for {self.photos} photos"
+        if self.codes and self.codes.fetched > self.photos:
+            message = f"{self.codes.fetched} codes cannot be fetched of {self.photos} photos"
             raise ValueError(message)
         return self
 

@@ -26,7 +26,7 @@ def check_ids(ids: Iterable[str]) -> None:
             )
 
 
-def check_images(images: Iterable[str]) -> None:
+def check_images(images: Iterable[str | None]) -> None:
     """Refuse photo names that are not plain file names (no folder, no leading dot, no control characters)."""
     for name in images:
         if not isinstance(name, str) or not plain_file_name(name):

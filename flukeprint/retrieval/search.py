@@ -8,18 +8,17 @@ and among others, whatever the number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.retrieval.cells import Cells, inverted_lists
+from flukeprint.retrieval.codes import Codes
 from flukeprint.retrieval.gallery import Gallery, too_long
-from flukeprint.retrieval.vectors import chunks, cosines
+from flukeprint.retrieval.vectors import Stored, Vectors, blocks, chunks, cosines, on_all_threads, single
 
-Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
@@ -28,6 +27,8 @@ DEPTH = 20
 # Nearest vectors fetched for each individual wanted, and the fewest (FAISS is faster from a hundred on). Where they are
 # of too few individuals, more are fetched, by a factor of _GROWTH each time, and in the end all vectors are looked at.
 _FETCHED, _FEWEST, _GROWTH = 5, 100, 8
+# Individuals whose vectors are summed at a time, and whose vectors are all compared with queries.
+_INDIVIDUALS, _SCORED = 1 << 7, 1 << 13
 # Queries up to which a matrix product with all vectors is faster: of so few FAISS takes each on one core alone.
 _FEW = 19
 # More than float32 loses in an inner product of unit vectors.
@@ -79,19 +80,19 @@ def _padded(
 class Searcher:
     """Vectors of individuals made ready for queries; make one and use it for all of them.
 
-    Without cells a query is compared with every photo (FAISS's exact inner product search, on the array itself: no copy
-    of it). With cells it is compared with the photos of the nearest ones: an individual may be missed, but all that is
+    Without codes a query is compared with every photo (FAISS's exact inner product search, on the array itself: no copy
+    of it). With codes it is compared with those nearest by their codes: an individual may be missed, but all that is
     said of those found is exact.
     """
 
-    vectors: Vectors  # N x D, of length 1, those of an individual together
+    vectors: Stored  # N x D, of length 1, those of an individual together
     individual: Places  # N places, ascending from 0 without gaps
-    cells: Cells | None = None
+    codes: Codes | None = None
 
     @classmethod
     def of(cls, gallery: Gallery) -> Searcher:
         """Make a gallery ready; places are those in `gallery.individuals`, rows those of `gallery.photos`."""
-        return cls(gallery.vectors, gallery.individual, gallery.cells)
+        return cls(gallery.vectors, gallery.individual, gallery.codes)
 
     @cached_property
     def starts(self) -> Places:
@@ -102,22 +103,31 @@ class Searcher:
     def centres(self) -> Vectors:
         """Each individual's mean vector, scaled to length 1: L x D. A mean of zero stays.
 
-        They are not stored: computed from the vectors alone, row after row in float64, they cannot disagree with them.
+        They are not stored: computed from the vectors alone, row after row, they cannot disagree with them.
         """
-        centres = np.empty((len(self.starts) - 1, self.vectors.shape[1]), np.float32)
-        for place, (start, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
-            total = self.vectors[start:end].sum(axis=0, dtype=np.float64)
-            centres[place] = total / (np.linalg.norm(total) or 1)
+        from scipy.sparse import csr_array
+
+        centres = np.empty((len(self.starts) - 1, self.vectors.shape[1]), self.vectors.dtype)
+        wide = np.float64 if centres.dtype == np.float32 else np.float32
+
+        def fill(places: slice) -> None:
+            rows = self.starts[places.start : places.stop + 1]
+            own = self.vectors[rows[0] : rows[-1]].astype(wide)
+            sums = csr_array((np.ones(len(own), wide), np.arange(len(own)), rows - rows[0])) @ own
+            lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+            centres[places] = sums / np.where(lengths > 0, lengths, 1)
+
+        on_all_threads(fill, blocks(len(centres), _INDIVIDUALS))
         return centres
 
     @cached_property
     def _photos(self) -> _Neighbours:
-        return _Neighbours(self.vectors, self.individual, self.starts[:-1], self.cells)
+        return _Neighbours(self.vectors, self.individual, self.starts[:-1], self.codes)
 
     @cached_property
     def _centres(self) -> _Neighbours:
         places = np.arange(len(self.centres))
-        return _Neighbours(self.centres, places, places, None)
+        return _Neighbours(self.centres, places, places, self.codes and self.codes.of(self.centres))
 
     def search(self, queries: Vectors, depth: int = DEPTH, named: Places | None = None) -> Candidates:
         """Return the `depth` individuals with the most similar photos, and those with the most similar centres.
@@ -177,7 +187,10 @@ class Searcher:
         rows = np.arange(counts.sum()) + np.repeat(self.starts[individual] - first, counts)
         owner = np.repeat(np.arange(len(query)), counts)
         ends = np.searchsorted(query[owner], np.arange(len(queries) + 1))
-        near = [self.vectors[rows[start:end]] @ one for one, start, end in zip(queries, ends, ends[1:], strict=False)]
+        near = [
+            single(self.vectors[rows[start:end]]) @ one
+            for one, start, end in zip(queries, ends, ends[1:], strict=False)
+        ]
         similarity = np.concatenate(near)
         kept = np.flatnonzero(similarity >= np.maximum.reduceat(similarity, first)[owner] - _ROUNDING)
         rows, owner = rows[kept], owner[kept]
@@ -192,21 +205,18 @@ class Searcher:
 class _Neighbours:
     """The nearest of some vectors, as individuals."""
 
-    vectors: Vectors  # N x D
+    vectors: Stored  # N x D
     individual: Places  # N, ascending
     starts: Places  # first row of each individual
-    cells: Cells | None
-
-    @cached_property
-    def _index(self) -> Any:
-        return None if self.cells is None else inverted_lists(self.vectors, self.cells)
+    codes: Codes | None
 
     def best(self, queries: Vectors, depth: int) -> Places:
         """Return who may be among the `depth` best of each query, as pairs: query x individuals + individual."""
         depth = min(depth, len(self.starts))
         found, lacking = [np.empty(0, np.int64)], np.arange(len(queries))
-        k = min(max(_FETCHED * (depth + 1), _FEWEST), len(self.vectors))
-        most = 0 if self.cells is None and len(queries) <= _FEW else max(len(self.vectors) // _GROWTH, k)
+        least = self.codes.fetched if self.codes else _FEWEST
+        k = min(max(_FETCHED * (depth + 1), least), len(self.vectors))
+        most = 0 if self.codes is None and len(queries) <= _FEW else max(len(self.vectors) // _GROWTH, k)
         while len(lacking) and k <= most:
             parts = [self._of_nearest(queries, some, k, depth) for some in chunks(lacking, _pieces(k))]
             found += [pairs for pairs, _ in parts]
@@ -226,31 +236,39 @@ class _Neighbours:
         last = np.argmax(number >= depth, axis=1)[:, None]
         least = np.take_along_axis(similarity, last, axis=1)[:, 0]
         enough = number[:, -1] >= depth
-        if self.cells is None and k < len(self.vectors):
+        if self.codes is None and k < len(self.vectors):
             # Photos that were not fetched may be as similar as the last one that was.
             enough &= least > similarity[:, -1] + _ROUNDING
         query, column = np.nonzero(first & (similarity >= least[:, None] - _ROUNDING) & enough[:, None])
         return some[query] * len(self.starts) + individual[query, column], some[~enough]
 
     def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Places]:
-        """Return the similarities, but for rounding, and the rows of the k nearest vectors, each n x k; row -1: none.
+        """Return the similarities, but for rounding, and the rows of the k nearest vectors, n x k each; -1: none."""
+        if self.codes is None:
+            import faiss
 
-        Cells hold fewer vectors than there are, so k may be more than they find.
-        """
-        import faiss
+            return faiss.knn(queries, single(self.vectors), k, metric=faiss.METRIC_INNER_PRODUCT)
+        found = on_all_threads(partial(self._by_codes, self.codes, k), list(queries))
+        similarity, rows = (np.stack(arrays) for arrays in zip(*found, strict=True))
+        return similarity, rows
 
-        if self._index is None:
-            return faiss.knn(queries, self.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-        rows = self._index.search(queries, k)[1]
-        # The cells' own similarities are of vectors in 8 bits.
-        similarity = np.array([self.vectors[own] @ query for query, own in zip(queries, rows, strict=True)], np.float32)
-        similarity = np.where(rows >= 0, similarity.reshape(rows.shape), -np.inf)
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        return np.take_along_axis(similarity, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    def _by_codes(self, codes: Codes, k: int, query: Vectors) -> tuple[Vectors, Places]:
+        """Return the similarities and the rows of the k vectors nearest by their codes, the most similar first."""
+        rows = codes.nearest(query, k)
+        similarity = np.where(rows >= 0, np.einsum("kd,d->k", single(self.vectors[rows]), query), -np.inf)
+        order = np.argsort(-similarity, kind="stable")
+        return similarity[order], rows[order]
 
     def _of_all(self, queries: Vectors, some: Places, depth: int) -> Places:
         """Return the pairs by all vectors."""
-        best = np.maximum.reduceat(queries[some] @ self.vectors.T, self.starts, axis=1)
+        ends = np.append(self.starts, len(self.vectors))
+
+        def best_of(places: slice) -> Vectors:
+            first, last = ends[places.start], ends[places.stop]
+            near = queries[some] @ single(self.vectors[first:last]).T
+            return np.maximum.reduceat(near, self.starts[places] - first, axis=1)
+
+        best = np.concatenate([best_of(places) for places in blocks(len(self.starts), _SCORED)], axis=1)
         least = np.partition(best, -depth, axis=1)[:, -depth, None]
         query, individual = np.nonzero(best >= least - _ROUNDING)
         return some[query] * len(self.starts) + individual

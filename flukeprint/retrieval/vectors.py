@@ -1,15 +1,23 @@
 """One vector per photo from the embeddings of all members and views, and cosines of vectors."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 Vectors = NDArray[np.float32]
+Stored = NDArray[np.float16] | NDArray[np.float32]  # large galleries hold half precision
 
 # Photos that are worked on at a time: memory does not grow with their number.
 CHUNK = 1024
+# Vectors that a pass through all of them takes at a time: those of 512 numbers stay in a core's cache.
+_BLOCK = 1 << 10
 # Bytes of the vectors in float64 that are multiplied at a time: they stay in a core's cache (four times as fast).
 _CACHED = 1 << 20
 
@@ -43,6 +51,48 @@ def chunks(rows: NDArray[Any], size: int = CHUNK) -> Iterator[NDArray[Any]]:
     return (rows[start : start + size] for start in range(0, max(len(rows), 1), size))
 
 
+def single(vectors: Stored) -> Vectors:
+    """Return vectors in float32; those that are stay as they are."""
+    return np.asarray(vectors).astype(np.float32, copy=False)
+
+
+def blocks(length: int, size: int = _BLOCK) -> list[slice]:
+    """Cut so many rows into slices."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def on_all_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do the same with all items, on as many threads as FAISS has, and return what came out, in their order.
+
+    Each matrix product has one of them: the last bits of a product depend on the number of its threads.
+    """
+    if len(items) < 2:
+        return list(map(work, items))
+    import faiss
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
+        return list(pool.map(work, items))
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedPhotos:
+    """The `photo_vectors` of some rows of the members' embeddings, made where they are asked for: N x D."""
+
+    parts: Sequence[Vectors]
+    rows: NDArray[np.int64]
+    views: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and D."""
+        return len(self.rows), sum(self.views * part.shape[-1] for part in self.parts)
+
+    def __getitem__(self, some: NDArray[np.int64]) -> Vectors:
+        """Return some of the N."""
+        return vectors_of(self.parts, self.rows[some], self.views)
+
+
 def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) -> Vectors:
     """Return `photo_vectors` of some rows, without copies of all embeddings on the way."""
     found = np.empty((len(rows), sum(views * part.shape[-1] for part in parts)), np.float32)
@@ -52,7 +102,7 @@ def vectors_of(parts: Sequence[Vectors], rows: NDArray[np.int64], views: int) ->
 
 
 def cosines(
-    queries: Vectors, query: NDArray[np.int64], vectors: Vectors, rows: NDArray[np.int64]
+    queries: Vectors, query: NDArray[np.int64], vectors: Stored, rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the cosines of n pairs of unit vectors, in float64 without BLAS: the same bits in any company.
 

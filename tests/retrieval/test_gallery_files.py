@@ -24,7 +24,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture(params=[1000, 10], ids=["exact", "ivf"])
+@pytest.fixture(params=[1000, 10], ids=["exact", "codes"])
 def folder(request, tmp_path) -> Path:
     save_gallery(small_gallery(60, exact_up_to=request.param), tmp_path / "gallery")
     return tmp_path / "gallery"
@@ -34,6 +34,7 @@ def test_what_was_saved_is_loaded(folder):
     loaded = load_gallery(folder)
     built = small_gallery(60, loaded.exact_up_to)
     np.testing.assert_array_equal(loaded.vectors, built.vectors)
+    assert loaded.vectors.dtype == built.vectors.dtype
     assert loaded.photos == built.photos
     assert loaded.provenance == PROVENANCE
     assert list(loaded.provenance.weights) == ["m1", "m2"]
@@ -41,7 +42,7 @@ def test_what_was_saved_is_loaded(folder):
     one, other = (Searcher.of(gallery).search(queries, 4) for gallery in (loaded, built))
     assert one.individual.tolist() == other.individual.tolist()
     assert one.nearest.tolist() == other.nearest.tolist()
-    assert (loaded.cells is None) == (built.cells is None)
+    assert (loaded.codes is None) == (built.codes is None)
 
 
 def test_the_same_gallery_has_the_same_bytes(folder, tmp_path):
@@ -240,7 +241,7 @@ def test_other_tables_are_refused(folder, columns):
 def test_a_forged_table_that_is_in_order_is_read(folder):
     """The forger's tools themselves: without a fault, nothing is refused."""
     replace_file(folder, "photos", forged_table())
-    replace_file(folder, "vectors", npy(vectors_of(60)))
+    replace_file(folder, "vectors", npy(vectors_of(60).astype(load_gallery(folder).vectors.dtype)))
     assert load_gallery(folder).photos[0].image == "00.jpg"
 
 
@@ -255,7 +256,8 @@ def test_other_manifests_are_refused(folder):
     for changes in (
         {"files": outside}, {"files": named}, {"files": {}}, {"version": 1}, {"version": "2"}, {"photos": -1},
         {"photos": 10**12}, {"dimension": 4}, {"individuals": 3}, {"more": 1}, {"provenance": provenance},
-        {"cells": {"number": 2, "probes": 1, "trained_on": 60, "kind": "faiss"}}, {"exact_up_to": "10"},
+        {"codes": {"axes": 3, "fetched": 1}}, {"codes": {"axes": 4, "fetched": 1, "kind": "faiss"}},
+        {"exact_up_to": "10"},
     ):  # fmt: skip
         forge(folder, **changes)
         with pytest.raises(FlukeprintError, match="expected|is not what it should be|has version|must list"):
@@ -267,21 +269,50 @@ def test_other_manifests_are_refused(folder):
             load_gallery(folder)
 
 
-def test_cells_out_of_range_are_refused(tmp_path):
-    folder = tmp_path / "gallery"
-    save_gallery(small_gallery(60, exact_up_to=10), folder)
-    replace_file(folder, "cells", npy(np.full(60, 10**6, np.int32)))
-    with pytest.raises(FlukeprintError, match="names cells outside"):
-        load_gallery(folder)
+@pytest.fixture
+def coded(tmp_path) -> Path:
+    save_gallery(small_gallery(60, exact_up_to=10), tmp_path / "gallery")
+    return tmp_path / "gallery"
 
 
-@pytest.mark.parametrize("probes", [0, 10**30])
-def test_a_search_of_no_or_too_many_cells_is_refused(tmp_path, probes):
-    folder = tmp_path / "gallery"
-    save_gallery(small_gallery(60, exact_up_to=10), folder)
-    content = json.loads((folder / "gallery.json").read_text())
-    forge(folder, cells={**content["cells"], "probes": probes})
-    with pytest.raises(FlukeprintError, match="cells cannot be searched|cells.probes"):
+@pytest.mark.parametrize(
+    ("part", "array", "message"),
+    [
+        ("axes", np.full((16, 9), np.nan, np.float32), "values that are no numbers"),
+        ("axes", np.zeros((64, 9), np.float32), r"expected float32 \(16, 9\)"),
+        ("codes", np.zeros((60, 7), np.uint8), r"expected uint8 \(60, 8\)"),
+    ],
+)
+def test_other_codes_are_refused(coded, part, array, message):
+    replace_file(coded, part, npy(array))
+    with pytest.raises(FlukeprintError, match=message):
+        load_gallery(coded)
+
+
+def test_forged_codes_change_who_is_found_and_nothing_that_is_said_of_them(coded):
+    """Any codes can be searched: what comes out is scored by the vectors."""
+    gallery, query = load_gallery(coded), vectors_of(1, seed=1)
+    exact = Searcher(gallery.vectors.astype(np.float32), gallery.individual).search(query, 20)
+    rng = np.random.default_rng(0)
+    replace_file(coded, "codes", npy(rng.integers(0, 256, (60, 8), np.uint8)))
+    replace_file(coded, "axes", npy(rng.normal(size=(16, 9)).astype(np.float32) * 1e30))
+    forge(coded, codes={"axes": 16, "fetched": 30})
+    found = Searcher.of(load_gallery(coded)).search(query, 3)
+    similarity = dict(zip(exact.individual[0].tolist(), exact.nearest[0].tolist(), strict=True))
+    for place, nearest in zip(found.individual[0], found.nearest[0], strict=True):
+        assert place < 0 or similarity[place] == nearest
+
+
+@pytest.mark.parametrize("fetched", [0, 61, 10**30, None])
+def test_a_search_of_no_or_too_many_codes_is_refused(coded, fetched):
+    forge(coded, codes={"axes": 16, "fetched": fetched} if fetched is not None else None)
+    with pytest.raises(FlukeprintError, match=r"codes cannot be fetched|fetched: |files are \["):
+        load_gallery(coded)
+
+
+def test_a_gallery_of_the_version_before_is_refused(folder):
+    forge(folder, version=2)
+    with pytest.raises(FlukeprintError, match=r"gallery\.json has version 2, this program reads 3\. .*dvc repro"):
         load_gallery(folder)
 
 
