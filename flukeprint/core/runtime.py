@@ -50,7 +50,7 @@ def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accele
         # CPU kernels are deterministic as they are, and the call imports torch's compiler, which takes seconds.
         torch.use_deterministic_algorithms(True)
         # That also writes NaN into all memory that is asked for, once a result: only what reads it early would differ.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
     if device.type == "cuda" and device.index is not None and not _is_worker():
         torch.cuda.set_device(device)

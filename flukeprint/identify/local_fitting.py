@@ -11,19 +11,22 @@ from numpy.typing import NDArray
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_project
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import read_frame, read_npy
-from flukeprint.core.paths import PREDICTIONS, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.core.files import read_frame
+from flukeprint.core.paths import PREDICTIONS, SELECTED, VALIDATED
+from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import CALIBRATION, is_trained, read_selected
 from flukeprint.identify.matching import why_uncalibrated
 from flukeprint.identify.reranking import KeypointSearch, Networks, open_matcher
 from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.retrieval.gallery import Photo
+from flukeprint.retrieval.vectors import single
 from flukeprint.scoring.calibrated_answers import Answers, calibrated
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.fusion import fused_of
+from flukeprint.scoring.labelled_photos import ComparedQueries
 from flukeprint.scoring.local_calibration import LocalCalibration, LookedAt, fit_fusion
-from flukeprint.scoring.registry import ENSEMBLE, GALLERY
+from flukeprint.scoring.registry import GALLERY
 
 
 def fit_local(side: int, first: int, photos: int, networks: Networks = None) -> LocalCalibration:
@@ -55,9 +58,8 @@ class AskedQueries:
     photos: list[Photo]  # n, by their labels
     truth: list[str]  # n; new_whale for individuals that training never saw
     answers: Answers
-    similarity: NDArray[np.float32]  # n x N, to the photos that were trained on
-    trained: dict[str, NDArray[np.int64]]  # individual -> its photos among these N
-    gallery: list[Photo]  # N
+    compared: ComparedQueries  # the n queries beside the N photos of individuals that were trained on
+    gallery: list[Photo]  # these N
     share: float  # declared, of new whales
 
     @classmethod
@@ -71,26 +73,21 @@ class AskedQueries:
         if calibration is None or (reason := why_uncalibrated(calibration, model.provenance)):
             raise FlukeprintError(f"there are no probabilities to fit to ({reason}). Run `dvc repro`.")
         rows = read_candidates(PREDICTIONS / "query.parquet")
-        rows = rows[(rows["scorer"] == GALLERY) & (rows["split"] == split)]
+        table = read_selected(SELECTED / "full.parquet")
+        asked = table[table["split"] == split]
+        rows = rows[(rows["scorer"] == GALLERY) & (rows["split"] == split)].set_index("Image")
+        rows = rows.loc[asked["Image"]].reset_index()
         fused = fused_of(rows, GALLERY, calibration)
         if fused is None or not len(rows):
             raise FlukeprintError(f"there is no photo of the split {split}. Set some aside (select.holdout).")
-        table = read_selected(SELECTED / "full.parquet")
-        known = read_frame(VALIDATED / "train.parquet", ["Image", "sha256"]).set_index("Image")["sha256"]
-        photos = [Photo(*row) for row in zip(table["Id"], table["Image"], known[table["Image"]], strict=True)]
-        place = {photo.image: number for number, photo in enumerate(photos)}
-        trained, asked = np.flatnonzero(is_trained(table)), [place[image] for image in rows["Image"]]
-        aside = np.cumsum(~is_trained(table)) - 1  # row of the similarities
-        gallery = [photos[row] for row in trained]
-        ids = [photo.id for photo in gallery]
-        answers = calibrated(fused, calibration.of(GALLERY), 1 + fused.label.shape[1])
+        named = table[is_trained(table) & (table["Id"] != NEW_WHALE)].sort_values(["Id", "Image"])
+        parts = [read_embeddings(member.name, "train") for member in model.provenance.members]
         return cls(
-            [photos[row] for row in asked],
+            _photos(asked),
             rows["truth"].tolist(),
-            answers,
-            np.asarray(read_npy(SIMILARITY / f"{ENSEMBLE}.npy"))[np.ix_(aside[asked], trained)],
-            {str(label): np.asarray(rows) for label, rows in pd.Series(ids).groupby(ids).indices.items()},
-            gallery,
+            calibrated(fused, calibration.of(GALLERY), 1 + fused.label.shape[1]),
+            ComparedQueries.of(table, parts, model.provenance.views, split),
+            _photos(named),
             calibration.share,
         )
 
@@ -111,10 +108,23 @@ class AskedQueries:
         both = zip(self.answers.labels[row], self.answers.probabilities[row], strict=True)
         labels, probabilities, matched = [], [], []
         for label, probability in [one for one in both if one[0] != NEW_WHALE][:first]:
-            there = self.trained[label]
-            local = own and search.best(own, [self.gallery[place] for place in there], self.similarity[row, there])
+            rows = self._rows_of(label)
+            similarity = self.compared.vectors[row] @ single(self.compared.photos.individuals.vectors[rows]).T
+            local = own and search.best(own, self.gallery[rows], similarity)
             if local:
                 labels.append(label)
                 probabilities.append(probability)
                 matched.append(len(local.lines))
         return LookedAt(labels, np.array(probabilities), np.array(matched, np.int64))
+
+    def _rows_of(self, label: str) -> slice:
+        """Return where the photos of an individual are in the gallery."""
+        photos = self.compared.photos
+        place = int(np.searchsorted(photos.names, label))
+        return slice(*photos.individuals.starts[place : place + 2].tolist())
+
+
+def _photos(table: pd.DataFrame) -> list[Photo]:
+    """Return the photos of a selected table with their checksums, in its order."""
+    known = read_frame(VALIDATED / "train.parquet", ["Image", "sha256"]).set_index("Image")["sha256"]
+    return [Photo(*row) for row in zip(table["Id"], table["Image"], known[table["Image"]], strict=True)]

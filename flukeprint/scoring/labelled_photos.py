@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import is_trained
-from flukeprint.retrieval.cells import new_cells
+from flukeprint.retrieval.codes import new_codes
 from flukeprint.retrieval.search import Searcher
-from flukeprint.retrieval.vectors import chunks, vectors_of
+from flukeprint.retrieval.vectors import chunks, single, vectors_of
 
 Vectors = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -45,15 +45,15 @@ class LabelledPhotos:
     ) -> LabelledPhotos:
         """Make the photos of a table (Image, Id, pixel: row of the embeddings) ready, in the order of a gallery.
 
-        More photos of individuals than `exact_up_to` are searched by cells, as those of a gallery are.
+        More photos of individuals than `exact_up_to` are searched by codes, as those of a gallery are.
         """
         table = table.sort_values(["Id", "Image"])
         is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
         names, place = np.unique(table["Id"].to_numpy(dtype=str)[~is_new], return_inverse=True)
         rows = table["pixel"].to_numpy()
         known, new = vectors_of(parts, rows[~is_new], views), vectors_of(parts, rows[is_new], views)
-        cells = new_cells(known) if exact_up_to is not None and len(known) > exact_up_to else None
-        return cls(names, Searcher(known, place, cells), Searcher(new, np.zeros(len(new), np.int64)))
+        codes = new_codes(known, place) if exact_up_to is not None and len(known) > exact_up_to else None
+        return cls(names, Searcher(known, place, codes), Searcher(new, np.zeros(len(new), np.int64)))
 
     def nearest_new(self, queries: Vectors) -> Vectors:
         """Return the largest similarity to a photo of new_whale, n; NaN where there is none."""
@@ -86,7 +86,7 @@ class ComparedQueries:
 
     def similarities(self, rows: Places) -> Iterator[tuple[Places, Vectors]]:
         """Yield some of the queries `rows`, n, and their cosines to the photos, n x G in the order of the gallery."""
-        vectors = self.photos.individuals.vectors
+        vectors = single(self.photos.individuals.vectors)
         for some in chunks(rows, max(min(_BLOCK // max(len(vectors), 1), _QUERIES), 1)):
             yield some, self._products(some, vectors)
 
