@@ -150,6 +150,8 @@ def test_a_browser_shows_it_without_scrolling_sideways_and_runs_nothing_of_a_nam
     top = page.page.locator("#photo-4").bounding_box()["y"]
     assert -1 <= top < 768 / 2
     assert page.serious_faults() == []
+    page.page.evaluate("scrollTo(0, document.querySelector('#photo-1 .candidates li:nth-child(2)').offsetTop)")
+    assert page.page.locator("#photo-1 .query img").bounding_box()["y"] >= -1  # it stays beside its candidates
     assert page.complaints == []
     colour = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
