@@ -32,6 +32,7 @@ def machines(tmp_path_factory):
     """Two machines with the same code, params and inputs of m1's fine-tuning and embedding."""
     with two_machines(tmp_path_factory.mktemp("machines")) as (one, other):
         write_photos(copy_project(one.project) / "data")
+        shutil.rmtree(one.project / "metrics")  # which are in git
         set_params(
             one.project, profiles__sample__image_size=32, profiles__sample__epochs__finetune=12, finetune__on="full",
             finetune__batch_size=16, runtime__threads=1, runtime__batch_size=8,
