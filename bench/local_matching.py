@@ -100,7 +100,7 @@ def folded(asked: AskedQueries, looked_at: Sequence[LookedAt]) -> list[FusionFit
     fold = np.random.default_rng(0).permutation(len(names))[place] % _FOLDS
     fits = []
     for part in range(_FOLDS):
-        others = np.flatnonzero(fold != part)
+        others = np.flatnonzero(fold != part).tolist()
         truth = [asked.truth[row] for row in others]
         fits.append(fit_fusion([looked_at[row] for row in others], truth, asked.weights[others]))
     return [fits[part] for part in fold.tolist()]
