@@ -242,7 +242,8 @@ def test_json_and_csv_say_the_same(project, capsys):
     content = json.loads(run(capsys, "identify", "q.jpg", "--format", "json"))
     rows = list(csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--format", "csv"))))
     assert set(content) == {
-        "note", "gallery", "uncalibrated", "new_share", "calibration_note", "collapsed", "photos", "failed"
+        "note", "gallery", "uncalibrated", "new_share", "calibration_note", "local_matching", "collapsed", "photos",
+        "failed",
     }  # fmt: skip
     assert content["collapsed"] is None
     assert content["gallery"] == {"photos": 12, "individuals": 5}
