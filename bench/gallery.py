@@ -5,9 +5,9 @@ normal vector, a photo is its centre plus another one, and all are scaled to len
 those of the recipe `metric` (512 numbers of one view, MobileNetV2 at 128 px, 12 epochs on the competition's photos),
 measured on one photo of each cluster of near-duplicates, between individuals and within those with two photos or more.
 `pretrained` is the same of the ImageNet backbone's embeddings, and `uniform` are directions at random, for which no
-index helps. How much an individual's photos scatter differs between individuals, as measured. Photos per individual are
-log-normal, rounded up: `--log-mean -0.35` is the competition's distribution (1.8 photos), the default has 10 photos on
-average, because there are not more than a hundred thousand humpback whales.
+index helps. How far an individual's photos scatter differs between individuals, as measured. Photos per individual are
+log-normal, rounded up. `--log-mean -0.35` is about the competition's distribution (1.7 photos; there 1.9). The default
+has 10 photos on average, because there are not more than a hundred thousand humpback whales.
 
 Queries are further photos of the individuals, and one in ten shows an individual that is not there. Each side has its
 own process. Memory: the peak of what is resident, and of that what is not a mapped file.
@@ -75,19 +75,18 @@ def main() -> None:
     parser.add_argument("--log-mean", type=float, default=1.77, help="of photos per individual")
     parser.add_argument("--exact-up-to", type=int, default=200_000, help="photos; more are searched through codes")
     parser.add_argument("--threads", type=int, default=2)
+    sides = (generated, exact, built, searched, scikit_learn)
+    parser.add_argument("--without-scikit-learn", action="store_true")
     parser.add_argument("--folder", type=Path, help="for vectors and gallery (4 kB a photo); default: a temporary one")
     arguments = parser.parse_args()
     context, results = multiprocessing.get_context("spawn"), {}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        for side in (generated, exact, built, searched, scikit_learn):
+        for side in sides[: -1 if arguments.without_scikit_learn else None]:
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 results[side.__name__] = pool.submit(measured, side, Path(folder), arguments).result()
             print(json.dumps({side.__name__: results[side.__name__]}, indent=2), flush=True)
-    ratios = {
-        key: round(results["scikit_learn"][key] / value, 2)
-        for key, value in results["searched"].items()
-        if key.startswith(("one_", "many_"))
-    }
+    baseline = results.get("scikit_learn", {})
+    ratios = {key: round(value / results["searched"][key], 2) for key, value in baseline.items() if "_p" in key}
     print(json.dumps({"scikit_learn / searched": ratios}, indent=2))
 
 

@@ -153,7 +153,8 @@ def _described(
     gallery: Gallery, found: Candidates, row: int, counts: NDArray[np.int64], copies: Counter[str]
 ) -> Iterator[RankedCandidate]:
     """Yield the individuals that were found for one photo, nearest first, without probabilities."""
-    for column in np.flatnonzero(found.filled[row]):
+    columns = np.flatnonzero(found.filled[row])
+    for column, photo in zip(columns, gallery.photos.taken(found.photo[row, columns]), strict=True):
         place = found.individual[row, column]
         name = gallery.individuals[place]
         yield RankedCandidate(
@@ -161,7 +162,7 @@ def _described(
             None,
             float(found.nearest[row, column]),
             float(found.centre[row, column]),
-            gallery.photos[found.photo[row, column]].image,
+            photo.image,
             int(counts[place]),
             name in copies,
         )

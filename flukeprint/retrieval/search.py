@@ -188,7 +188,7 @@ class Searcher:
         owner = np.repeat(np.arange(len(query)), counts)
         ends = np.searchsorted(query[owner], np.arange(len(queries) + 1))
         near = [
-            single(self.vectors[rows[start:end]]) @ one
+            np.einsum("nd,d->n", single(self.vectors[rows[start:end]]), one)
             for one, start, end in zip(queries, ends, ends[1:], strict=False)
         ]
         similarity = np.concatenate(near)

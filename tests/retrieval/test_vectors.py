@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flukeprint.retrieval.vectors import chunks, photo_vectors, unit, vectors_of
+from flukeprint.retrieval.vectors import EmbeddedPhotos, chunks, photo_vectors, unit, vectors_of
 
 
 def cosine(a, b):
@@ -32,3 +32,11 @@ def test_vectors_do_not_depend_on_how_photos_are_cut(monkeypatch):
     np.testing.assert_array_equal(whole, photo_vectors([part[rows] for part in parts], 2))
     monkeypatch.setattr("flukeprint.retrieval.vectors.chunks", lambda rows: chunks(rows, 7))
     np.testing.assert_array_equal(vectors_of(parts, rows, 2), whole)
+
+
+def test_embedded_photos_are_made_where_they_are_asked_for():
+    generator = np.random.default_rng(0)
+    parts = [generator.normal(size=(9, 2, features)).astype(np.float32) for features in (4, 7)]
+    photos = EmbeddedPhotos(parts, np.array([8, 0, 3]), 2)
+    assert photos.shape == (3, 22)
+    np.testing.assert_array_equal(photos[np.array([2, 0])], photo_vectors([part[[3, 8]] for part in parts], 2))
