@@ -44,8 +44,9 @@ class GeM(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return N x C for maps of features, N x C x H x W; values below eps count as eps."""
-        # Powers of half-precision numbers overflow.
-        pooled: torch.Tensor = maps.float().clamp(min=self.eps).pow(self.p).mean((2, 3)).pow(1 / self.p)
+        # Powers of half-precision numbers overflow. Gradients of `pow` take twice as long as those of log and exp.
+        powers = (self.p * maps.float().clamp(min=self.eps).log()).exp()
+        pooled: torch.Tensor = powers.mean((2, 3)).pow(1 / self.p)
         return pooled
 
 
