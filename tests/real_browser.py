@@ -15,6 +15,7 @@ class Page:
     def __init__(self, chromium, width: int = 1366, scheme: str = "light") -> None:
         self.context = chromium.new_context(viewport={"width": width, "height": 768}, color_scheme=scheme)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # the machine may be busy
         self.asked: set[str] = set()
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.asked.add(request.url.split("/")[2]))

@@ -33,7 +33,7 @@ def served(catalogue, tmp_path) -> Iterator[str]:
                 time.sleep(0.1)
         yield address.rstrip("/")
         run.terminate()
-        run.wait(20)
+        run.wait(120)
 
 
 def decide_all(page: Page) -> int:
