@@ -57,14 +57,17 @@ class _Peers:
     def __init__(self, accelerator: Accelerator) -> None:
         self._rank, self._number = accelerator.process_index, accelerator.num_processes
         self._lines = _connect(accelerator)
-        self._leaving, self._first = threading.Event(), threading.Lock()
+        self._leaving, self._ended, self._first = threading.Event(), threading.Event(), threading.Lock()
         for rank, line in self._lines.items():
             threading.Thread(target=self._listen, args=(rank, line), daemon=True).start()
 
     def leave(self, said: str) -> None:
-        """Tell all others how this process ends, and listen no longer."""
+        """Tell all others how this process ends, and listen no longer; where another's end ends it, it is over here."""
         self._leaving.set()
         _say(self._lines.values(), said)
+        if self._ended.is_set():
+            # What was half-written is cleared up. Python's own end takes seconds, or waits for processes that are gone.
+            os._exit(1)
 
     def _listen(self, rank: int, line: socket.socket) -> None:
         """Wait for the last word of another process, and end this one if that is not done."""
@@ -79,9 +82,10 @@ class _Peers:
             _say([other for other in self._lines.values() if other is not line], text)
         sys.stderr.write(f"error: {text}\n")
         sys.stderr.flush()
+        self._ended.set()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_LAST)
-        # It waits in a library for processes that are gone.
+        # It waits in a library for them.
         os._exit(1)
 
 
