@@ -34,7 +34,7 @@ from flukeprint.bundle.bundle_manifest import write_manifest
 from flukeprint.bundle.onnx_members import INPUT, OPSET, OUTPUT
 from flukeprint.core.files import read_json, sha256_of
 from flukeprint.core.manifests import FileRecord
-from flukeprint.retrieval.gallery_files import _schema
+from flukeprint.retrieval.gallery import photo_schema
 from flukeprint.retrieval.gallery_manifest import data_file_name
 
 Make = Callable[[Path], object]  # spoils a copy of a good input in place
@@ -105,7 +105,7 @@ def parquet(table: pa.Table, **options: object) -> bytes:
 def _repeated(rows: int, value: str = "a") -> bytes:
     """A gallery's table in which every cell holds the same."""
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
-    return parquet(pa.table(dict.fromkeys(_schema().names, column)), store_schema=False)
+    return parquet(pa.table(dict.fromkeys(photo_schema().names, column)), store_schema=False)
 
 
 def _lying(data: bytes) -> bytes:
