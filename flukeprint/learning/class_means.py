@@ -46,7 +46,7 @@ def head_of_means(data: TrainingData, member: str, accelerator: Accelerator) -> 
     prior = torch.from_numpy(np.log(np.maximum(counts, 1) / len(data.train.rows)).astype(np.float32))
     weight = torch.from_numpy(means)
     valid, wanted = _products(data, data.valid, weight, half)
-    unit = 1 / max(float(2 * half.mean()), np.finfo(np.float32).tiny)
+    unit = 1 / max(float(2 * half.mean()), float(np.finfo(np.float32).tiny))
     losses = [float(functional.cross_entropy(unit * one * valid + prior, wanted)) for one in _SCALES]
     best = int(np.argmin(losses))
     scale = unit * float(_SCALES[best])
