@@ -100,7 +100,7 @@ def draw_embeddings(path: Path, labels: NDArray[np.int64], views: int) -> None:
     array = create_npy(path, np.float32, (len(labels), views, DIMENSION))
     for row, label in enumerate(labels):
         noise = np.random.default_rng([1, row])
-        own = np.random.default_rng([2, label]) if label >= 0 else noise
+        own = np.random.default_rng([2, int(label)]) if label >= 0 else noise
         direction = own.standard_normal((1, DIMENSION), np.float32)
         array[row] = (0.4 + 0.6 * direction + 0.7 * noise.standard_normal((views, DIMENSION), np.float32)) / 16
     array.flush()

@@ -260,9 +260,9 @@ def test_the_newest_encounters_are_queries_and_the_next_ones_for_calibration():
     expected = {"00000005.jpg": "query", "00000004.jpg": "calibration"}
     assert newest(table.assign(together=kept_together(table)), 0.25, 3000) == expected
     assert newest(table.assign(together=kept_together(table)), 0, 3000) == {}
-    # Two of the six at most are a third of them, which is more than the share; one is less.
-    assert newest(table.assign(together=kept_together(table)), 0.25, 2) == expected
-    assert newest(table.assign(together=kept_together(table)), 0.25, 1) == {"00000005.jpg": "query"}
+    # One of the four that a date can set aside is a quarter.
+    assert newest(table.assign(together=kept_together(table)), 0.5, 1) == expected
+    assert len(newest(table.assign(together=kept_together(table)), 0.5, 3000)) == 4
 
 
 @settings(max_examples=15, deadline=None)
