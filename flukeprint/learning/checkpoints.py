@@ -36,7 +36,7 @@ def checkpoint_folder(stage: str, member: str, *ingredients: Any) -> Path:
         if isinstance(part, Selection | np.ndarray):
             digest.update(f"{part[:0].dtype}{(len(part), *part[:0].shape[1:])}".encode())
             for start in range(0, len(part), _ROWS):
-                digest.update(np.ascontiguousarray(part[start : start + _ROWS]))
+                digest.update(np.ascontiguousarray(part[start : start + _ROWS]).data)
         else:
             digest.update(json.dumps(part, sort_keys=True).encode())
     return WORK / stage / f"{member}-{digest.hexdigest()[:16]}"
