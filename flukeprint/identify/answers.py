@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.bundle.album import Album, draw_picture
+from flukeprint.bundle.encoder import Encoded
 from flukeprint.bundle.model import Model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.inspection import PhotoRecord
@@ -85,10 +86,7 @@ def identify(
         depth = max(top, reranker.fitted.first) if reranker else top
         matches = match(gallery, encoded.vectors, calibration, depth, copies) if encoded.photos else []
         if reranker:
-            matches = [
-                reranker(found, partial(draw_picture, photo.path.parent, photo.record), vector).first(top)
-                for found, photo, vector in zip(matches, encoded.photos, encoded.vectors, strict=True)
-            ]
+            matches = [found.first(top) for found in _reranked(reranker, encoded, matches)]
     answers = [
         PhotoAnswer(photo.path, photo.record, found, same, flags_of(photo.record, model.limits))
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
@@ -109,3 +107,10 @@ def _reranker(model: Model, gallery: Gallery, album: Album, networks: tuple[Path
             "the gallery has no pictures to match keypoints in. Export it with pictures, or leave --local out."
         )
     return Reranker.of(model, gallery, album.picture, networks)
+
+
+def _reranked(reranker: Reranker, encoded: Encoded, matches: Sequence[Match]) -> list[Match]:
+    return [
+        reranker(found, partial(draw_picture, photo.path.parent, photo.record), vector)
+        for found, photo, vector in zip(matches, encoded.photos, encoded.vectors, strict=True)
+    ]
