@@ -1,13 +1,18 @@
-"""A Ray of two workers on this machine, for tests; it ends with the block."""
+"""A Ray of two workers on this machine, for tests, with processes or without."""
 
 import os
 import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flukeprint.core import ray_cluster
 
 # For whatever starts Ray, or joins one: small, patient on a busy machine, and nobody else's.
 RAY = {
@@ -40,7 +45,7 @@ def free_ports(number: int) -> list[int]:
 
 @contextmanager
 def ray_here(folder: Path) -> Iterator[str]:
-    """Yield its address. `folder` takes its files; Unix sockets need a short name."""
+    """Yield the address of a Ray that ends with the block. `folder` takes its files; Unix sockets need a short name."""
     port, *others = free_ports(1 + len(PORTS))
     command = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
@@ -54,3 +59,30 @@ def ray_here(folder: Path) -> Iterator[str]:
         finally:
             os.killpg(ray.pid, signal.SIGTERM)
             ray.wait()
+
+
+def ray_in_this_process(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> list[str]:
+    """Let `ray_map` find a Ray of two CPUs without processes; arguments are pickled. Return tasks as they begin."""
+    ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    begun: list[str] = []
+
+    class Task:
+        def __init__(self, function: Callable[..., Any]) -> None:
+            self.function = function
+
+        def options(self, **_: Any) -> "Task":
+            return self
+
+        def remote(self, *arguments: Any) -> Any:
+            begun.append(self.function.__name__)
+            return self.function(*ray.cloudpickle.loads(ray.cloudpickle.dumps(arguments)))
+
+    temporary.mkdir()
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "remote", Task)
+    for name in ("put", "get"):
+        monkeypatch.setattr(ray, name, lambda value: value)
+    monkeypatch.setattr(ray_cluster, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(ray_cluster.tempfile, "gettempdir", lambda: str(temporary))
+    return begun

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from imports import ROOT
-from ray_here import RAY, ray_here
+from ray_here import RAY, ray_here, ray_in_this_process
 
 from flukeprint.core import ray_cluster
 from flukeprint.core.errors import FlukeprintError
@@ -111,6 +111,25 @@ def test_an_address_where_nothing_is_is_refused(machines):
     message = r"no Ray that can be used at runtime\.address '127\.0\.0\.1:9' .*refused"
     with pytest.raises(FlukeprintError, match=message), connected(Cluster("127.0.0.1:9")):
         pass
+
+
+def test_photos_are_laid_out_for_tasks_and_results_come_in_order(tmp_path, monkeypatch):
+    begun = ray_in_this_process(monkeypatch, tmp_path / "tmp")
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    photos = [Path(f"photos/{number}.jpg") for number in range(12)]
+    for number, path in enumerate(photos):
+        path.write_text(str(number))
+    photos[2].unlink()
+    photos[2].symlink_to("1.jpg")  # links are followed here alone
+    with spread_map(Cluster("auto")) as mapped:
+        results = mapped(seen, photos, 2, files=lambda path: [path])
+        assert len(begun) == 3  # of four at a time, one here
+        found = list(results)
+    assert [text for text, _, _ in found] == ["0", "1", "1", *map(str, range(3, 12))]
+    here = [folder == str(tmp_path) for _, _, folder in found]
+    assert here == [number in (2, 3) for number in range(12)]
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def seen(path: Path) -> tuple[str, int, str]:
