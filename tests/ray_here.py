@@ -46,8 +46,11 @@ def free_ports(number: int) -> list[int]:
 @contextmanager
 def ray_here(folder: Path) -> Iterator[str]:
     """Yield the address of a Ray that ends with the block. `folder` takes its files; Unix sockets need a short name."""
+    from ray.util import get_node_ip_address
+
+    host = get_node_ip_address()  # Ray puts it in place of 127.0.0.1, where it would not listen
     port, *others = free_ports(1 + len(PORTS))
-    command = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
+    command = ["ray", "start", "--head", "--block", f"--node-ip-address={host}", f"--port={port}", "--num-cpus=2"]
     command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
     command += [f"{option}={other}" for option, other in zip(PORTS, others, strict=True)]
     with subprocess.Popen(
@@ -55,7 +58,7 @@ def ray_here(folder: Path) -> Iterator[str]:
     ) as ray:
         try:
             assert any("Ray runtime started" in line for line in ray.stdout), "Ray did not start"
-            yield f"127.0.0.1:{port}"
+            yield f"{host}:{port}"
         finally:
             os.killpg(ray.pid, signal.SIGTERM)
             ray.wait()
