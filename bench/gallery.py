@@ -116,7 +116,7 @@ def measured(
 def _own_mib() -> float:
     """Return the resident memory that is no mapped file; not a number where the system does not tell."""
     try:
-        fields = Path("/proc/self/status").read_text().split()
+        fields = Path("/proc/self/status").read_text(encoding="utf-8").split()
     except OSError:
         return float("nan")
     return int(fields[fields.index("RssAnon:") + 1]) / 1024

@@ -45,9 +45,9 @@ def measured(project: Path, way: str, workers: int) -> tuple[float, float]:
     """Return wall and CPU seconds of training and embedding the members of a copy of the project."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(project, Path(folder) / "project", symlinks=True))
-        content = yaml.safe_load((copy / "params.yaml").read_text())
+        content = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))
         content["runtime"] |= {"threads": 1, "engine": "ray" if way == "by ray" else "local"}
-        (copy / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (copy / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         command = [sys.executable, "-m", "flukeprint.cli", "members"]
         shell = shlex.join(command) if way == "by ray" else by_hand(content["ensemble"]["members"], workers)
         return in_a_namespace(shell, copy)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the stages at every size and write what each took as it ends."""
     output, code = arguments.output, arguments.code.resolve()
-    found: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {}
+    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
     for number in arguments.photos:
         work = (arguments.work / str(number)).resolve()
         if not (work / "params.yaml").exists():
@@ -72,19 +72,19 @@ def run(arguments: argparse.Namespace) -> None:
         for stage in arguments.stages or (TABLE_STAGES if arguments.tables else STAGES):
             found.setdefault(stage, {})[str(number)] = took = measure(stage, work, code)
             print(number, stage, took, file=sys.stderr, flush=True)
-            output.write_text(json.dumps(found, indent=1) + "\n")
+            output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(stage: str, work: Path, code: Path) -> dict[str, float]:
     """Run a stage and return its CPU seconds, those of its processes included, peak MiB, and what it added to disk."""
     before, begin = disk_of(work), time.monotonic()
     command = [sys.executable, "-m", *f"stages.{stage}".split()]
-    log = (work / "log.txt").open("a")
+    log = (work / "log.txt").open("a", encoding="utf-8")
     process = subprocess.Popen(command, cwd=work, env=os.environ | {"PYTHONPATH": str(code)}, stderr=log)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{stage} failed: {(work / 'log.txt').read_text()[-2000:]}")
+        sys.exit(f"{stage} failed: {(work / 'log.txt').read_text(encoding='utf-8')[-2000:]}")
     return {
         "cpu_s": round(used.ru_utime + used.ru_stime, 2),
         "wall_s": round(time.monotonic() - begin, 2),
@@ -131,7 +131,7 @@ def write_params(work: Path, code: Path, values: Sequence[str]) -> None:
 
 def table(files: Sequence[Path]) -> list[str]:
     """Return Markdown: per stage and measure a column per size and the exponent, of every file."""
-    runs = {path.stem: json.loads(path.read_text()) for path in files}
+    runs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     sizes = sorted({int(size) for found in runs.values() for row in found.values() for size in row})
     titles = ["stage", *(f"{name} {size:,}" for size in sizes for name in runs), *(f"{name} ^" for name in runs)]
     lines = []

@@ -43,7 +43,7 @@ def empty_project(work: Path) -> Path:
     """Make a folder with what is in git."""
     shutil.rmtree(work, ignore_errors=True)
     (work / "data/kept").mkdir(parents=True)
-    (work / "data/exclusions.csv").write_text("Image,reason\n")
+    (work / "data/exclusions.csv").write_text("Image,reason\n", encoding="utf-8")
     (work / "data/kept/.gitignore").touch()
     (work / "params.yaml").touch()
     return work
@@ -59,7 +59,7 @@ def generate(folder: Path, number: int) -> None:
         ids = names_of(own if part == "train" else np.full(len(own), -1))
         rows = "".join(f"{name},{label}\n" for name, label in zip(names, ids, strict=True))
         title = "train.csv" if part == "train" else "sample_submission.csv"
-        (work / "photos" / title).write_text(f"Image,Id\n{rows}")
+        (work / "photos" / title).write_text(f"Image,Id\n{rows}", encoding="utf-8")
 
 
 def names_of(labels: NDArray[np.int64]) -> list[str]:
@@ -83,7 +83,7 @@ def generate_tables(folder: Path, number: int) -> None:
             draw_embeddings(work / EMBEDDINGS / name / f"{part}.npy", own, views)
     rows = "".join(f"{one}," + NEW_WHALE + "\n" for one in images)
     (work / RAW).mkdir(parents=True)
-    (work / RAW / "sample_submission.csv").write_text(f"Image,Id\n{rows}")
+    (work / RAW / "sample_submission.csv").write_text(f"Image,Id\n{rows}", encoding="utf-8")
     write_json(work / CROP, None)
     backbone = {"size": list(SIZE), "mean": [0.5] * 3, "std": [0.25] * 3}
     metadata = {"labels": [NEW_WHALE], "backbone": backbone}

@@ -74,12 +74,15 @@ def write_member(path: Path, seed: int, pixels: np.ndarray) -> None:
 
 def pipeline_vectors(folder: Path, weights: list[Path], views: int) -> np.ndarray:
     """Go the pipeline's way: the stages pixels and embed, then one vector per photo."""
-    write_pixels(folder / "pixels.npy", folder / RAW / "train", NAMES, SIZE, workers=1)
+    return photo_vectors(pipeline_embeddings(folder, weights, views, NAMES), views)
+
+
+def pipeline_embeddings(folder: Path, weights: list[Path], views: int, names: list[str]) -> list[np.ndarray]:
+    """Return the embeddings of photos by each network, as the stages pixels and embed make them."""
+    write_pixels(folder / "pixels.npy", folder / RAW / "train", names, SIZE, workers=1)
     pixels = np.load(folder / "pixels.npy")
-    parts = []
-    for path in weights:
-        parts.append(embed(embedding_job(*load_finetuned(path), RUNTIME, open_accelerator(RUNTIME)), pixels, views))
-    return photo_vectors(parts, views)
+    networks = [embedding_job(*load_finetuned(path), RUNTIME, open_accelerator(RUNTIME)) for path in weights]
+    return [embed(network, pixels, views) for network in networks]
 
 
 def decision() -> dict:

@@ -14,7 +14,7 @@ def fit_local(
     photos: Annotated[int, Option(metavar="N", min=1, max=100, help="How many photos of each to look at.")] = 3,
     networks: Networks = None,
 ) -> None:
-    """Fit the re-ranking of `identify --local` to this project's calibration queries, as models/local.json.
+    """Fit `identify --local` to this project's queries.json.
 
     `export` puts it into a bundle, whose pictures are small: with larger ones (--side) only the project can re-rank.
     """

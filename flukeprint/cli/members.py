@@ -10,10 +10,10 @@ from typer import Option, echo
 def members(
     most: Annotated[int, Option("--most", metavar="N", min=1, help="At a time, with runtime.engine local.")] = 1,
 ) -> None:
-    """Fine-tune and embed all members, side by side; `dvc repro` does the rest afterwards.
+    """Fine-tune and embed all members, side by side.
 
-    With runtime.engine local, N at a time on this machine. With ray, as many as its cluster has GPUs or CPUs for
-    (docs/cluster.md). What was interrupted goes on from its last epoch.
+    `dvc repro` does the rest afterwards. With runtime.engine local, N at a time on this machine. With ray, as many as
+    its cluster has GPUs or CPUs for (docs/cluster.md). What was interrupted goes on from its last epoch.
     """
     from flukeprint.cluster.members import spread_members
     from flukeprint.cluster.members_here import run_members

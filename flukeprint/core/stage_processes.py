@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import sha256_of
+from flukeprint.core.files import read_bytes, sha256_of
 from flukeprint.core.params import RuntimeParams, check_params, read_params
 from flukeprint.core.paths import PARAMS
 from flukeprint.core.peers import watching
@@ -54,7 +54,7 @@ def _refuse_other_inputs(own: dict[str, str]) -> None:
 
 def _inputs(stage: str, member: str) -> dict[str, str]:
     """Return the checksums of what dvc.yaml lists under a stage's deps, and of the params; "" for what is missing."""
-    deps = yaml.safe_load(_DAG.read_text())["stages"][stage]["deps"]
+    deps = yaml.safe_load(read_bytes(_DAG, "the DAG"))["stages"][stage]["deps"]
     paths = [Path(dep.replace("${item.member}", member)) for dep in deps]
     files = [file for path in paths for file in (sorted(path.glob("*.*")) if path.is_dir() else [path])]
     params = check_params(read_params()).model_dump_json(exclude={"runtime"})

@@ -75,8 +75,9 @@ class AskedQueries:
         rows = read_candidates(PREDICTIONS / "query.parquet")
         table = read_selected(SELECTED / "full.parquet")
         asked = table[table["split"] == split]
-        rows = rows[(rows["scorer"] == GALLERY) & (rows["split"] == split)].set_index("Image")
-        rows = rows.loc[asked["Image"]].reset_index()
+        rows = rows[(rows["scorer"] == GALLERY) & (rows["split"] == split)]
+        if len(rows):
+            rows = rows.set_index("Image").loc[asked["Image"]].reset_index()
         fused = fused_of(rows, GALLERY, calibration)
         if fused is None or not len(rows):
             raise FlukeprintError(f"there is no photo of the split {split}. Set some aside (select.holdout).")

@@ -29,7 +29,7 @@ LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "co
 
 def test_the_commands():
     assert {" ".join(path) for path in LEAVES} == {
-        "identify", "verify", "export", "fit-local", "results", "compare", "score", "quality", "review",
+        "identify", "verify", "export", "fit-local", "results", "compare", "score", "quality", "review", "members",
         "gallery info", "reviewers add", "reviewers end", "reviewers list",
         *(f"catalogue {what}" for what in OF_CATALOGUE),
         *(f"catalogue decide {what}" for what in DECISIONS),

@@ -22,7 +22,7 @@ from flukeprint.identify.answers import Identification, PhotoAnswer
 from flukeprint.identify.identification_page import write_page
 from flukeprint.identify.matching import Match, RankedCandidate
 from flukeprint.identify.page_pictures import PagePictures
-from flukeprint.retrieval.gallery import Gallery, build_gallery
+from flukeprint.retrieval.gallery import Gallery, PhotoList, build_gallery
 
 IDS = ["w_a"] * 5 + ["w_b"] * 2 + ["w_" + "x" * 62] + ["<img/**/src=x/onerror=alert(1)>"]
 
@@ -50,8 +50,10 @@ def gallery() -> Gallery:
     """Photos of four individuals; nobody checks the ids, so that hostile ones are in it."""
     names = [f"{number}.jpg" for number in range(len(IDS))]
     made = build_gallery(vectors_of(len(IDS)), names, [f"i{n}" for n in range(len(IDS))], PROVENANCE)
-    photos = [photo._replace(id=name) for photo, name in zip(made.photos, sorted(IDS), strict=True)]
-    return replace(made, photos=photos)
+    columns = zip(
+        *((photo.image, name, photo.sha256) for photo, name in zip(made.photos, sorted(IDS), strict=True)), strict=True
+    )
+    return replace(made, photos=PhotoList.of(*columns))
 
 
 def answered(folder: Path, names: list[str]) -> Identification:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from calibrations import calibration_of
-from identify_project import IDS, NAMES, decision, make_project
+from identify_project import IDS, NAMES, decision, make_project, pipeline_embeddings
 from keypoint_pictures import local_calibration, speckled
 from PIL import Image
 
@@ -27,14 +27,13 @@ from flukeprint.bundle.opening import open_model
 from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_frame, write_npy
-from flukeprint.core.paths import DECISION, GALLERY, PREDICTIONS, RAW, SELECTED, SIMILARITY, VALIDATED
+from flukeprint.core.paths import DECISION, EMBEDDINGS, FINETUNED, GALLERY, PREDICTIONS, RAW, SELECTED, VALIDATED
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.identify.answers import identify
 from flukeprint.identify.identification_page import write_page
 from flukeprint.retrieval.gallery import Photo, build_gallery
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
 from flukeprint.retrieval.search import Searcher
-from flukeprint.retrieval.vectors import cosines
 from flukeprint.scoring.calibration import write_calibration
 from flukeprint.scoring.candidates import candidate_rows, gallery_candidates, write_candidates
 from flukeprint.scoring.local_calibration import LocalCalibration, shared_out
@@ -245,12 +244,10 @@ def asked(project) -> Path:
     write_frame(VALIDATED / "train.parquet", pd.DataFrame({"Image": table["Image"], **hashes}))
     gallery, model = load_gallery(GALLERY), open_model(None, None)
     vectors = encode_photos(model.encoder, [RAW / "train" / name for name in seeds], 1).vectors
-    place = {one.image: row for row, one in enumerate(gallery.photos)}
-    every = np.concatenate([gallery.vectors[[place[name] for name in NAMES]], vectors])
-    rows = np.arange(len(every))
-    pairs = np.meshgrid(np.arange(len(seeds)), rows, indexing="ij")
-    similarity = cosines(vectors, pairs[0].ravel(), every, pairs[1].ravel()).reshape(pairs[0].shape)
-    write_npy(SIMILARITY / "ensemble.npy", similarity.astype(np.float32))
+    members = [one.name for one in gallery.provenance.members]
+    weights, views = [FINETUNED / f"{member}.safetensors" for member in members], gallery.provenance.views
+    for member, made in zip(members, pipeline_embeddings(Path(), weights, views, table["Image"].tolist()), strict=True):
+        write_npy(EMBEDDINGS / member / "train.npy", made)
     scored = gallery_candidates(Searcher.of(gallery).search(vectors), gallery.individuals)
     photos = table[table["split"] == "calibration"][["Image", "Id", "split"]].assign(truth=ids)
     write_candidates(PREDICTIONS / "query.parquet", candidate_rows(photos, "gallery", scored))

@@ -38,12 +38,12 @@ def test_similarities_are_of_one_splits_queries_to_the_named_photos_that_were_tr
     np.testing.assert_allclose(compared.centre_similarities(np.arange(3)), expected, atol=1e-6)
 
 
-def test_more_photos_than_are_compared_one_by_one_have_cells():
+def test_more_photos_than_are_compared_one_by_one_have_codes():
     named = int((TABLE["Id"] != NEW_WHALE).sum())
     exact, searched = (LabelledPhotos.of(TABLE, [EMBEDDINGS], 1, up_to) for up_to in (named, named - 1))
-    assert exact.individuals.cells is None
-    assert searched.individuals.cells is not None
-    assert LabelledPhotos.of(TABLE, [EMBEDDINGS], 1).individuals.cells is None
+    assert exact.individuals.codes is None
+    assert searched.individuals.codes is not None
+    assert LabelledPhotos.of(TABLE, [EMBEDDINGS], 1).individuals.codes is None
     queries = exact.individuals.vectors[:20]
     first = [one.individuals.search(queries, 1).nearest[:, 0] for one in (exact, searched)]
     np.testing.assert_allclose(first[0], 1, atol=1e-6)
