@@ -14,9 +14,9 @@ def fit_local(
     photos: Annotated[int, Option(metavar="N", min=1, max=100, help="How many photos of each to look at.")] = 3,
     networks: Networks = None,
 ) -> None:
-    """Fit `identify --local` to this project's queries.json.
+    """Fit `identify --local` to this project's queries.
 
-    `export` puts it into a bundle, whose pictures are small: with larger ones (--side) only the project can re-rank.
+    Writes models/local.json, from the calibration queries. `export` puts it into a bundle, whose pictures are small: with larger ones (--side) only the project can re-rank.
     """
     from flukeprint.core.paths import DECISION
     from flukeprint.identify.local_fitting import fit_local as fitted_to_queries
