@@ -16,7 +16,8 @@ def fit_local(
 ) -> None:
     """Fit `identify --local` to this project's queries.
 
-    Writes models/local.json, from the calibration queries. `export` puts it into a bundle, whose pictures are small: with larger ones (--side) only the project can re-rank.
+    Writes models/local.json, from the calibration queries. `export` puts it into a bundle, whose pictures are small:
+    with larger ones (--side) only the project can re-rank.
     """
     from flukeprint.core.paths import DECISION
     from flukeprint.identify.local_fitting import fit_local as fitted_to_queries
