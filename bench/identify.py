@@ -41,13 +41,7 @@ from flukeprint.identify.answers import identify
 
 def main() -> None:
     """Run the bench and print its figures as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="of photos")
-    parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--photos", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--imports", action=argparse.BooleanOptionalAction, default=True, help="into a catalogue")
-    arguments = parser.parse_args()
+    arguments = given()
     photos = list_photos([arguments.folder])[: arguments.photos]
     model = open_model(arguments.bundle, None)
     pixels = np.stack([read_rgb(path.parent, path.name, model.encoder.size) for path in photos])
@@ -82,6 +76,17 @@ def main() -> None:
         "cold_s": [round(cold_start(photos[0], arguments.bundle), 2) for _ in range(arguments.rounds)],
     }
     print(json.dumps(figures, indent=2))
+
+
+def given() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of photos")
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--imports", action=argparse.BooleanOptionalAction, default=True, help="into a catalogue")
+    return parser.parse_args()
 
 
 def forward(model: Model, pixels: np.ndarray, seen: list[np.ndarray]) -> None:

@@ -68,10 +68,12 @@ def test_members_go_on_where_the_worker_the_head_or_the_driver_was_killed(tmp_pa
             one.project, runtime__threads=1, profiles__folder__epochs={"train": 3, "finetune": 12, "full_head": 3}
         )
         one.run("dvc", "repro", "--quiet", "start")
-        interrupted_like_alone(one, other)
+        interrupted(one, other)
+        assert files(one.project) == files(one.folder / "alone")
+        assert one.run("dvc", "status", *STAGES) == "Data and pipelines are up to date.\n"
 
 
-def interrupted_like_alone(one: Machine, other: Machine) -> None:
+def interrupted(one: Machine, other: Machine) -> None:
     shutil.copytree(one.project, one.folder / "alone", symlinks=True)
     one.run("sh", "-c", f"cd /mnt/alone && dvc repro --quiet --single-item {' '.join(STAGES)}",
             environment={"PYTHONPATH": "/mnt/alone"})  # fmt: skip
@@ -94,7 +96,5 @@ def interrupted_like_alone(one: Machine, other: Machine) -> None:
     said = one.run("python", "-m", "flukeprint.cli", "members", environment=OWN)
     assert {f"{member}: done" for member in MEMBERS} <= set(said.splitlines())
     assert "finetune@m1: fluke-other" in said
-    assert files(one.project) == files(one.folder / "alone")
-    assert one.run("dvc", "status", *STAGES) == "Data and pipelines are up to date.\n"
     assert not list(one.project.glob(".work/finetune/*"))
     assert not list(other.folder.glob("tmp/.flukeprint*"))

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imports import ROOT
-from ray_here import RAY, ray_here, ray_in_this_process
+from ray_here import ray_in_this_process
 
 from flukeprint.core import ray_cluster
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.ray_cluster import CODE, Cluster, connected, contents_of, packages, refuse_other_packages
+from flukeprint.core.ray_cluster import Cluster, connected, contents_of, packages, refuse_other_packages
 from flukeprint.core.worker_processes import spread_map
 
 
@@ -140,31 +139,3 @@ def fails(number: int) -> int:
     if number == 3:
         raise FlukeprintError("three is refused")
     return number
-
-
-@pytest.mark.slow
-def test_a_clusters_workers_do_the_work_in_order(tmp_path, tmp_path_factory, monkeypatch):
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-    for name, value in RAY.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    for name in CODE:
-        (tmp_path / name).symlink_to(ROOT / name)
-    photos = [Path(f"photos/{number}.jpg") for number in range(7)]
-    photos[0].parent.mkdir()
-    for number, path in enumerate(photos):
-        path.write_text(str(number))
-    photos[2].unlink()
-    photos[2].symlink_to("1.jpg")  # links are followed here alone
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with ray_here(tmp_path_factory.mktemp("r")) as address, spread_map(Cluster(address)) as mapped:
-        found = list(mapped(seen, photos, 2, files=lambda path: [path]))
-        assert [text for text, _, _ in found] == ["0", "1", "1", "3", "4", "5", "6"]
-        assert [pid == os.getpid() for _, pid, _ in found] == [False, False, True, True, False, False, False]
-        assert not any(Path(folder).exists() for _, pid, folder in found if pid != os.getpid())
-        results = mapped(fails, range(9))
-        assert [next(results) for _ in range(3)] == [0, 1, 2]
-        with pytest.raises(FlukeprintError, match=r"^three is refused$"):
-            next(results)

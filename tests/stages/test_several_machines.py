@@ -146,9 +146,12 @@ def test_what_two_train_has_the_bytes_of_an_undisturbed_training_whatever_happen
     assert [code for code, _ in again] == [0, 0], again
     assert (one.project / WEIGHTS).read_bytes() == weights
     assert (one.project / CURVE).read_bytes() == curve
+    embedded_like_alone(one, other)
 
+
+def embedded_like_alone(one: Machine, other: Machine) -> None:
     shutil.copytree(one.project / WEIGHTS.parent, other.project / WEIGHTS.parent)
-    assert [code for code, _ in ends(together(machines, "stages.embed", "m1"))] == [0, 0]
+    assert [code for code, _ in ends(together((one, other), "stages.embed", "m1"))] == [0, 0]
     spread = {path.name: path.read_bytes() for path in (one.project / EMBEDDINGS).iterdir()}
     assert not (other.project / EMBEDDINGS).exists()
     one.run("python", "-m", "stages.embed", "m1")
