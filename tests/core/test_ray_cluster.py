@@ -133,9 +133,3 @@ def test_photos_are_laid_out_for_tasks_and_results_come_in_order(tmp_path, monke
 
 def seen(path: Path) -> tuple[str, int, str]:
     return path.read_text(), os.getpid(), str(Path.cwd())
-
-
-def fails(number: int) -> int:
-    if number == 3:
-        raise FlukeprintError("three is refused")
-    return number
