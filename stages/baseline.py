@@ -16,12 +16,14 @@ KEYS = ()
 def main() -> None:
     """Run the stage."""
     params = load_params(KEYS)
-    path, photos = EMBEDDINGS / PRETRAINED / "train.npy", read_npy(PIXELS / "train.npy")
+    path = EMBEDDINGS / PRETRAINED / "train.npy"
     if cluster := params.runtime.network_workers:
-        embed_on_cluster({path: (photos, 1)}, SavedNetwork(load_backbone, BACKBONE), params.runtime, cluster)
+        wanted = {path: (read_npy(PIXELS / "train.npy"), 1)}
+        embed_on_cluster(wanted, SavedNetwork(load_backbone, BACKBONE), params.runtime, cluster)
     elif not relaunched(params.runtime, "stages.baseline"):
         with working_together(params.runtime, "baseline") as accelerator:
-            embed_to_file(path, photos, 1, embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator))
+            job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
+            embed_to_file(path, read_npy(PIXELS / "train.npy"), 1, job)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ TOLERANCE = 1e-4
 # another graph, as those that repeat do.
 OPERATORS = {
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "ConstantOfShape", "Conv", "Div",
-    "Einsum", "Equal", "Erf", "Expand", "Gather", "GatherND", "Gemm", "HardSigmoid", "HardSwish", "Identity",
-    "LayerNormalization", "MatMul", "MaxPool", "Mul", "Not", "Pad", "Pow", "Range", "ReduceL2", "ReduceMean",
+    "Einsum", "Equal", "Erf", "Exp", "Expand", "Gather", "GatherND", "Gemm", "HardSigmoid", "HardSwish", "Identity",
+    "LayerNormalization", "Log", "MatMul", "MaxPool", "Mul", "Not", "Pad", "Pow", "Range", "ReduceL2", "ReduceMean",
     "Relu", "Reshape", "ScatterND", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Sub", "Tanh",
     "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
