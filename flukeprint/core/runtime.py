@@ -45,7 +45,6 @@ def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accele
 
     device = _chosen_device(runtime.device)
     _keep_freed_memory()
-    torch.set_num_threads(runtime.threads)
     if device.type == "cuda":
         # CPU kernels are deterministic as they are, and the call imports torch's compiler, which takes seconds.
         torch.use_deterministic_algorithms(True)
@@ -57,6 +56,8 @@ def open_accelerator(runtime: RuntimeParams, *, several: bool = False) -> Accele
     bf16 = runtime.precision == "bf16" or (runtime.precision == "auto" and device.type == "cuda")
     alone = _several_asked_but_one_started()
     accelerator = _meet(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    # Only now: where processes join without a launcher, Accelerate sets a number of its own.
+    torch.set_num_threads(runtime.threads)
     _refuse_other_number(runtime, accelerator.num_processes, several=several, alone=alone)
     if torch.distributed.is_initialized():
         # Left to Python's end, its threads may abort a process whose work is done.
