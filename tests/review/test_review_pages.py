@@ -60,6 +60,18 @@ def test_an_encounter_stands_beside_its_candidates_with_what_is_to_be_known_of_t
     assert "e_again as well" in page
 
 
+def test_the_chance_of_none_of_them_stands_in_the_heading_and_the_likeliest_answer_is_the_primary_one(browser, number):
+    page = text_of(browser.get(f"/encounters/{number('e_new')}"))
+    assert re.search(r"Probably new · none of these (> )?\d+ %", page)
+    assert re.findall(r'class="primary"[^>]*>(New|Confirm) ', browser.page) == ["New"]
+    assert re.search(r"New Enter N Confirm w_\d C Reject", page)
+    assert page.count("Confirm w_") == 1
+    page = text_of(browser.get(f"/encounters/{number('e_known')}"))
+    assert re.search(r"Probably known · none of these (< )?\d+ %", page)
+    assert re.findall(r'class="primary"[^>]*>(New|Confirm) ', browser.page) == ["Confirm"]
+    assert re.search(r"Confirm w_2 Enter Reject R New N", page)
+
+
 def test_confirming_goes_on_with_the_next_encounter_and_says_what_was_saved(browser, catalogue, number):
     first = number("e_known")
     browser.get(f"/encounters/{first}")

@@ -247,7 +247,8 @@ const EVERYWHERE = {
   Enter: () => follow("#begin"),
 };
 const DECIDING = {
-  Enter: () => submit("confirm"),
+  Enter: () => { const button = $("#decide .primary"); if (button) button.click(); },
+  c: () => submit("confirm"),
   r: () => submit("reject"),
   u: () => submit("unsure"),
   n: () => open("new"),
@@ -276,7 +277,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && at) at.blur();
     return;
   }
-  if (event.key === "Enter" && at && at.matches("a, button, summary, [type=checkbox]")) return;
+  if (event.key === "Enter" && at && at.matches("a, button, summary")) return;
   if (event.repeat && !REPEATED.includes(event.key)) return;
   if (panes.length && event.shiftKey && SHIFTED[event.key]) { pan(...SHIFTED[event.key]); event.preventDefault(); return; }
   const does = (panes.length && DECIDING[event.key]) || EVERYWHERE[event.key];
