@@ -150,6 +150,16 @@ function zoomBy(factor) {
 function pan(dx, dy) { move(candidate, candidate.zoom, candidate.x + dx * 0.1, candidate.y + dy * 0.1); }
 
 for (const button of $$("[data-do]")) button.addEventListener("click", () => DO[button.dataset.do]());
+
+// Whoever clicks with a pointer goes on by key: Enter shall do what the blue button says, not what was clicked again.
+// A click by key has no detail: who moves by keys alone keeps the focus.
+document.addEventListener("click", (event) => {
+  const clicked = panes.length && event.detail && event.target.closest("[data-do], .film button, .candidates a.card, .meaning summary");
+  if (clicked) clicked.blur();
+});
+// The bar of buttons would cover what was opened.
+const meaning = $(".meaning");
+if (meaning) meaning.addEventListener("toggle", () => { if (meaning.open) meaning.scrollIntoView({ block: "nearest" }); });
 addEventListener("resize", () => panes.forEach((pane) => pane.draw()));
 
 // --- candidates and the form ------------------------------------------------------------------------------------
