@@ -50,6 +50,17 @@ def test_the_queue_lists_a_kind_with_its_first_candidate(browser):
     browser.get("/queue?kind=nothing", 404)
 
 
+def test_the_queue_opens_with_the_first_list_that_is_not_empty_and_an_empty_one_leads_to_the_others(browser, catalogue):
+    page = text_of(browser.get("/queue?kind=unsure"))
+    assert "Nothing here, but in Probably known 3 , Probably new 2 ." in page
+    assert browser.page.partition("Nothing here")[2].count('<a href="/queue?kind=new">Probably new') == 1
+    sure = [one.id for one in holdings_of(catalogue).encounters if one.name in ("e_known", "e_again", "e_four")]
+    decide(catalogue, [Wish("unsure", one) for one in sure], "bob")
+    assert "<title>Queue" in browser.get("/queue")
+    assert re.search(r"<h1>Probably new", browser.page)
+    assert "e_new_again" in browser.page
+
+
 def test_an_encounter_stands_beside_its_candidates_with_what_is_to_be_known_of_them(browser, number):
     page = text_of(browser.get(f"/encounters/{number('e_known')}"))
     assert "e_known 2 photos" in page
