@@ -59,10 +59,11 @@ def queue(visitor: Looking, catalogue: Opened, kind: Kind | None = None, number:
     with catalogue.database.reading() as connection:
         work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
         counts = work.counts()
-        kind = kind or next((one for one in KINDS if counts[one]), KINDS[0])
-        items = work.items(kind, (number - 1) * PER_PAGE, PER_PAGE + 1)
+        first = next((one for one in KINDS if counts[one]), KINDS[0])
+        listed = first if kind is None else kind
+        items = work.items(listed, (number - 1) * PER_PAGE, PER_PAGE + 1)
     return page(
-        "queue", visitor, kind=kind, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
+        "queue", visitor, kind=listed, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
         filled=[one for one in KINDS if counts[one]], items=items[:PER_PAGE], more=len(items) > PER_PAGE,
     )  # fmt: skip
 
