@@ -108,10 +108,10 @@ def keys_for(page: Any) -> tuple[Sequence[str], str]:
     cards = page.locator(".candidates a.card").all_inner_texts()
     together = ["g"] if page.locator('[name="also"]').count() else []
     if cards and "probably shows the same whale" in cards[0]:
-        return [*together, "Enter"], "confirm"
+        return [*together, "c"], "confirm"
     nobody = page.locator(".candidates .nobody .chance").all_inner_texts()
     if cards and (not nobody or share(cards[0]) >= share(nobody[0])):
-        return [*together, "Enter"], "confirm"
+        return [*together, "c"], "confirm"
     return [*together, "n", "Enter"], "new"
 
 

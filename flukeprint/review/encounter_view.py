@@ -74,6 +74,16 @@ class EncounterView:
     second_names: list[SecondName]  # questions about its photos
     log: list[LoggedDecision] = field(default_factory=list)
 
+    @property
+    def likelier_new(self) -> bool:
+        """Whether a new whale is likelier than the first candidate; no if people decided why that one comes first."""
+        if not self.candidates:
+            return True
+        first = self.candidates[0]
+        if first.because or first.probability is None or self.new_probability is None:
+            return False
+        return self.new_probability > first.probability
+
 
 @dataclass(frozen=True)
 class EncounterMate:

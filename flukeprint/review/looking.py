@@ -54,14 +54,17 @@ _COUNTED_COLUMNS = (PhotoRow.id, EncounterRow.id, IndividualStateRow.key)
 
 
 @router.get("/queue")
-def queue(visitor: Looking, catalogue: Opened, kind: Kind = "sure", number: Page = 1) -> Response:
-    """List what is to be decided."""
+def queue(visitor: Looking, catalogue: Opened, kind: Kind | None = None, number: Page = 1) -> Response:
+    """List what is to be decided: of a kind, else of the first kind of which there is something."""
     with catalogue.database.reading() as connection:
         work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
-        counts, items = work.counts(), work.items(kind, (number - 1) * PER_PAGE, PER_PAGE + 1)
+        counts = work.counts()
+        first = next((one for one in KINDS if counts[one]), KINDS[0])
+        listed = first if kind is None else kind
+        items = work.items(listed, (number - 1) * PER_PAGE, PER_PAGE + 1)
     return page(
-        "queue", visitor, kind=kind, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
-        items=items[:PER_PAGE], more=len(items) > PER_PAGE,
+        "queue", visitor, kind=listed, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
+        filled=[one for one in KINDS if counts[one]], items=items[:PER_PAGE], more=len(items) > PER_PAGE,
     )  # fmt: skip
 
 

@@ -63,6 +63,23 @@ def test_a_season_is_decided_by_keyboard_alone(chromium, served, catalogue):
     assert page.complaints == []
 
 
+def test_enter_does_what_the_blue_button_says(chromium, served, catalogue, number):
+    page = Page(chromium)
+    page.page.goto(f"{served}/encounters/{number('e_new')}")
+    for clicked in ('[data-do="flip"]', ".candidates a.card", ".meaning summary"):
+        page.page.locator(clicked).first.click()
+        assert page.page.evaluate("document.activeElement === document.body"), clicked
+    page.page.locator('[data-do="flip"]').focus()
+    page.press(" ")
+    assert page.page.evaluate("document.activeElement.dataset.do") == "flip"
+    page.page.evaluate("document.activeElement.blur()")
+    page.press("Enter")
+    assert page.page.locator("#new").evaluate("e => e.open")
+    page.press("Escape")
+    page.leave("c")
+    assert decisions_of(catalogue)[-1].action == "confirm"
+
+
 def test_undo_zoom_photos_and_skipping_by_key(chromium, served, catalogue, number):
     page = Page(chromium, scheme="dark")
     first = number("e_known")

@@ -50,6 +50,17 @@ def test_the_queue_lists_a_kind_with_its_first_candidate(browser):
     browser.get("/queue?kind=nothing", 404)
 
 
+def test_the_queue_opens_with_the_first_list_that_is_not_empty_and_an_empty_one_leads_to_the_others(browser, catalogue):
+    page = text_of(browser.get("/queue?kind=unsure"))
+    assert "Nothing here, but in Probably known 3 , Probably new 2 ." in page
+    assert browser.page.partition("Nothing here")[2].count('<a href="/queue?kind=new">Probably new') == 1
+    sure = [one.id for one in holdings_of(catalogue).encounters if one.name in ("e_known", "e_again", "e_four")]
+    decide(catalogue, [Wish("unsure", one) for one in sure], "bob")
+    assert "<title>Queue" in browser.get("/queue")
+    assert re.search(r"<h1>Probably new", browser.page)
+    assert "e_new_again" in browser.page
+
+
 def test_an_encounter_stands_beside_its_candidates_with_what_is_to_be_known_of_them(browser, number):
     page = text_of(browser.get(f"/encounters/{number('e_known')}"))
     assert "e_known 2 photos" in page
@@ -58,6 +69,18 @@ def test_an_encounter_stands_beside_its_candidates_with_what_is_to_be_known_of_t
     assert "What the percentages mean" in page
     assert "Probably the same whale" in page
     assert "e_again as well" in page
+
+
+def test_the_chance_of_none_of_them_stands_in_the_heading_and_the_likeliest_answer_is_the_primary_one(browser, number):
+    page = text_of(browser.get(f"/encounters/{number('e_new')}"))
+    assert re.search(r"Probably new · none of these (> )?\d+ %", page)
+    assert re.findall(r'class="primary"[^>]*>(New|Confirm) ', browser.page) == ["New"]
+    assert re.search(r"New Enter N Confirm w_\d C Reject", page)
+    assert page.count("Confirm w_") == 1
+    page = text_of(browser.get(f"/encounters/{number('e_known')}"))
+    assert re.search(r"Probably known · none of these (< )?\d+ %", page)
+    assert re.findall(r'class="primary"[^>]*>(New|Confirm) ', browser.page) == ["Confirm"]
+    assert re.search(r"Confirm w_2 Enter Reject R New N", page)
 
 
 def test_confirming_goes_on_with_the_next_encounter_and_says_what_was_saved(browser, catalogue, number):

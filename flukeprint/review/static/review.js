@@ -150,6 +150,16 @@ function zoomBy(factor) {
 function pan(dx, dy) { move(candidate, candidate.zoom, candidate.x + dx * 0.1, candidate.y + dy * 0.1); }
 
 for (const button of $$("[data-do]")) button.addEventListener("click", () => DO[button.dataset.do]());
+
+// Whoever clicks with a pointer goes on by key: Enter shall do what the blue button says, not what was clicked again.
+// A click by key has no detail: who moves by keys alone keeps the focus.
+document.addEventListener("click", (event) => {
+  const clicked = panes.length && event.detail && event.target.closest("[data-do], .film button, .candidates a.card, .meaning summary");
+  if (clicked) clicked.blur();
+});
+// The bar of buttons would cover what was opened.
+const meaning = $(".meaning");
+if (meaning) meaning.addEventListener("toggle", () => { if (meaning.open) meaning.scrollIntoView({ block: "nearest" }); });
 addEventListener("resize", () => panes.forEach((pane) => pane.draw()));
 
 // --- candidates and the form ------------------------------------------------------------------------------------
@@ -247,7 +257,8 @@ const EVERYWHERE = {
   Enter: () => follow("#begin"),
 };
 const DECIDING = {
-  Enter: () => submit("confirm"),
+  Enter: () => { const button = $("#decide .primary"); if (button) button.click(); },
+  c: () => submit("confirm"),
   r: () => submit("reject"),
   u: () => submit("unsure"),
   n: () => open("new"),
@@ -276,7 +287,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && at) at.blur();
     return;
   }
-  if (event.key === "Enter" && at && at.matches("a, button, summary, [type=checkbox]")) return;
+  if (event.key === "Enter" && at && at.matches("a, button, summary")) return;
   if (event.repeat && !REPEATED.includes(event.key)) return;
   if (panes.length && event.shiftKey && SHIFTED[event.key]) { pan(...SHIFTED[event.key]); event.preventDefault(); return; }
   const does = (panes.length && DECIDING[event.key]) || EVERYWHERE[event.key];
