@@ -53,6 +53,7 @@ def measured(server: Server, photos: int, times: int) -> dict[str, object]:
         "candidates": [f"/encounters/{number}" for number in some],
         "individual": [f"/individuals/{draw.randint(1, 500)}" for _ in range(times)],
         "individuals": [f"/individuals?page={1 + n % 300}" for n in range(times)],
+        "individuals_by_photos": [f"/individuals?order=photos&page={1 + n % 300}" for n in range(times)],
         "search": [f"/search?q=enc{number:06}" for number in some],
         "log": [f"/log?page={1 + n % 300}" for n in range(times)],
         "photo_drawn": [f"/photos/{n + 1:064x}/large.jpg" for n in range(min(times, 30))],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
@@ -24,6 +25,7 @@ from flukeprint.review.shown_photos import ShownPhoto, shown_photo
 
 _MOST_SIGHTINGS = 300  # photos on a page
 _MOST_FOUND = 50  # of each kind
+Order = Literal["id", "photos"]  # of individuals: by id, or those with the most photos first
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,16 @@ def _log(connection: Connection, keys: Sequence[int], encounters: set[int]) -> l
 
 
 def listed_individuals(
-    connection: Connection, word: str, skipped: int = 0, number: int = _MOST_FOUND
+    connection: Connection, word: str, skipped: int = 0, number: int = _MOST_FOUND, order: Order = "id"
 ) -> list[ListedIndividual]:
-    """Return individuals whose id or name holds a word, sorted by id; merged ones are listed as whom they are."""
+    """Return individuals whose id or name holds a word, in an order; merged ones are listed as whom they are."""
     state = IndividualStateRow
-    query = select(state.key, state.id, state.name).where(state.merged_into.is_(None)).order_by(state.id)
+    query = select(state.key, state.id, state.name).where(state.merged_into.is_(None))
+    if order == "photos":
+        # By the index for each individual: grouping all photos first takes seconds with 100,000 of them.
+        of_one = select(func.count()).where(PhotoStateRow.individual == state.key).scalar_subquery()
+        query = query.order_by(of_one.desc())
+    query = query.order_by(state.id)
     if word:
         query = query.where(or_(_holds(state.id, word), _holds(state.name, word), state.key.in_(_merged_holding(word))))
     rows = connection.execute(query.offset(skipped).limit(number)).all()

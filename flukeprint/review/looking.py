@@ -18,7 +18,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.review.access import Looking, Opened
 from flukeprint.review.encounter_view import EncounterView, about_percentages, encounter_view
 from flukeprint.review.guards import KEPT
-from flukeprint.review.individual_view import found_by, individual_view, listed_individuals
+from flukeprint.review.individual_view import Order, found_by, individual_view, listed_individuals
 from flukeprint.review.pages import Visitor, page
 from flukeprint.review.position_map import drawn_map
 from flukeprint.review.previews import Previews, Size
@@ -128,12 +128,13 @@ def said_of(catalogue: Catalogue, saved: int) -> tuple[list[LoggedDecision], lis
 
 
 @router.get("/individuals")
-def individuals(visitor: Looking, catalogue: Opened, q: Word = "", number: Page = 1) -> Response:
+def individuals(visitor: Looking, catalogue: Opened, q: Word = "", order: Order = "id", number: Page = 1) -> Response:
     """List the individuals."""
     with catalogue.database.reading() as connection:
-        found = listed_individuals(connection, q.strip(), (number - 1) * PER_PAGE, PER_PAGE + 1)
+        found = listed_individuals(connection, q.strip(), (number - 1) * PER_PAGE, PER_PAGE + 1, order)
     return page(
-        "individuals", visitor, q=q, number=number, individuals=found[:PER_PAGE], more=len(found) > PER_PAGE
+        "individuals", visitor, q=q, order=order, number=number, individuals=found[:PER_PAGE],
+        more=len(found) > PER_PAGE,
     )  # fmt: skip
 
 

@@ -186,6 +186,20 @@ def test_of_encounters_decided_together_none_is_saved_if_one_was_decided_meanwhi
     assert shown(catalogue, first) == ("open", None)
 
 
+def test_individuals_are_listed_by_id_or_those_with_most_photos_first(browser, catalogue, number):
+    def listed(path: str) -> list[tuple[str, int]]:
+        cards = re.findall(r'class="id">([^<]*)</bdi>.*?(\d+) photos?<', browser.get(path), re.DOTALL)
+        return [(name, int(photos)) for name, photos in cards]
+
+    decide(catalogue, [Wish("confirm", number("e_known"), individual="w_2")], "bob")
+    by_id = listed("/individuals")
+    assert by_id == sorted(by_id)
+    assert len({photos for _, photos in by_id}) > 1
+    assert listed("/individuals?order=photos") == sorted(by_id, key=lambda one: (-one[1], one[0]))
+    assert listed("/individuals?order=photos&q=w_2") == [one for one in by_id if "w_2" in one[0]]
+    browser.get("/individuals?order=nonsense", 404)
+
+
 def test_an_individual_is_shown_with_its_sightings_and_who_decided_them(browser, catalogue, number):
     first = number("e_known")
     decide(catalogue, [Wish("confirm", first, individual="w_2", note="nick")], "bob")
