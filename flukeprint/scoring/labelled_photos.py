@@ -37,7 +37,7 @@ class LabelledPhotos:
 
     names: NDArray[np.str_]  # of the individuals, sorted
     individuals: Searcher
-    new: Searcher  # photos of new_whale, as of one individual
+    new: Searcher  # photos of new_whale, each as of an individual: all photos of one are compared with every query
 
     @classmethod
     def of(
@@ -53,7 +53,7 @@ class LabelledPhotos:
         rows = table["pixel"].to_numpy()
         known, new = vectors_of(parts, rows[~is_new], views), vectors_of(parts, rows[is_new], views)
         codes = new_codes(known, place) if exact_up_to is not None and len(known) > exact_up_to else None
-        return cls(names, Searcher(known, place, codes), Searcher(new, np.zeros(len(new), np.int64)))
+        return cls(names, Searcher(known, place, codes), Searcher(new, np.arange(len(new))))
 
     def nearest_new(self, queries: Vectors) -> Vectors:
         """Return the largest similarity to a photo of new_whale, n; NaN where there is none."""

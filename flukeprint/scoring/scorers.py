@@ -57,12 +57,13 @@ def most_frequent(gallery: pd.DataFrame, n: int) -> Scored:
     """
     counts = gallery["Id"].value_counts().sort_index()
     shares = np.log(counts.to_numpy() / len(gallery)).astype(np.float32)
-    return best_candidates(np.tile(shares, (n, 1)), counts.index.tolist())
+    return best_candidates(shares[None], counts.index.tolist())[np.zeros(n, np.int64)]
 
 
 def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
     """Give each photo, of which only the cluster of near-duplicates is known, the labels of the gallery's in it."""
-    labels_in = gallery.groupby("cluster")["Id"].agg(Counter).to_dict()
+    asked = gallery[gallery["cluster"].isin(clusters)]
+    labels_in = {cluster: Counter(labels) for cluster, labels in asked.groupby("cluster")["Id"]}
     return scored_copies(labels_in.get(cluster, Counter()) for cluster in clusters)
 
 

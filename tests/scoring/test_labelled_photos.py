@@ -48,3 +48,11 @@ def test_more_photos_than_are_compared_one_by_one_have_codes():
     first = [one.individuals.search(queries, 1).nearest[:, 0] for one in (exact, searched)]
     np.testing.assert_allclose(first[0], 1, atol=1e-6)
     assert (first[1] > 0.999).mean() > 0.9
+
+
+def test_the_nearest_new_whale_is_the_most_similar_of_all_of_them():
+    unit = EMBEDDINGS[:, 0] / np.linalg.norm(EMBEDDINGS[:, 0], axis=1, keepdims=True)
+    new = unit[TABLE["pixel"][TABLE["Id"] == NEW_WHALE]]
+    found = LabelledPhotos.of(TABLE, [EMBEDDINGS], 1).nearest_new(unit)
+    np.testing.assert_allclose(found, (unit @ new.T).max(axis=1), atol=1e-6)
+    assert found.shape == (PHOTOS,)
