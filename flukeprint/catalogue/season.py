@@ -36,7 +36,7 @@ from flukeprint.retrieval.vectors import Vectors
 from flukeprint.scoring.calibration import Calibration, Verification
 
 if TYPE_CHECKING:
-    from flukeprint.identify.reranking import Reranker
+    from flukeprint.identify.reranking import LocalMatching, Reranker
 
 # How many other encounters of a season, declared, show the same unknown whale as one does, on average.
 _SEEN_AGAIN = 0.5
@@ -87,12 +87,18 @@ class Photos:
 
 
 def ask(
-    catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, against: Restriction, *, local: bool = False
+    catalogue: Catalogue,
+    model: Model,
+    model_id: int,
+    asked: Restriction,
+    against: Restriction,
+    *,
+    local: LocalMatching | None = None,
 ) -> Season:
     """Match the photos that show nobody yet, of those that meet `asked`, and keep what was answered.
 
-    They are compared with the photos of known individuals that meet `against`. With `local` the first candidates of
-    each photo are re-ranked by matched keypoints (identify/reranking.py).
+    They are compared with the photos of known individuals that meet `against`. `local` re-ranks the first candidates of
+    each photo by matched keypoints.
     """
     photos = Photos.read(catalogue, model, model_id)
     sightings = photos.holdings.sightings
@@ -106,7 +112,7 @@ def ask(
     verification, ungrouped = thresholds_of(model.calibration, model.provenance)
     if len(question.own) > _MOST_COMPARED:
         verification, ungrouped = None, f"more than {_MOST_COMPARED} encounters are open; ask for fewer (--only)"
-    reranker = _reranker(model, gallery, sightings) if local else None
+    reranker = _reranker(local, gallery, sightings) if local else None
     answers = [] if collapsed else question.answers(gallery, verification, reranker)
     note = model.calibration.note if model.calibration and not uncalibrated else None
     with catalogue.database.writing() as connection:
@@ -132,7 +138,7 @@ def matches_of(
     return match(gallery, vectors, calibration, 2 * DEPTH, copies)
 
 
-def _reranker(model: Model, gallery: Gallery, sightings: Iterable[Sighting]) -> Reranker:
+def _reranker(local: LocalMatching, gallery: Gallery, sightings: Iterable[Sighting]) -> Reranker:
     """Return what re-ranks candidates by the catalogue's own photos, which a gallery calls by their SHA-256."""
     from flukeprint.identify.reranking import Reranker
 
@@ -142,7 +148,7 @@ def _reranker(model: Model, gallery: Gallery, sightings: Iterable[Sighting]) -> 
         file = file_of[photo.image]
         return FolderAlbum(file.parent, {}).picture(photo._replace(image=file.name), box)
 
-    return Reranker.of(model, gallery, picture)
+    return Reranker(local, gallery, picture)
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,13 @@ def identify(
 
 
 def _reranker(model: Model, gallery: Gallery, album: Album, networks: tuple[Path, Path] | None) -> Reranker:
-    from flukeprint.identify.reranking import Reranker  # only now: it needs packages of its own
+    from flukeprint.identify.reranking import LocalMatching, Reranker  # only now: they need packages of their own
 
     if len(gallery) and not album.hashes:
         raise FlukeprintError(
             "the gallery has no pictures to match keypoints in. Export it with pictures, or leave --local out."
         )
-    return Reranker.of(model, gallery, album.picture, networks)
+    return Reranker(LocalMatching.of(model, networks), gallery, album.picture)
 
 
 def _reranked(reranker: Reranker, encoded: Encoded, matches: Sequence[Match]) -> list[Match]:

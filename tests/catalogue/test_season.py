@@ -26,6 +26,7 @@ from flukeprint.catalogue.sightings import Sighting, decisions_of, holdings_of
 from flukeprint.catalogue.vector_cache import embed_missing, known_model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.identify.matching import Match, RankedCandidate
+from flukeprint.identify.reranking import LocalMatching
 from flukeprint.retrieval.gallery import build_gallery
 
 MODEL = fake_model(calibration())
@@ -355,7 +356,8 @@ def speckles(catalogue, tmp_path):
 def test_keypoints_that_match_make_an_individual_more_likely(catalogue, speckles):
     number = known_model(catalogue, speckles)
     [plain], [local] = (
-        ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=wanted).asked for wanted in (False, True)
+        ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=wanted).asked
+        for wanted in (None, LocalMatching.of(speckles))
     )
     before, after = ({one.id: one.probability for one in asked.answer.candidates} for asked in (plain, local))
     assert set(before) == set(after) == {"w_a", "w_b"}
@@ -371,11 +373,6 @@ def test_a_photo_whose_file_is_gone_keeps_its_answer(catalogue, speckles):
     for one in holdings_of(catalogue).sightings:
         if one.encounter_name == "e_1":
             one.file.unlink()
-    [local] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=True).asked
+    local_matching = LocalMatching.of(speckles)
+    [local] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=local_matching).asked
     assert local.answer == plain.answer
-
-
-def test_a_model_without_a_calibration_of_keypoints_is_refused(filled):
-    pytest.importorskip("cv2", reason="the extra local is not installed")
-    with pytest.raises(FlukeprintError, match="no calibration of local matching"):
-        ask(filled, MODEL, known_model(filled, MODEL), EVERYTHING, EVERYTHING, local=True)
