@@ -27,7 +27,7 @@ from flukeprint.catalogue.restriction import Restriction
 from flukeprint.catalogue.same_pictures import same_pictures
 from flukeprint.catalogue.sightings import Holdings, Sighting, read_holdings
 from flukeprint.catalogue.vector_cache import read_vectors
-from flukeprint.identify.matching import Match, match, why_uncalibrated
+from flukeprint.identify.matching import Match, match, note_of, why_uncalibrated
 from flukeprint.identify.pair import thresholds_of
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.retrieval.gallery import Gallery, Photo, build_gallery
@@ -37,6 +37,7 @@ from flukeprint.scoring.calibration import Calibration, Verification
 
 if TYPE_CHECKING:
     from flukeprint.identify.reranking import LocalMatching, Reranker
+    from flukeprint.scoring.local_calibration import LocalCalibration
 
 # How many other encounters of a season, declared, show the same unknown whale as one does, on average.
 _SEEN_AGAIN = 0.5
@@ -56,6 +57,7 @@ class Season:
     collapsed: str | None  # why nobody is named
     without: list[Sighting]  # photos that have no vector, and were left out
     note: str | None = None  # what is to be said of the calibration
+    local: LocalCalibration | None = None  # how candidates were re-ranked, if they were
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,13 @@ def ask(
         verification, ungrouped = None, f"more than {_MOST_COMPARED} encounters are open; ask for fewer (--only)"
     reranker = _reranker(local, gallery, sightings) if local else None
     answers = [] if collapsed else question.answers(gallery, verification, reranker)
-    note = model.calibration.note if model.calibration and not uncalibrated else None
+    fitted = local.fitted if local else None
+    note = note_of(None if uncalibrated else model.calibration, fitted)
     with catalogue.database.writing() as connection:
         _keep(connection, model_id, answers, {"uncalibrated": uncalibrated, "calibration_note": note})
     return Season(
         answers, len(gallery), len(gallery.individuals), uncalibrated, ungrouped, collapsed,
-        [one for one in wanted if one.photo not in photos.row], note,
+        [one for one in wanted if one.photo not in photos.row], note, fitted,
     )  # fmt: skip
 
 

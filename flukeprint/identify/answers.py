@@ -19,7 +19,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.gallery_duplicates import Duplicate, near_duplicates_of
-from flukeprint.identify.matching import Match, match, why_uncalibrated
+from flukeprint.identify.matching import Match, match, note_of, why_uncalibrated
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
 from flukeprint.retrieval.gallery import Gallery
@@ -92,10 +92,10 @@ def identify(
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
     share = None if calibration is None else calibration.share
-    note = None if calibration is None else calibration.note
+    fitted = reranker.fitted if reranker else None
     return Identification(
-        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed, note,
-        reranker.fitted if reranker else None,
+        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed,
+        note_of(calibration, fitted), fitted,
     )  # fmt: skip
 
 

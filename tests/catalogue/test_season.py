@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from catalogue_model import calibration, fake_model, import_folder, save_whales
+from gallery_folder import PROVENANCE
 from keypoint_pictures import local_calibration, speckled
 from PIL import Image
 from quality_folder import texture
@@ -28,6 +29,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.identify.matching import Match, RankedCandidate
 from flukeprint.identify.reranking import LocalMatching
 from flukeprint.retrieval.gallery import build_gallery
+from flukeprint.scoring.calibration import EARLIER
 
 MODEL = fake_model(calibration())
 EVERYTHING = restriction(())
@@ -365,6 +367,17 @@ def test_keypoints_that_match_make_an_individual_more_likely(catalogue, speckles
     assert after["w_b"] > 0.9 * both > before["w_b"]
     assert sum(after.values()) == pytest.approx(both)
     assert local.answer.new_probability == pytest.approx(plain.answer.new_probability)
+
+
+def test_answers_say_that_keypoints_were_matched_and_that_this_was_fitted_on_an_earlier_run(catalogue, speckles):
+    local_calibration(first=2, fitted_to=PROVENANCE).write(speckles.folder)
+    number, local = known_model(catalogue, speckles), LocalMatching.of(speckles)
+    season = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=local)
+    content = json.loads(season_json(season))
+    assert content["local_matching"] == {"matcher": "sift", "first": 2, "calibration_note": EARLIER}
+    assert content["calibration_note"] == EARLIER
+    assert local.fitted.says in season_text(season, 3)
+    assert f"anew ({EARLIER})" in local.fitted.says
 
 
 def test_a_photo_whose_file_is_gone_keeps_its_answer(catalogue, speckles):
