@@ -23,6 +23,7 @@ from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.decision_queue import certainty, worth
 from flukeprint.catalogue.entities import WORTHS, AnswerRow
 from flukeprint.catalogue.evidence import PairEvidence, together, with_prior
+from flukeprint.catalogue.keypoint_matches import keep_matches, matches_in
 from flukeprint.catalogue.restriction import Restriction
 from flukeprint.catalogue.same_pictures import same_pictures
 from flukeprint.catalogue.sightings import Holdings, Sighting, read_holdings
@@ -186,6 +187,7 @@ class _Question:
         matches = self._matches(gallery, reranker)
         share = 0.0 if self.calibration is None else self.calibration.share
         encounters = {one.id: one for one in self.photos.holdings.encounters}
+        number_of = {one.sha256: one.photo for one in self.photos.holdings.sightings}
         found = []
         for numbers, one_whale in self._grouped(verification):
             of_group = [photo for number in numbers for photo in self.own[number]]
@@ -193,7 +195,8 @@ class _Question:
             rejected = frozenset[str]().union(*(one.rejected for one in members))
             answer = together([matches[photo] for photo in of_group], share, len(gallery.individuals), rejected)
             copies = [(photo, copy) for photo in of_group for copy in self.copies.get(photo, ())]
-            found.append(Asked(members, of_group, answer, one_whale, copies))
+            keypoints = [one for photo in of_group for one in matches_in(photo, matches[photo], number_of)]
+            found.append(Asked(members, of_group, answer, one_whale, copies, keypoints))
         return found
 
     def _matches(self, gallery: Gallery, reranker: Reranker | None) -> dict[int, Match]:
@@ -257,8 +260,11 @@ def clusters(log_odds: NDArray[np.float64], number: int | None = None) -> NDArra
 # --- what was shown ------------------------------------------------------------------------------------------
 
 
-def _keep(connection: Connection, model_id: int, answers: Iterable[Asked], of_all: Mapping[str, str | None]) -> None:
-    """Keep each encounter's answer, with what is to be said of all: a decision takes it into the log."""
+def _keep(connection: Connection, model_id: int, answers: Sequence[Asked], of_all: Mapping[str, str | None]) -> None:
+    """Keep each encounter's answer, with what is to be said of all: a decision takes it into the log.
+
+    Matched keypoints are kept beside it, and do not go into the log: they would be most of it.
+    """
     rows: list[dict[str, Any]] = [
         {
             "encounter_id": one.id,
@@ -274,3 +280,5 @@ def _keep(connection: Connection, model_id: int, answers: Iterable[Asked], of_al
         old = delete(AnswerRow).where(AnswerRow.encounter_id == bindparam("encounter"))
         connection.execute(old, [{"encounter": row["encounter_id"]} for row in rows])
         connection.execute(insert(AnswerRow), rows)
+        keypoints = [one for asked in answers for one in asked.keypoints]
+        keep_matches(connection, [row["encounter_id"] for row in rows], keypoints)

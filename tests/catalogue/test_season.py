@@ -20,6 +20,7 @@ from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.decision_queue import queue, worth
 from flukeprint.catalogue.entities import AnswerRow, VectorRow
 from flukeprint.catalogue.evidence import together
+from flukeprint.catalogue.keypoint_matches import read_matches
 from flukeprint.catalogue.restriction import restriction
 from flukeprint.catalogue.season import Season, ask, clusters
 from flukeprint.catalogue.season_words import season_json, season_text
@@ -378,6 +379,20 @@ def test_answers_say_that_keypoints_were_matched_and_that_this_was_fitted_on_an_
     assert content["calibration_note"] == EARLIER
     assert local.fitted.says in season_text(season, 3)
     assert f"anew ({EARLIER})" in local.fitted.says
+
+
+def test_matched_keypoints_are_kept_beside_the_answer_and_gone_with_it(catalogue, speckles):
+    number, local = known_model(catalogue, speckles), LocalMatching.of(speckles)
+    [asked] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=local).asked
+    by_file = {one.name: one.photo for one in holdings_of(catalogue).sightings}
+    with catalogue.database.reading() as connection:
+        best, other = read_matches(connection, [by_file["q.jpg"]], by_file.values(), 9)
+    assert (best.other, other.other) == (by_file["b.jpg"], by_file["a.jpg"])
+    assert best.number > 20 > other.number
+    assert {one.other: one.number for one in asked.keypoints} == {one.other: one.number for one in (best, other)}
+    ask(catalogue, speckles, number, EVERYTHING, EVERYTHING)
+    with catalogue.database.reading() as connection:
+        assert read_matches(connection, [by_file["q.jpg"]], by_file.values(), 9) == []
 
 
 def test_a_photo_whose_file_is_gone_keeps_its_answer(catalogue, speckles):
