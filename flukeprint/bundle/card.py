@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flukeprint.bundle.opening import finetuned_files
 from flukeprint.core.files import read_json, read_safetensors_metadata
@@ -14,6 +14,9 @@ from flukeprint.retrieval.provenance import Provenance
 from flukeprint.scoring import registry
 from flukeprint.scoring.calibration import read_calibration
 
+if TYPE_CHECKING:
+    from flukeprint.scoring.local_calibration import LocalCalibration
+
 # The scorers that a reader compares, with what they are.
 _SCORERS = {
     registry.GALLERY: "this bundle: similarity to an individual's photos in the gallery",
@@ -22,10 +25,10 @@ _SCORERS = {
 }
 
 
-def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
+def model_card(provenance: Provenance, gallery: Gallery, pictures: int, local: LocalCalibration | None = None) -> str:
     """Return the card as Markdown, from what the project's last run left in metrics/ and models/decision.json.
 
-    `pictures` is how many photos of the gallery have a picture in the bundle.
+    `pictures` is how many photos of the gallery have a picture in the bundle, `local` its calibration of keypoints.
     """
     weights = finetuned_files(provenance.weights)
     evaluation = _read(METRICS / "evaluation.json")
@@ -42,6 +45,7 @@ def model_card(provenance: Provenance, gallery: Gallery, pictures: int) -> str:
         calibrated=calibration is not None and registry.GALLERY in calibration.scorers,
         share=None if calibration is None else calibration.share,
         note=None if calibration is None else calibration.note,
+        local=local,
     )
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flukeprint.bundle.album import Entry, write_album
 from flukeprint.bundle.bundle_manifest import ALBUM, GALLERY, check_files, write_manifest
@@ -22,6 +23,9 @@ from flukeprint.core.replacement import recover, replacing_folder
 from flukeprint.retrieval.gallery import Gallery
 from flukeprint.retrieval.gallery_files import save_gallery
 from flukeprint.scoring.calibration import write_calibration
+
+if TYPE_CHECKING:
+    from flukeprint.scoring.local_calibration import LocalCalibration
 
 VECTOR = (
     "each member's embedding of each view scaled to length 1, joined member after member (a member's views side by "
@@ -45,7 +49,7 @@ def export_bundle(folder: Path, gallery: Path | None = None, *, pictures: bool =
 
 def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> int:
     """Write the files of a bundle; return how many photos have a picture."""
-    _write_local_calibration(folder, model)  # first: it may be refused
+    local = _write_local_calibration(folder, model)  # first: it may be refused
     described = Preprocessing(
         provenance=model.provenance, vector=VECTOR, pictures=pictures, limits=model.limits, crop=model.crop
     )
@@ -58,19 +62,21 @@ def _write(folder: Path, model: Model, gallery: Gallery, *, pictures: bool) -> i
         with ThreadPoolExecutor(max(model.workers, 1)) as pool:
             entries = [entry for entry in pool.map(model.album().entry, gallery.photos) if entry]
         write_album(folder / ALBUM, entries)
-    (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries)), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(model.provenance, gallery, len(entries), local), encoding="utf-8")
     write_manifest(folder)
     return len(entries)
 
 
-def _write_local_calibration(folder: Path, model: Model) -> None:
-    """Write local.json, where somebody has fitted it; one of other weights is refused."""
+def _write_local_calibration(folder: Path, model: Model) -> LocalCalibration | None:
+    """Write and return local.json, where somebody has fitted it; one of other weights is refused."""
     from flukeprint.scoring.local_calibration import LocalCalibration
 
-    if (DECISION.parent / LocalCalibration.NAME).is_file():
-        fitted = LocalCalibration.read(DECISION.parent)
-        fitted.refuse_other(model.provenance)
-        fitted.write(folder)
+    if not (DECISION.parent / LocalCalibration.NAME).is_file():
+        return None
+    fitted = LocalCalibration.read(DECISION.parent)
+    fitted.refuse_other(model.provenance)
+    fitted.write(folder)
+    return fitted
 
 
 def write_networks(folder: Path, weights: Mapping[str, Path], described: Preprocessing) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flukeprint.catalogue.evidence import Answer
+from flukeprint.catalogue.keypoint_matches import KeypointMatch
 from flukeprint.catalogue.sightings import Encounter, Sighting
 
 _KEPT = 20  # candidates that are kept of an answer
@@ -20,6 +21,7 @@ class Asked:
     answer: Answer
     one_whale: float | None  # probability that they show one; None for a single encounter
     copies: list[tuple[int, Sighting]]  # photos, and known ones that are nearly the same picture
+    keypoints: list[KeypointMatch] = field(default_factory=list)  # where candidates were re-ranked by them
 
     @property
     def subjects(self) -> list[str]:

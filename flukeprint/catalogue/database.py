@@ -20,7 +20,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
 
 # The newest migration. An older database is migrated when it is opened, a newer one is refused.
-VERSION = "0003"
+VERSION = "0004"
 # Seconds that a writer waits for the others.
 _PATIENCE = 60
 # Name of the lock by which writers on PostgreSQL take turns: any number that nobody else uses.

@@ -3,7 +3,8 @@
 `settings`, `models`, `photos`, `encounters`, `individuals`, `second_names` hold what is there. `decisions` is the log
 of what people decided: rows are added and never changed, and the database itself refuses anything else. The tables
 that end in `_states` hold the present state, which follows from the log (present_state.py) and is kept beside it
-(kept_state.py), so that it can be asked quickly. `vectors` and `answers` are computed, and can be computed again.
+(kept_state.py), so that it can be asked quickly. `vectors`, `answers` and `keypoint_matches` are computed, and can be
+computed again.
 
 Dates and times are texts in ISO 8601, as exact as they are known: 2024, 2024-07, 2024-07-01, 2024-07-01T09:30:00.
 """
@@ -195,6 +196,16 @@ class AnswerRow(Base):
     certainty: Mapped[float] = mapped_column(Float(53))  # what those of one worth are sorted by, the highest first
 
     __table_args__ = (Index("answers_in_order", "worth", "certainty"),)
+
+
+class KeypointMatchRow(Base):
+    """What matched in a photo in question and one of a candidate, when its answer was made by matched keypoints."""
+
+    __tablename__ = "keypoint_matches"
+    photo_id: Mapped[int] = mapped_column(ForeignKey(PhotoRow.id), primary_key=True, autoincrement=False)
+    other_id: Mapped[int] = mapped_column(ForeignKey(PhotoRow.id), primary_key=True, autoincrement=False)
+    number: Mapped[int]  # of matched keypoints
+    lines: Mapped[bytes] = mapped_column(LargeBinary)  # keypoint_matches.py
 
 
 class ReviewerRow(Base):

@@ -23,11 +23,12 @@ from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.decision_queue import certainty, worth
 from flukeprint.catalogue.entities import WORTHS, AnswerRow
 from flukeprint.catalogue.evidence import PairEvidence, together, with_prior
+from flukeprint.catalogue.keypoint_matches import keep_matches, matches_in
 from flukeprint.catalogue.restriction import Restriction
 from flukeprint.catalogue.same_pictures import same_pictures
 from flukeprint.catalogue.sightings import Holdings, Sighting, read_holdings
 from flukeprint.catalogue.vector_cache import read_vectors
-from flukeprint.identify.matching import Match, match, why_uncalibrated
+from flukeprint.identify.matching import Match, match, note_of, why_uncalibrated
 from flukeprint.identify.pair import thresholds_of
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.retrieval.gallery import Gallery, Photo, build_gallery
@@ -36,7 +37,8 @@ from flukeprint.retrieval.vectors import Vectors
 from flukeprint.scoring.calibration import Calibration, Verification
 
 if TYPE_CHECKING:
-    from flukeprint.identify.reranking import Reranker
+    from flukeprint.identify.reranking import LocalMatching, Reranker
+    from flukeprint.scoring.local_calibration import LocalCalibration
 
 # How many other encounters of a season, declared, show the same unknown whale as one does, on average.
 _SEEN_AGAIN = 0.5
@@ -56,6 +58,7 @@ class Season:
     collapsed: str | None  # why nobody is named
     without: list[Sighting]  # photos that have no vector, and were left out
     note: str | None = None  # what is to be said of the calibration
+    local: LocalCalibration | None = None  # how candidates were re-ranked, if they were
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,18 @@ class Photos:
 
 
 def ask(
-    catalogue: Catalogue, model: Model, model_id: int, asked: Restriction, against: Restriction, *, local: bool = False
+    catalogue: Catalogue,
+    model: Model,
+    model_id: int,
+    asked: Restriction,
+    against: Restriction,
+    *,
+    local: LocalMatching | None = None,
 ) -> Season:
     """Match the photos that show nobody yet, of those that meet `asked`, and keep what was answered.
 
-    They are compared with the photos of known individuals that meet `against`. With `local` the first candidates of
-    each photo are re-ranked by matched keypoints (identify/reranking.py).
+    They are compared with the photos of known individuals that meet `against`. `local` re-ranks the first candidates of
+    each photo by matched keypoints.
     """
     photos = Photos.read(catalogue, model, model_id)
     sightings = photos.holdings.sightings
@@ -106,14 +115,15 @@ def ask(
     verification, ungrouped = thresholds_of(model.calibration, model.provenance)
     if len(question.own) > _MOST_COMPARED:
         verification, ungrouped = None, f"more than {_MOST_COMPARED} encounters are open; ask for fewer (--only)"
-    reranker = _reranker(model, gallery, sightings) if local else None
+    reranker = _reranker(local, gallery, sightings) if local else None
     answers = [] if collapsed else question.answers(gallery, verification, reranker)
-    note = model.calibration.note if model.calibration and not uncalibrated else None
+    fitted = local.fitted if local else None
+    note = note_of(None if uncalibrated else model.calibration, fitted)
     with catalogue.database.writing() as connection:
         _keep(connection, model_id, answers, {"uncalibrated": uncalibrated, "calibration_note": note})
     return Season(
         answers, len(gallery), len(gallery.individuals), uncalibrated, ungrouped, collapsed,
-        [one for one in wanted if one.photo not in photos.row], note,
+        [one for one in wanted if one.photo not in photos.row], note, fitted,
     )  # fmt: skip
 
 
@@ -132,7 +142,7 @@ def matches_of(
     return match(gallery, vectors, calibration, 2 * DEPTH, copies)
 
 
-def _reranker(model: Model, gallery: Gallery, sightings: Iterable[Sighting]) -> Reranker:
+def _reranker(local: LocalMatching, gallery: Gallery, sightings: Iterable[Sighting]) -> Reranker:
     """Return what re-ranks candidates by the catalogue's own photos, which a gallery calls by their SHA-256."""
     from flukeprint.identify.reranking import Reranker
 
@@ -142,7 +152,7 @@ def _reranker(model: Model, gallery: Gallery, sightings: Iterable[Sighting]) -> 
         file = file_of[photo.image]
         return FolderAlbum(file.parent, {}).picture(photo._replace(image=file.name), box)
 
-    return Reranker.of(model, gallery, picture)
+    return Reranker(local, gallery, picture)
 
 
 @dataclass(frozen=True)
@@ -177,6 +187,7 @@ class _Question:
         matches = self._matches(gallery, reranker)
         share = 0.0 if self.calibration is None else self.calibration.share
         encounters = {one.id: one for one in self.photos.holdings.encounters}
+        number_of = {one.sha256: one.photo for one in self.photos.holdings.sightings}
         found = []
         for numbers, one_whale in self._grouped(verification):
             of_group = [photo for number in numbers for photo in self.own[number]]
@@ -184,7 +195,8 @@ class _Question:
             rejected = frozenset[str]().union(*(one.rejected for one in members))
             answer = together([matches[photo] for photo in of_group], share, len(gallery.individuals), rejected)
             copies = [(photo, copy) for photo in of_group for copy in self.copies.get(photo, ())]
-            found.append(Asked(members, of_group, answer, one_whale, copies))
+            keypoints = [one for photo in of_group for one in matches_in(photo, matches[photo], number_of)]
+            found.append(Asked(members, of_group, answer, one_whale, copies, keypoints))
         return found
 
     def _matches(self, gallery: Gallery, reranker: Reranker | None) -> dict[int, Match]:
@@ -248,8 +260,11 @@ def clusters(log_odds: NDArray[np.float64], number: int | None = None) -> NDArra
 # --- what was shown ------------------------------------------------------------------------------------------
 
 
-def _keep(connection: Connection, model_id: int, answers: Iterable[Asked], of_all: Mapping[str, str | None]) -> None:
-    """Keep each encounter's answer, with what is to be said of all: a decision takes it into the log."""
+def _keep(connection: Connection, model_id: int, answers: Sequence[Asked], of_all: Mapping[str, str | None]) -> None:
+    """Keep each encounter's answer, with what is to be said of all: a decision takes it into the log.
+
+    Matched keypoints are kept beside it, and do not go into the log: they would be most of it.
+    """
     rows: list[dict[str, Any]] = [
         {
             "encounter_id": one.id,
@@ -265,3 +280,5 @@ def _keep(connection: Connection, model_id: int, answers: Iterable[Asked], of_al
         old = delete(AnswerRow).where(AnswerRow.encounter_id == bindparam("encounter"))
         connection.execute(old, [{"encounter": row["encounter_id"]} for row in rows])
         connection.execute(insert(AnswerRow), rows)
+        keypoints = [one for asked in answers for one in asked.keypoints]
+        keep_matches(connection, [row["encounter_id"] for row in rows], keypoints)

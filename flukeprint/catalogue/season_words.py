@@ -43,6 +43,8 @@ def _notes(season: Season) -> Iterator[str]:
         yield f"No probabilities: {printable(season.uncalibrated)}."
     if season.note:
         yield f"Probabilities are {season.note}."
+    if season.local and not season.collapsed:
+        yield season.local.says
     if season.ungrouped:
         yield f"Not compared among themselves: {printable(season.ungrouped)}."
     for reason in {asked.answer.beyond for asked in season.asked} - {None}:
@@ -98,6 +100,7 @@ def season_json(season: Season) -> str:
         "gallery": {"photos": season.photos, "individuals": season.individuals},
         "uncalibrated": season.uncalibrated,
         "calibration_note": season.note,
+        "local_matching": season.local and season.local.described(),
         "ungrouped": season.ungrouped,
         "collapsed": season.collapsed,
         "queue": [

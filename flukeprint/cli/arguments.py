@@ -29,6 +29,12 @@ Who = Annotated[
 ]
 
 
+def check_networks(networks: tuple[Path, Path] | None, *, local: bool) -> None:
+    """Refuse networks that would not be asked."""
+    if networks and not local:
+        raise FlukeprintError("--local-networks says how --local matches keypoints, and --local is not there. Add it.")
+
+
 def check_output(option: str, path: Path | None, inputs: Iterable[Path] = ()) -> None:
     """Refuse, before any work, a file that cannot be written or that is an input; nothing is said of None."""
     if path is None:

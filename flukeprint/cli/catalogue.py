@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Exit, Option, Typer, echo
 
 from flukeprint.cli import catalogue_export, decide
-from flukeprint.cli.arguments import Json, Local, Place, Who
+from flukeprint.cli.arguments import Json, Local, Networks, Place, Who, check_networks
 from flukeprint.cli.plain_network import MEAN, SIZE, STD, WEIGHTS, Backbone, Mean, Size, Std, Weights, export_network
 from flukeprint.core.errors import FlukeprintError
 
 if TYPE_CHECKING:
+    from flukeprint.bundle.model import Model
     from flukeprint.catalogue.catalogues import Catalogue
     from flukeprint.catalogue.source_rows import Source
+    from flukeprint.identify.reranking import LocalMatching
 
 Layout = Annotated[
     Literal["individuals", "encounters"],
@@ -163,6 +165,7 @@ def identify(  # noqa: PLR0913, PLR0917
     against: Annotated[Conditions, Option(metavar="NAME=VALUE", help="With which photos to compare; repeat.")] = None,
     top: Annotated[int, Option(metavar="N", min=1, max=20, help="How many candidates to name.")] = 3,
     local: Local = False,
+    networks: Networks = None,
     as_json: Json = False,
     who: Who = None,
 ) -> None:
@@ -177,15 +180,25 @@ def identify(  # noqa: PLR0913, PLR0917
     from flukeprint.catalogue.season_words import season_json, season_text
     from flukeprint.catalogue.vector_cache import open_model_of
 
+    check_networks(networks, local=local)
     opened, conditions = open_catalogue(place), (restriction(only or ()), restriction(against or ()))
+    model, number = open_model_of(opened)
+    # Before photos are imported: it may be refused.
+    matching = _local_matching(model, networks) if local else None
     left_out = 0
     if source is not None:
         found = read_source(source, "encounters", photos, column or (), day_first=_day_first(dates))
         left_out = _import(opened, found, who, aside=as_json)
-    season = ask(opened, *open_model_of(opened), *conditions, local=local)
+    season = ask(opened, model, number, *conditions, local=matching)
     echo(season_json(season) if as_json else season_text(season, top))
     if left_out:
         raise Exit(1)
+
+
+def _local_matching(model: "Model", networks: Networks) -> "LocalMatching":
+    from flukeprint.identify.reranking import LocalMatching  # only now: it needs packages of its own
+
+    return LocalMatching.of(model, networks)
 
 
 @app.command()

@@ -16,15 +16,16 @@ def fit_local(
 ) -> None:
     """Fit `identify --local` to this project's queries.
 
-    Writes models/local.json, from the calibration queries. `export` puts it into a bundle, whose pictures are small:
-    with larger ones (--side) only the project can re-rank.
+    Writes models/local.json, from the calibration queries; where the decision is kept, from data/kept/local.json.
+    `export` puts it into a bundle, whose pictures are small: with larger ones (--side) only the project can re-rank.
     """
     from flukeprint.core.paths import DECISION
     from flukeprint.identify.local_fitting import fit_local as fitted_to_queries
 
     fitted = fitted_to_queries(side, first, photos, networks)
     fitted.write(DECISION.parent)
+    note = f", {fitted.note}" if fitted.note else ""
     say_done(
-        f"{DECISION.parent / fitted.NAME}: {fitted.queries} queries, {fitted.right} with their whale among {first} "
-        f"candidates; log-loss of these {fitted.log_loss_before:.3f} before, {fitted.log_loss:.3f} after."
+        f"{DECISION.parent / fitted.NAME}{note}: {fitted.queries} queries, {fitted.right} with their whale among "
+        f"{first} candidates; log-loss of these {fitted.log_loss_before:.3f} before, {fitted.log_loss:.3f} after."
     )

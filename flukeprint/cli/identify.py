@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Exit, Option, echo
 
-from flukeprint.cli.arguments import Bundle, Gallery, Local, Networks, check_output
+from flukeprint.cli.arguments import Bundle, Gallery, Local, Networks, check_networks, check_output
 from flukeprint.core.console import say_done
 
 
@@ -30,6 +30,7 @@ def identify(
     from flukeprint.data.reading import list_photos
     from flukeprint.identify import answers, formats
 
+    check_networks(networks, local=local)
     listed = list_photos(photos)
     check_output("--html", html, listed)
     found = answers.identify(open_model(bundle, gallery), listed, top, local=local, networks=networks)

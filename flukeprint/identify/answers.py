@@ -19,7 +19,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.inspection import PhotoRecord
 from flukeprint.data.reading import ReadPhoto
 from flukeprint.identify.gallery_duplicates import Duplicate, near_duplicates_of
-from flukeprint.identify.matching import Match, match, why_uncalibrated
+from flukeprint.identify.matching import Match, match, note_of, why_uncalibrated
 from flukeprint.metrics.spread import COLLAPSED
 from flukeprint.quality.flags import Flag, flags_of
 from flukeprint.retrieval.gallery import Gallery
@@ -92,21 +92,21 @@ def identify(
         for photo, found, same in zip(encoded.photos, matches, duplicates, strict=True)
     ]
     share = None if calibration is None else calibration.share
-    note = None if calibration is None else calibration.note
+    fitted = reranker.fitted if reranker else None
     return Identification(
-        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed, note,
-        reranker.fitted if reranker else None,
+        answers, encoded.vectors, encoded.failed, gallery, album, uncalibrated, share, collapsed,
+        note_of(calibration, fitted), fitted,
     )  # fmt: skip
 
 
 def _reranker(model: Model, gallery: Gallery, album: Album, networks: tuple[Path, Path] | None) -> Reranker:
-    from flukeprint.identify.reranking import Reranker  # only now: it needs packages of its own
+    from flukeprint.identify.reranking import LocalMatching, Reranker  # only now: they need packages of their own
 
     if len(gallery) and not album.hashes:
         raise FlukeprintError(
             "the gallery has no pictures to match keypoints in. Export it with pictures, or leave --local out."
         )
-    return Reranker.of(model, gallery, album.picture, networks)
+    return Reranker(LocalMatching.of(model, networks), gallery, album.picture)
 
 
 def _reranked(reranker: Reranker, encoded: Encoded, matches: Sequence[Match]) -> list[Match]:

@@ -86,10 +86,7 @@ def about_probabilities(answers: Identification) -> str:
         return f"No probabilities ({printable(answers.uncalibrated)}): {order}."
     earlier = f" They are {answers.note}." if answers.note else ""
     if answers.local:
-        earlier += (
-            f" The first {answers.local.first} candidates were looked at keypoint by keypoint, and what they had "
-            "together was shared out among them anew."
-        )
+        earlier += f" {answers.local.says}"
     return (
         f"Probabilities assume that {100 * answers.new_share:g} % of photos show individuals that the gallery does not "
         f"have, whatever its size.{earlier}"
@@ -139,7 +136,7 @@ def as_json(answers: Identification) -> str:
         "uncalibrated": answers.uncalibrated,
         "new_share": answers.new_share,
         "calibration_note": answers.note,
-        "local_matching": answers.local and {"matcher": answers.local.matcher.name, "first": answers.local.first},
+        "local_matching": answers.local and answers.local.described(),
         "collapsed": answers.collapsed,
         "photos": [_as_object(answer) for answer in answers.answers],
         "failed": [{"photo": str(photo.path), "fault": photo.record.fault} for photo in answers.failed],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,10 @@ from flukeprint.metrics.arrays import new_share_weights
 from flukeprint.retrieval.gallery import Photo
 from flukeprint.retrieval.vectors import single
 from flukeprint.scoring.calibrated_answers import Answers, calibrated
+from flukeprint.scoring.calibration import Calibration
 from flukeprint.scoring.candidates import read_candidates
 from flukeprint.scoring.fusion import fused_of
+from flukeprint.scoring.kept_local_calibration import KEPT_LOCAL, is_kept, keep_local
 from flukeprint.scoring.labelled_photos import ComparedQueries
 from flukeprint.scoring.local_calibration import LocalCalibration, LookedAt, fit_fusion
 from flukeprint.scoring.registry import GALLERY
@@ -33,22 +36,26 @@ def fit_local(side: int, first: int, photos: int, networks: Networks = None) -> 
     """Fit re-ranking to the calibration queries of the project in the current folder.
 
     Looked at are the `first` candidates of each, in the `photos` most similar photos of each candidate, in pictures
-    whose longer side has `side` px.
+    whose longer side has `side` px. A fit that is kept beside a kept decision is taken over instead.
     """
     matcher, record = open_matcher(networks)
+    ways: dict[str, Any] = {"matcher": record, "side": side, "first": first, "photos": photos}
     model = open_project()
+    decision = _decision_of(model)
+    if is_kept(decision):
+        return keep_local(decision, ways)
     asked = AskedQueries.read(model, CALIBRATION)
     search = KeypointSearch(matcher, model.own_album.picture, side, photos)
     fitted = fit_fusion(asked.looked_at(search, first), asked.truth, asked.weights)
-    return LocalCalibration(
-        version=LocalCalibration.VERSION,
-        matcher=record,
-        side=side,
-        first=first,
-        photos=photos,
-        provenance=model.provenance,
-        **fitted._asdict(),
-    )
+    return LocalCalibration(version=LocalCalibration.VERSION, provenance=model.provenance, **ways, **fitted._asdict())
+
+
+def _decision_of(model: Model) -> Calibration:
+    """Return what gives probabilities to a model's photo search, or refuse and say why nothing does."""
+    calibration = model.calibration
+    if calibration is None or (reason := why_uncalibrated(calibration, model.provenance)):
+        raise FlukeprintError(f"there are no probabilities to fit to ({reason}). Run `dvc repro`.")
+    return calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +76,7 @@ class AskedQueries:
         Raises:
             FlukeprintError: the project has no such queries, or the photo search has no calibration.
         """
-        calibration = model.calibration
-        if calibration is None or (reason := why_uncalibrated(calibration, model.provenance)):
-            raise FlukeprintError(f"there are no probabilities to fit to ({reason}). Run `dvc repro`.")
+        calibration = _decision_of(model)
         rows = read_candidates(PREDICTIONS / "query.parquet")
         table = read_selected(SELECTED / "full.parquet")
         asked = table[table["split"] == split]
@@ -80,7 +85,11 @@ class AskedQueries:
             rows = rows.set_index("Image").loc[asked["Image"]].reset_index()
         fused = fused_of(rows, GALLERY, calibration)
         if fused is None or not len(rows):
-            raise FlukeprintError(f"there is no photo of the split {split}. Set some aside (select.holdout).")
+            keep = f", or copy the local.json of the run that its decision is of to {KEPT_LOCAL}"
+            raise FlukeprintError(
+                f"there is no photo of the split {split}. Set some aside (select.holdout)"
+                f"{keep if calibration.fitted_to else ''}."
+            )
         named = table[is_trained(table) & (table["Id"] != NEW_WHALE)].sort_values(["Id", "Image"])
         parts = [read_embeddings(member.name, "train") for member in model.provenance.members]
         return cls(

@@ -23,6 +23,7 @@ from flukeprint.scoring.registry import GALLERY
 
 if TYPE_CHECKING:
     from flukeprint.retrieval.local_matching import MatchedKeypoints
+    from flukeprint.scoring.local_calibration import LocalCalibration
 
 UNCALIBRATED = "this model was never calibrated (it has no decision.json)"
 OTHER_WEIGHTS = "decision.json was fitted to other weights; run `dvc repro`"
@@ -70,6 +71,11 @@ def why_uncalibrated(calibration: Calibration | None, provenance: Provenance) ->
     if GALLERY in calibration.scorers and GALLERY in calibration.fusions:
         return None
     return calibration.without.get(GALLERY) or "decision.json has no calibration of the gallery"
+
+
+def note_of(*fitted: Calibration | LocalCalibration | None) -> str | None:
+    """Return what is to be said of probabilities that these gave, or None."""
+    return next((one.note for one in fitted if one and one.note), None)
 
 
 def match(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,17 +83,15 @@ class KeypointSearch:
         return max(found, key=lambda one: len(one.lines), default=None)
 
 
-class Reranker:
-    """Re-ranks candidates of a gallery by a fitted calibration."""
+class LocalMatching(NamedTuple):
+    """What was fitted to matched keypoints, and what finds and pairs them."""
 
-    def __init__(self, fitted: LocalCalibration, matcher: LocalMatcher, gallery: Gallery, pictures: Pictures) -> None:
-        """Take what was fitted, and the gallery with its pictures."""
-        self.fitted, self.gallery, self.box = fitted, gallery, box_of(fitted.side)
-        self.search = KeypointSearch(matcher, pictures, fitted.side, fitted.photos)
+    fitted: LocalCalibration
+    matcher: LocalMatcher
 
     @classmethod
-    def of(cls, model: Model, gallery: Gallery, pictures: Pictures, networks: Networks = None) -> Reranker:
-        """Read the calibration that lies beside a model's.
+    def of(cls, model: Model, networks: Networks = None) -> LocalMatching:
+        """Read the calibration that lies beside a model's, and open what it was fitted to.
 
         Raises:
             FlukeprintError: there is none, or it is of other weights or another matcher; or the model gives no
@@ -105,7 +103,17 @@ class Reranker:
         fitted.refuse_other(model.provenance)
         matcher, record = open_matcher(networks)
         fitted.refuse_other_matcher(record)
-        return cls(fitted, matcher, gallery, pictures)
+        return cls(fitted, matcher)
+
+
+class Reranker:
+    """Re-ranks candidates of a gallery by a fitted calibration."""
+
+    def __init__(self, local: LocalMatching, gallery: Gallery, pictures: Pictures) -> None:
+        """Take what was fitted, and the gallery with its pictures."""
+        fitted = local.fitted
+        self.fitted, self.gallery, self.box = fitted, gallery, box_of(fitted.side)
+        self.search = KeypointSearch(local.matcher, pictures, fitted.side, fitted.photos)
 
     def __call__(self, match: Match, picture: Callable[[Box], bytes | None], vector: Vectors) -> Match:
         """Re-rank a photo's first candidates that have a picture; all candidates stay in order of their probabilities.

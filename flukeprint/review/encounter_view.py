@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from flukeprint.catalogue.entities import (
     PhotoStateRow,
     VectorRow,
 )
+from flukeprint.catalogue.keypoint_matches import KeypointMatch, read_matches
 from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, Sighting, read_log, read_sightings
 from flukeprint.core.errors import FlukeprintError
@@ -29,6 +30,7 @@ from flukeprint.review.shown_photos import ShownPhoto, kilometres, shown_photo
 
 CANDIDATES = 9  # as many as there are digits to choose one by
 _PHOTOS = 8  # of a candidate, the most similar ones
+_PAIRS = 60  # of photos in which keypoints matched: a page stays below a third of a megabyte
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class CandidateView:
     kilometres: float | None  # from the nearest of its positions
     because: str | None  # why it is named, if the model did not name it
     copies: tuple[str, ...]  # what is nearly the same picture
+    keypoints: KeypointMatch | None = None  # the pair of shown photos in which most matched
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class EncounterView:
     about_percentages: str | None  # what is to be said of all of its probabilities
     second_names: list[SecondName]  # questions about its photos
     log: list[LoggedDecision] = field(default_factory=list)
+    matches: list[KeypointMatch] = field(default_factory=list)  # in photos that are shown, those that match best first
 
     @property
     def likelier_new(self) -> bool:
@@ -128,6 +132,10 @@ class _Reader:
         row, mates = self.row, self._mates()
         decided = self._roots([row.individual] if row.individual is not None else [])
         rejected = self._roots(json.loads(row.rejected))
+        # Without an answer nobody else is named: whom it shows is compared with it.
+        candidates = self._candidates(mates, rejected, [] if self.answer else list(decided))
+        shown = [photo.number for one in candidates for photo in one.photos]
+        matches = read_matches(self.connection, [one.photo for one in self.own], shown, _PAIRS)
         return EncounterView(
             id=row.id,
             name=row.name,
@@ -138,8 +146,7 @@ class _Reader:
             individual=next(((key, name) for key, (name, _) in decided.items()), None),
             version=row.version,
             photos=[shown_photo(one) for one in self.own],
-            # Without an answer nobody else is named: whom it shows is compared with it.
-            candidates=self._candidates(mates, rejected, [] if self.answer else list(decided)),
+            candidates=[_with_keypoints(one, matches) for one in candidates],
             rejected=[name for name, _ in rejected.values()],
             new_probability=self.answer.get("new_probability"),
             beyond=self.answer.get("beyond_calibration"),
@@ -149,6 +156,7 @@ class _Reader:
             about_percentages=about_percentages(self.answer),
             second_names=open_second_names(self.connection, encounter=self.number),
             log=log_about(self.connection, self.number),
+            matches=matches,
         )
 
     def _mates(self) -> list[EncounterMate]:
@@ -256,6 +264,11 @@ class _Reader:
         query = select(VectorRow.photo_id, VectorRow.vector).where(VectorRow.model_id == self.model_id)
         rows = self.connection.execute(query.where(VectorRow.photo_id.in_(photos)))
         return {photo: np.frombuffer(vector, "<f4") for photo, vector in rows}
+
+
+def _with_keypoints(candidate: CandidateView, matches: Sequence[KeypointMatch]) -> CandidateView:
+    own = {photo.number for photo in candidate.photos}
+    return replace(candidate, keypoints=next((one for one in matches if one.other in own), None))
 
 
 def about_percentages(answer: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ What the candidates looked at have together, by the global scores, is then share
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.manifests import Manifest, Record, Sha256
 from flukeprint.core.param_types import AtLeastOne, Count, Side
 from flukeprint.retrieval.provenance import Provenance
-from flukeprint.scoring.calibration import Number, Weight
+from flukeprint.scoring.calibration import EARLIER, Number, Weight
 from flukeprint.scoring.pairs import fit_logistic
 
 Floats = NDArray[np.float64]
@@ -70,6 +70,24 @@ class LocalCalibration(Manifest):
     candidates: AtLeastOne
     log_loss: Weight  # of the answers to these queries, in nats, weighted
     log_loss_before: Weight
+    fitted_to: Provenance | None = None  # where that was an earlier run: of the global scores there
+
+    @property
+    def note(self) -> str | None:
+        """What is to be said wherever this calibration is used, or None."""
+        return EARLIER if self.fitted_to else None
+
+    @property
+    def says(self) -> str:
+        """What people are told of answers that it changed."""
+        return (
+            f"The first {self.first} candidates were looked at keypoint by keypoint, and what they had together was "
+            f"shared out among them anew{f' ({self.note})' if self.note else ''}."
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Return what JSON says of answers that it changed."""
+        return {"matcher": self.matcher.name, "first": self.first, "calibration_note": self.note}
 
     def refuse_other(self, provenance: Provenance) -> None:
         """Refuse a model of other weights than those that the global scores came from."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from flukeprint.catalogue.catalogues import MODEL, create_catalogue, open_catalogue, printed, set_setting
 from flukeprint.catalogue.database import VERSION, open_database
-from flukeprint.catalogue.entities import Base, DecisionRow
+from flukeprint.catalogue.entities import AnswerRow, Base, DecisionRow, ModelRow
 from flukeprint.catalogue.vector_cache import open_model_of
 from flukeprint.core.errors import FlukeprintError
 
@@ -26,6 +26,20 @@ def test_the_migrations_make_the_tables_that_the_program_expects(catalogue):
     config = Config()
     config.set_main_option("script_location", "flukeprint.catalogue:migrations")
     assert ScriptDirectory.from_config(config).get_current_head() == VERSION
+
+
+def test_an_older_catalogue_gets_the_tables_that_are_missing_and_keeps_its_answers(place, tmp_path):
+    catalogue = create_catalogue(place, tmp_path / "photos" if "://" in place else None)
+    with catalogue.database.writing() as connection:
+        connection.execute(text("DROP TABLE keypoint_matches"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        add_encounter(connection, 1, 1)
+        connection.execute(insert(ModelRow).values(id=1, fingerprint="f", provenance="{}"))
+        connection.execute(insert(AnswerRow).values(encounter_id=1, model_id=1, content="{}", worth=0, certainty=0.5))
+    with open_catalogue(place).database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert connection.execute(select(AnswerRow.certainty)).scalar_one() == 0.5
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == VERSION
 
 
 def decide(connection, number: int = 1) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from catalogue_model import calibration, fake_model, import_folder, save_whales
+from gallery_folder import PROVENANCE
 from keypoint_pictures import local_calibration, speckled
 from PIL import Image
 from quality_folder import texture
@@ -19,6 +20,7 @@ from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.decision_queue import queue, worth
 from flukeprint.catalogue.entities import AnswerRow, VectorRow
 from flukeprint.catalogue.evidence import together
+from flukeprint.catalogue.keypoint_matches import read_matches
 from flukeprint.catalogue.restriction import restriction
 from flukeprint.catalogue.season import Season, ask, clusters
 from flukeprint.catalogue.season_words import season_json, season_text
@@ -26,7 +28,9 @@ from flukeprint.catalogue.sightings import Sighting, decisions_of, holdings_of
 from flukeprint.catalogue.vector_cache import embed_missing, known_model
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.identify.matching import Match, RankedCandidate
+from flukeprint.identify.reranking import LocalMatching
 from flukeprint.retrieval.gallery import build_gallery
+from flukeprint.scoring.calibration import EARLIER
 
 MODEL = fake_model(calibration())
 EVERYTHING = restriction(())
@@ -355,7 +359,8 @@ def speckles(catalogue, tmp_path):
 def test_keypoints_that_match_make_an_individual_more_likely(catalogue, speckles):
     number = known_model(catalogue, speckles)
     [plain], [local] = (
-        ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=wanted).asked for wanted in (False, True)
+        ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=wanted).asked
+        for wanted in (None, LocalMatching.of(speckles))
     )
     before, after = ({one.id: one.probability for one in asked.answer.candidates} for asked in (plain, local))
     assert set(before) == set(after) == {"w_a", "w_b"}
@@ -365,17 +370,37 @@ def test_keypoints_that_match_make_an_individual_more_likely(catalogue, speckles
     assert local.answer.new_probability == pytest.approx(plain.answer.new_probability)
 
 
+def test_answers_say_that_keypoints_were_matched_and_that_this_was_fitted_on_an_earlier_run(catalogue, speckles):
+    local_calibration(first=2, fitted_to=PROVENANCE).write(speckles.folder)
+    number, local = known_model(catalogue, speckles), LocalMatching.of(speckles)
+    season = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=local)
+    content = json.loads(season_json(season))
+    assert content["local_matching"] == {"matcher": "sift", "first": 2, "calibration_note": EARLIER}
+    assert content["calibration_note"] == EARLIER
+    assert local.fitted.says in season_text(season, 3)
+    assert f"anew ({EARLIER})" in local.fitted.says
+
+
+def test_matched_keypoints_are_kept_beside_the_answer_and_gone_with_it(catalogue, speckles):
+    number, local = known_model(catalogue, speckles), LocalMatching.of(speckles)
+    [asked] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=local).asked
+    by_file = {one.name: one.photo for one in holdings_of(catalogue).sightings}
+    with catalogue.database.reading() as connection:
+        best, other = read_matches(connection, [by_file["q.jpg"]], by_file.values(), 9)
+    assert (best.other, other.other) == (by_file["b.jpg"], by_file["a.jpg"])
+    assert best.number > 20 > other.number
+    assert {one.other: one.number for one in asked.keypoints} == {one.other: one.number for one in (best, other)}
+    ask(catalogue, speckles, number, EVERYTHING, EVERYTHING)
+    with catalogue.database.reading() as connection:
+        assert read_matches(connection, [by_file["q.jpg"]], by_file.values(), 9) == []
+
+
 def test_a_photo_whose_file_is_gone_keeps_its_answer(catalogue, speckles):
     number = known_model(catalogue, speckles)
     [plain] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING).asked
     for one in holdings_of(catalogue).sightings:
         if one.encounter_name == "e_1":
             one.file.unlink()
-    [local] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=True).asked
+    local_matching = LocalMatching.of(speckles)
+    [local] = ask(catalogue, speckles, number, EVERYTHING, EVERYTHING, local=local_matching).asked
     assert local.answer == plain.answer
-
-
-def test_a_model_without_a_calibration_of_keypoints_is_refused(filled):
-    pytest.importorskip("cv2", reason="the extra local is not installed")
-    with pytest.raises(FlukeprintError, match="no calibration of local matching"):
-        ask(filled, MODEL, known_model(filled, MODEL), EVERYTHING, EVERYTHING, local=True)

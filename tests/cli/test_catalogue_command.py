@@ -12,12 +12,18 @@ from pathlib import Path
 
 import pytest
 from identify_project import NAMES, PHOTO_OF, ROOT, make_project
+from keypoint_pictures import local_calibration
 from PIL import Image
 from quality_folder import texture
 
+from flukeprint.bundle.bundle_manifest import write_manifest
 from flukeprint.bundle.export import export_bundle
+from flukeprint.bundle.opening import open_bundle
 from flukeprint.cli.main import main
+from flukeprint.core.files import sha256_of
 from flukeprint.core.paths import RAW
+from flukeprint.retrieval.local_matching import SiftMatcher
+from flukeprint.scoring.local_calibration import MatcherRecord
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +282,37 @@ def test_it_runs_without_torch(here):
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert "4 photos added" in found.stdout
+
+
+# --- keypoints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def networks(filled, monkeypatch) -> tuple[str, str]:
+    """Two files of weights to whose keypoints the bundle was fitted; what reads them pairs keypoints by SIFT."""
+    pytest.importorskip("cv2", reason="the extra local is not installed")
+    paths = Path("aliked.pth"), Path("lightglue.pth")
+    for path in paths:
+        path.write_bytes(path.name.encode())
+
+    def reads(*given: Path) -> SiftMatcher:
+        assert given == paths
+        return SiftMatcher()
+
+    monkeypatch.setattr("flukeprint.identify.learned_matching.LightGlueMatcher", reads)
+    record = MatcherRecord(name="lightglue", weights=[sha256_of(path) for path in paths])
+    local_calibration(provenance=open_bundle(filled / "bundle").provenance, matcher=record).write(filled / "bundle")
+    (filled / "bundle/manifest.json").unlink()
+    write_manifest(filled / "bundle")
+    return str(paths[0]), str(paths[1])
+
+
+def test_networks_from_files_re_rank_and_without_them_no_photo_is_imported(networks, capsys):
+    assert "fitted to keypoints by lightglue" in refused(capsys, "identify", "season", "--local")
+    assert "--local is not there" in refused(capsys, "identify", "season", "--local-networks", *networks)
+    assert "12 photos in" in run(capsys, "show")
+    plain = json.loads(run(capsys, "identify", "season", "--json"))
+    found = json.loads(run(capsys, "identify", "--local", "--local-networks", *networks, "--json"))
+    one, other = ([entry["candidates"] for entry in content["queue"]] for content in (plain, found))
+    assert one != other
+    assert [{row["id"] for row in rows} for rows in one] == [{row["id"] for row in rows} for rows in other]

@@ -54,6 +54,12 @@ def test_values_out_of_range_end_with_code_2_before_any_work(calls, options):
     assert calls["open"] == calls["identify"] == []
 
 
+def test_networks_that_would_not_be_asked_are_refused_before_any_work(calls):
+    with pytest.raises(SystemExit, match="error: --local-networks .* --local is not there"):
+        main(["identify", "new", "--local-networks", "a.pth", "b.pth"])
+    assert calls["open"] == calls["identify"] == []
+
+
 @pytest.mark.parametrize(
     ("page", "message"), [("new", "is a folder"), ("new/a.jpg", "is one of"), ("new/a.jpg/p.html", "cannot be written")]
 )

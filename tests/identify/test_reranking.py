@@ -21,20 +21,21 @@ from PIL import Image
 
 from flukeprint.bundle.album import Albums, FolderAlbum
 from flukeprint.bundle.bundle_manifest import write_manifest
+from flukeprint.bundle.card import model_card
 from flukeprint.bundle.encoder import encode_photos
 from flukeprint.bundle.export import export_bundle
 from flukeprint.bundle.opening import open_model
 from flukeprint.cli.main import main
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_frame, write_npy
-from flukeprint.core.paths import DECISION, EMBEDDINGS, FINETUNED, GALLERY, PREDICTIONS, RAW, SELECTED, VALIDATED
+from flukeprint.core.paths import DECISION, EMBEDDINGS, FINETUNED, GALLERY, KEPT, PREDICTIONS, RAW, SELECTED, VALIDATED
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.identify.answers import identify
 from flukeprint.identify.identification_page import write_page
 from flukeprint.retrieval.gallery import Photo, build_gallery
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
 from flukeprint.retrieval.search import Searcher
-from flukeprint.scoring.calibration import write_calibration
+from flukeprint.scoring.calibration import EARLIER, read_calibration, write_calibration
 from flukeprint.scoring.candidates import candidate_rows, gallery_candidates, write_candidates
 from flukeprint.scoring.local_calibration import LocalCalibration, shared_out
 
@@ -145,7 +146,7 @@ def test_every_format_says_what_matched(project, capsys):
     assert "keypoints" in table
     assert "The first 5 candidates were looked at keypoint by keypoint" in table
     found = json.loads(run(capsys, "identify", "q.jpg", "--local", "--format", "json"))
-    assert found["local_matching"] == {"matcher": "sift", "first": 5}
+    assert found["local_matching"] == {"matcher": "sift", "first": 5, "calibration_note": None}
     numbers = [one["matched_keypoints"] for one in found["photos"][0]["candidates"]]
     assert numbers[0] >= 20
     rows = csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--local", "--format", "csv")))
@@ -274,8 +275,35 @@ def test_a_project_without_calibration_queries_is_refused(asked, capsys):
     rows = pd.read_parquet(PREDICTIONS / "query.parquet").assign(split="query")
     write_candidates(PREDICTIONS / "query.parquet", rows)
     assert "no photo of the split calibration" in refused(capsys, "fit-local")
+    calibration = read_calibration(DECISION)
+    write_calibration(DECISION, calibration.model_copy(update={"fitted_to": calibration.provenance}))
+    assert "copy the local.json of the run that its decision is of to data/kept/local.json" in refused(
+        capsys, "fit-local"
+    )
     write_calibration(DECISION, calibration_of(**decision()))
     assert "there are no probabilities to fit to" in refused(capsys, "fit-local")
+
+
+def test_a_run_with_a_kept_decision_takes_the_kept_fit_over_and_says_so_beside_every_answer(project, capsys):
+    """As after `cp models/local.json data/kept/` and a second training, which leaves nothing to fit to."""
+    calibration, own = read_calibration(DECISION), load_gallery(GALLERY).provenance
+    earlier = own.model_copy(update={"members": [own.members[0].model_copy(update={"sha256": "e" * 64})]})
+    write_calibration(DECISION, calibration.model_copy(update={"fitted_to": earlier}))
+    asked = ("fit-local", "--first", 5, "--photos", 2)
+    local_calibration(provenance=own).write(KEPT.parent)
+    assert "data/kept/local.json was fitted to the scores of other weights" in refused(capsys, *asked)
+    local_calibration(provenance=earlier, slope=2.5).write(KEPT.parent)
+    assert "--first was 5, here 10" in refused(capsys, "fit-local", "--photos", 2)
+    assert f"models/local.json, {EARLIER}: 9 queries" in run(capsys, *asked)
+    fitted = LocalCalibration.read(MODELS)
+    assert (fitted.slope, fitted.provenance, fitted.fitted_to) == (2.5, own, earlier)
+    found = json.loads(run(capsys, "identify", "q.jpg", "--local", "--format", "json"))
+    assert found["local_matching"]["calibration_note"] == EARLIER
+    assert f"9 calibration queries, and is {EARLIER}." in model_card(own, load_gallery(GALLERY), 12, fitted)
+    # Calibrated anew on the same weights, answers are still shared out by a fit of the earlier run.
+    write_calibration(DECISION, calibration)
+    rows = csv.DictReader(io.StringIO(run(capsys, "identify", "q.jpg", "--local", "--format", "csv")))
+    assert {row["calibration_note"] for row in rows} == {EARLIER}
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

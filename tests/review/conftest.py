@@ -11,6 +11,7 @@ from catalogue_model import calibration, fake_model, import_folder, save_whales
 from review_browser import Browser
 
 from flukeprint.catalogue.catalogues import Catalogue, create_catalogue, open_catalogue
+from flukeprint.catalogue.keypoint_matches import KeypointMatch, keep_matches
 from flukeprint.catalogue.restriction import restriction
 from flukeprint.catalogue.season import ask
 from flukeprint.catalogue.sightings import holdings_of
@@ -53,6 +54,18 @@ def number(catalogue) -> Callable[[str], int]:
     """Return the number of the encounter of a name."""
     found = {one.name: one.id for one in holdings_of(catalogue).encounters}
     return lambda name: found[name]
+
+
+@pytest.fixture
+def keypoints(catalogue, number) -> tuple[str, str]:
+    """Keep matched keypoints of the second photo of e_known and the last one of w_2; return what these are called."""
+    sightings = holdings_of(catalogue).sightings
+    photo = [one.photo for one in sightings if one.encounter == number("e_known")][1]
+    other = [one.photo for one in sightings if one.individual == "w_2"][-1]
+    lines = ((0.5, 0.5, 0.25, 0.5), (0.1, 0.2, 0.3, 0.4), (1.0, 1.0, 0.0, 0.0))
+    with catalogue.database.writing() as connection:
+        keep_matches(connection, [number("e_known")], [KeypointMatch(photo, other, 3, lines)])
+    return f"p{photo}", f"p{other}"
 
 
 @pytest.fixture

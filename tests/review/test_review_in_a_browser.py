@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -80,6 +81,54 @@ def test_enter_does_what_the_blue_button_says(chromium, served, catalogue, numbe
     assert decisions_of(catalogue)[-1].action == "confirm"
 
 
+def test_lines_join_the_matched_keypoints_of_the_photos_that_were_compared(chromium, served, number, keypoints):
+    page = Page(chromium)
+    page.page.goto(f"{served}/encounters/{number('e_known')}")
+    assert "1 / 2" in page.text("#query .count")
+    page.press("l")
+    assert "2 / 2" in page.text("#query .count")
+    assert keypoints[1] in page.text("#candidate .caption .text")
+    assert page.text(".matched") == "3 matched keypoints"
+    page.page.wait_for_function("document.querySelector('.lines .line').getAttribute('d')")
+    first = path_of(page)
+    assert len(first) == 3
+    # From the middle of the one picture to a place a quarter of the other one's width from its left side.
+    assert first[0] == pytest.approx(
+        [*place_of(page, "#query", 0.5, 0.5), *place_of(page, "#candidate", 0.25, 0.5)], abs=1
+    )
+    page.press("f")
+    assert path_of(page)[0][2] == pytest.approx(place_of(page, "#candidate", 0.75, 0.5)[0], abs=1)
+    page.press("+", "+")
+    assert len(path_of(page)) < 3  # those that are out of sight are left out
+    page.press(",")
+    assert path_of(page) == []
+    assert page.text(".matched") == ""
+    page.press("l")
+    assert not page.page.locator(".lines").is_visible()
+    assert page.complaints == []
+
+
+def path_of(page: Page) -> list[list[float]]:
+    """Return the ends of the lines in px of the window."""
+    left, top, path = page.page.evaluate(
+        "() => { const box = document.querySelector('.lines').getBoundingClientRect();"
+        " return [box.left, box.top, document.querySelector('.lines .line').getAttribute('d') || '']; }"
+    )
+    numbers = [[float(number) for number in re.findall(r"[\d.]+", line)] for line in path.split("M")[1:]]
+    return [[a + left, b + top, c + left, d + top] for a, b, c, d in numbers]
+
+
+def place_of(page: Page, pane: str, x: float, y: float) -> list[float]:
+    """Return where a place of a whole picture is in the window."""
+    stage = page.page.locator(f"{pane} .stage").bounding_box()
+    wide, high = page.page.locator(f"{pane} img").first.evaluate("e => [e.naturalWidth, e.naturalHeight]")
+    fits = min(stage["width"] / wide, stage["height"] / high)
+    return [
+        stage["x"] + stage["width"] / 2 + (x - 0.5) * wide * fits,
+        stage["y"] + stage["height"] / 2 + (y - 0.5) * high * fits,
+    ]
+
+
 def test_undo_zoom_photos_and_skipping_by_key(chromium, served, catalogue, number):
     page = Page(chromium, scheme="dark")
     first = number("e_known")
@@ -107,7 +156,9 @@ def test_undo_zoom_photos_and_skipping_by_key(chromium, served, catalogue, numbe
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1366, "dark"), (420, "light")])
-def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(chromium, served, number, width, scheme):
+def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(
+    chromium, served, number, keypoints, width, scheme
+):
     page = Page(chromium, width, scheme)
     page.page.goto(f"{served}/encounters/{number('e_known')}")
     page.leave("u")
@@ -117,6 +168,10 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(chromiu
         assert page.serious_faults() == []
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     page.page.goto(f"{served}/encounters/{number('e_known')}")
+    page.press("l")
+    assert page.page.locator(".lines").get_attribute("hidden") is None
+    assert page.serious_faults() == []
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     page.page.keyboard.press("?")
     assert page.page.locator("#keys").evaluate("e => e.scrollTop") == 0
     assert page.serious_faults() == []

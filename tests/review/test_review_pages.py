@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 import shutil
 
@@ -400,3 +401,16 @@ def test_two_reviewers_who_disagree_are_shown_to_each_other(catalogue, number):
     bob.get(f"/encounters/{first}")
     bob.decide(first, "confirm", "w_5")
     assert "ann said w_4 ; bob said w_5" in text_of(bob.get(f"/encounters/{first}"))
+
+
+def test_matched_keypoints_are_told_with_the_candidate_and_handed_to_the_page(browser, number, keypoints):
+    page = browser.get(f"/encounters/{number('e_known')}")
+    [content] = re.findall(r'data-matches="([^"]*)"', page)
+    [match] = json.loads(html.unescape(content))
+    assert (match["query"], match["candidate"], match["says"]) == (*keypoints, "3 matched keypoints")
+    assert match["lines"] == [[0.5, 0.5, 0.25, 0.5], [0.1, 0.2, 0.3, 0.4], [1.0, 1.0, 0.0, 0.0]]
+    assert f"3 matched keypoints in {keypoints[1]}" in text_of(page)
+    assert 'data-do="lines"' in page
+    without = browser.get(f"/encounters/{number('e_four')}")
+    assert "matched keypoint" not in text_of(without).partition("Keys")[0]
+    assert not [one for one in ("data-matches", 'data-do="lines"', 'class="matched"') if one in without]

@@ -9,7 +9,9 @@ const $$ = (selector, within = document) => [...within.querySelectorAll(selector
 const CONTRASTS = ["none", "contrast(1.6)", "contrast(2.6) brightness(1.1)"];
 const form = $("#decide");
 let alone = false; // about the photo that is shown alone
-const view = { inStep: true, contrast: 0 };
+const lines = $(".lines");
+const matches = lines ? JSON.parse(lines.dataset.matches) : [];
+const view = { inStep: true, contrast: 0, lines: false };
 
 class Pane {
   constructor(figure) {
@@ -44,6 +46,7 @@ class Pane {
     this.index = index;
     let picture = $("img", this.stage);
     if (!picture) { picture = document.createElement("img"); picture.draggable = false; this.stage.replaceChildren(picture); }
+    picture.onload = () => this.draw();
     if (picture.getAttribute("src") !== photo.src) picture.src = photo.src;
     picture.alt = photo.caption;
     $(".caption .text", this.figure).textContent = photo.caption;
@@ -58,8 +61,11 @@ class Pane {
       else button.removeAttribute("aria-current");
     });
     this.draw();
+    tellMatched();
     if (this.figure.id === "query") tellScope(photo.name);
   }
+
+  get name() { return this.photos.length ? this.photos[this.index].name : ""; }
 
   step(by) { if (this.photos.length) this.go((this.index + by + this.photos.length) % this.photos.length); }
 
@@ -71,6 +77,18 @@ class Pane {
     picture.style.transform = `translate(${this.x * wide}px, ${this.y * high}px) scale(${this.zoom * fits})`
       + ` rotate(${this.turned}deg) scaleX(${this.flipped ? -1 : 1})`;
     picture.style.filter = CONTRASTS[view.contrast];
+    if (view.lines) drawLines();
+  }
+
+  // Where on the page a place of the picture is, given as shares of its width and height; null where it is not seen.
+  place_of(x, y) {
+    const picture = $("img", this.stage), stage = this.stage.getBoundingClientRect();
+    const { naturalWidth: width, naturalHeight: height } = picture;
+    if (!width) return null; // it is still on its way
+    const fits = Math.min(stage.width / width, stage.height / height);
+    const moved = new DOMMatrix(picture.style.transform).transformPoint({ x: (x - 0.5) * width * fits, y: (y - 0.5) * height * fits });
+    const [right, down] = [moved.x + stage.width / 2, moved.y + stage.height / 2];
+    return right < 0 || down < 0 || right > stage.width || down > stage.height ? null : [stage.left + right, stage.top + down];
   }
 
   place(zoom, x, y) {
@@ -119,12 +137,57 @@ function distance(touches) {
   return b ? Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) : 0;
 }
 
-const panes = $$(".pane").map((figure) => new Pane(figure));
+const panes = [];
+for (const figure of $$(".pane")) panes.push(new Pane(figure));
 const [query, candidate] = panes;
+tellMatched();
 
 // Move one photo; the other one goes along in step.
 function move(pane, zoom, x, y) {
   for (const one of view.inStep ? panes : [pane]) one.place(zoom, x, y);
+}
+
+// --- lines between matched keypoints ----------------------------------------------------------------------------
+
+function compared() {
+  if (panes.length < 2) return undefined;
+  return matches.find((one) => one.query === panes[0].name && one.candidate === panes[1].name);
+}
+
+function tellMatched() {
+  const says = $(".matched");
+  if (says) says.textContent = (compared() || { says: "" }).says;
+}
+
+function drawLines() {
+  const pair = compared(), from = lines.getBoundingClientRect();
+  let line = "", ends = "";
+  for (const [x1, y1, x2, y2] of pair ? pair.lines : []) {
+    const places = [panes[0].place_of(x1, y1), panes[1].place_of(x2, y2)];
+    if (places.includes(null)) continue;
+    const [[a, b], [c, d]] = places.map(([x, y]) => [(x - from.left).toFixed(1), (y - from.top).toFixed(1)]);
+    line += `M${a} ${b}L${c} ${d}`;
+    ends += `M${a} ${b}h0M${c} ${d}h0`;
+  }
+  for (const path of $$("path", lines)) path.setAttribute("d", path.classList.contains("ends") ? ends : line);
+}
+
+// Another photo, if none of the keypoints of those that are shown were compared.
+function goToCompared() {
+  if (compared()) return;
+  const place = (pane, name) => pane.photos.findIndex((photo) => photo.name === name);
+  const own = matches.filter((one) => place(candidate, one.candidate) >= 0);
+  const best = own.find((one) => one.query === query.name) || own[0];
+  if (!best) return;
+  query.go(place(query, best.query));
+  candidate.go(place(candidate, best.candidate));
+}
+
+function showLines() {
+  view.lines = !view.lines;
+  $('[data-do="lines"]').setAttribute("aria-pressed", String(view.lines));
+  lines.toggleAttribute("hidden", !view.lines);
+  if (view.lines) { goToCompared(); drawLines(); }
 }
 
 const DO = {
@@ -141,6 +204,7 @@ const DO = {
     $('[data-do="step"]').setAttribute("aria-pressed", String(view.inStep));
     if (view.inStep) query.place(candidate.zoom, candidate.x, candidate.y);
   },
+  lines: () => { if (lines) showLines(); },
 };
 
 function zoomBy(factor) {
@@ -174,6 +238,7 @@ function choose(place) {
   card.scrollIntoView({ block: "nearest", inline: "nearest" });
   $(".head", candidate.figure).textContent = `Candidate ${place + 1}: ${card.dataset.shown}`;
   candidate.show(JSON.parse(card.dataset.photos), 0);
+  if (view.lines) goToCompared();
   for (const which of $$(".which")) which.textContent = card.dataset.shown;
   if (form) form.elements.individual.value = card.dataset.id;
   const merge = $("#merge form");
@@ -274,7 +339,7 @@ const DECIDING = {
   ".": () => query.step(1),
   ",": () => query.step(-1),
   "+": DO["zoom-in"], "=": DO["zoom-in"], "-": DO["zoom-out"], "0": DO.whole,
-  f: DO.flip, F: DO["flip-query"], o: DO.turn, O: DO["turn-query"], x: DO.contrast, s: DO.step,
+  f: DO.flip, F: DO["flip-query"], o: DO.turn, O: DO["turn-query"], x: DO.contrast, s: DO.step, l: DO.lines,
 };
 for (let digit = 1; digit <= 9; digit += 1) DECIDING[String(digit)] = () => choose(digit - 1);
 const SHIFTED = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] };
