@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--shape", choices=SHAPES, default="metric")
     parser.add_argument("--log-mean", type=float, default=1.77, help="of photos per individual")
-    parser.add_argument("--exact-up-to", type=int, default=200_000, help="photos; more are searched through codes")
+    parser.add_argument("--exact-up-to", type=int, default=50_000, help="photos; more are searched through codes")
     parser.add_argument("--threads", type=int, default=2)
     sides = (generated, exact, built, searched, scikit_learn)
     parser.add_argument("--without-scikit-learn", action="store_true")
@@ -128,7 +128,7 @@ def generated(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     mean = np.exp(arguments.log_mean + _COUNTS**2 / 2) + 0.5
     drawn = np.ceil(rng.lognormal(arguments.log_mean, _COUNTS, int(1.2 * arguments.photos / mean) + 100)).astype(int)
     individual = rng.permutation(np.repeat(np.arange(len(drawn)), drawn)[: arguments.photos])
-    between, within = (_deviations(knots, arguments.dimension) for knots in (shape.between, shape.within))
+    between, within = (deviations(knots, arguments.dimension) for knots in (shape.between, shape.within))
     count = int(individual.max()) + 1
     common = np.full(arguments.dimension, shape.mean / np.sqrt(arguments.dimension), np.float32)
     centres = rng.standard_normal((count, arguments.dimension), np.float32) * between + common
@@ -150,7 +150,8 @@ def generated(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {"photos": arguments.photos, "individuals": count, "vectors_mib": round(vectors.nbytes / (1 << 20))}
 
 
-def _deviations(knots: tuple[float, ...], dimension: int) -> NDArray[np.float32]:
+def deviations(knots: tuple[float, ...], dimension: int) -> NDArray[np.float32]:
+    """Return the standard deviation along each axis."""
     variances = np.exp(np.interp(np.log(np.arange(1, dimension + 1)), np.log(_AXES), np.log(knots)))
     return np.sqrt(variances).astype(np.float32)
 

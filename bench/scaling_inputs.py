@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.gallery import SHAPES, deviations
 from flukeprint.core.files import create_npy, write_frame, write_json, write_safetensors
 from flukeprint.core.paths import CROP, EMBEDDINGS, FINETUNED, METRICS, PRETRAINED, RAW, VALIDATED
 from flukeprint.core.receipts import write_receipt
@@ -96,13 +97,15 @@ def generate_tables(folder: Path, number: int) -> None:
 
 
 def draw_embeddings(path: Path, labels: NDArray[np.int64], views: int) -> None:
-    """Write embeddings, N x views x DIMENSION: a direction of all, one of the individual, and noise."""
+    """Write embeddings, N x views x DIMENSION, with the structure of the recipe `metric`'s (bench/gallery.py)."""
+    shape = SHAPES["metric"]
+    between, within = (deviations(knots, DIMENSION) for knots in (shape.between, shape.within))
     array = create_npy(path, np.float32, (len(labels), views, DIMENSION))
     for row, label in enumerate(labels):
         noise = np.random.default_rng([1, row])
         own = np.random.default_rng([2, int(label)]) if label >= 0 else noise
-        direction = own.standard_normal((1, DIMENSION), np.float32)
-        array[row] = (0.4 + 0.6 * direction + 0.7 * noise.standard_normal((views, DIMENSION), np.float32)) / 16
+        centre = between * own.standard_normal((views, DIMENSION), np.float32) + shape.mean / np.sqrt(DIMENSION)
+        array[row] = centre + within * noise.standard_normal((views, DIMENSION), np.float32)
     array.flush()
 
 
