@@ -1,9 +1,11 @@
-"""backbone: the pretrained network with its weights and the scaling they expect; and those of some members' own."""
+"""backbone: the pretrained network, its weights and the scaling they expect, and those of members with their own."""
+
+from pathlib import Path
 
 from flukeprint.core.console import exit_cleanly
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import write_json
-from flukeprint.core.params import load_params
+from flukeprint.core.params import MemberParams, Params, load_params
 from flukeprint.core.paths import BACKBONE, MEMBER_BACKBONES, PHOTO_SIZE
 from flukeprint.core.replacement import replacing_folder
 from flukeprint.learning.backbones import family_of
@@ -21,10 +23,18 @@ def main() -> None:
     write_json(PHOTO_SIZE, {"size": size})
     with replacing_folder(MEMBER_BACKBONES) as folder:
         for member, own in profile.members.items():
+            key = f"profiles.{params.profile}.members.{member}"
             try:
-                prepare_backbone(folder / member, own.backbone, size, params.seed)
+                prepare_member(folder / member, own, size, params)
             except FlukeprintError as error:
-                raise FlukeprintError(f"of profiles.{params.profile}.members.{member}: {error}") from None
+                raise FlukeprintError(f"of {key}: {str(error).replace('profiles.<profile>', key)}") from None
+
+
+def prepare_member(folder: Path, own: MemberParams, size: tuple[int, int], params: Params) -> None:
+    """Write the backbone of a member with something of its own, for photos of `size`, (height, width) in px."""
+    backbone = own.backbone or params.active.backbone
+    own_size = own.size or (published_size(backbone.name) if own.image_size else None)
+    prepare_backbone(folder, backbone, size, params.seed, own_size)
 
 
 def published_size(name: str) -> tuple[int, int]:

@@ -55,10 +55,38 @@ class BackboneParams(Section):
     batchnorm: Literal["train", "frozen"]
 
 
-class MemberParams(Section):
-    """`profiles.<profile>.members.<member>`: what one member has of its own."""
+ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | Literal["auto"]
 
-    backbone: BackboneParams
+
+def _sides(size: ImageSize) -> tuple[int, int] | None:
+    """Return (height, width) in px of an `image_size`; None: what is published of the backbone."""
+    if size == "auto":
+        return None
+    height, width = [size] * 2 if isinstance(size, int) else size
+    return height, width
+
+
+class MemberParams(Section):
+    """`profiles.<profile>.members.<member>`: what one member has of its own, in place of the profile's."""
+
+    backbone: BackboneParams | None = None
+    image_size: ImageSize | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> MemberParams:
+        if not self.own:
+            raise ValueError("nothing is given, expected a backbone, an image_size, or both")
+        return self
+
+    @property
+    def own(self) -> list[str]:
+        """The keys that are given."""
+        return [key for key in ("backbone", "image_size") if getattr(self, key) is not None]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in px that it resizes photos to; None: as they come, or what is published of its backbone."""
+        return None if self.image_size is None else _sides(self.image_size)
 
 
 class EpochParams(Section):
@@ -74,7 +102,7 @@ class ProfileParams(Section):
 
     source: str  # one of flukeprint/data/sources.py
     path: str | None
-    image_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | Literal["auto"]
+    image_size: ImageSize
     backbone: BackboneParams
     members: dict[MemberName, MemberParams]
     epochs: EpochParams
@@ -82,10 +110,7 @@ class ProfileParams(Section):
     @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) in px that every photo is resized to; None: what is published of the backbone."""
-        if self.image_size == "auto":
-            return None
-        height, width = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
-        return height, width
+        return _sides(self.image_size)
 
 
 class FetchParams(Section):
@@ -383,17 +408,17 @@ def _calibrated(params: Params) -> bool:
 
 
 def _unusable_members(params: Params, content: Any, recipe: Any) -> Iterator[str]:
-    """Say which members of the chosen profile can have no backbone of their own, and why."""
+    """Say which members of the chosen profile can have nothing of their own, and why."""
     key = f"profiles.{params.profile}.members"
-    for member in params.active.members:
+    for member, given in params.active.members.items():
         if member not in params.ensemble.members:
             yield f"{key}: names {member!r}, expected one of ensemble.members, {params.ensemble.members}"
         elif params.finetune.starts_from_head:
             objective = effective_key(content, recipe, ("finetune", "objective"))
             yield (
-                f"{key}.{member}.backbone: is given, but {objective} is 'cross_entropy' on the small set, which starts "
-                f"from a head on the embeddings of profiles.{params.profile}.backbone; expected an objective of "
-                "embeddings (recipe: metric), or no backbone of its own"
+                f"{key}.{member}.{given.own[0]}: is given, but {objective} is 'cross_entropy' on the small set, which "
+                f"starts from a head on the embeddings of profiles.{params.profile}.backbone, of photos of the "
+                "profile's size; expected an objective of embeddings (recipe: metric), or nothing of its own"
             )
 
 

@@ -73,7 +73,7 @@ class Embedder(OnBackbone):
 def feature_map(backbone: nn.Module, record: BackboneRecord) -> tuple[nn.Module, int]:
     """Return the part of a backbone that gives maps, N x C x H x W, before its pooling, and C; refuse one without."""
     try:
-        return family_of(record.name).feature_map(backbone, record.size)
+        return family_of(record.name).feature_map(backbone, record.seen_size)
     except ValueError as error:
         raise FlukeprintError(
             f"finetune.embedding.pooling is gem, but backbone {record.name!r} {error}. "

@@ -18,7 +18,7 @@ from flukeprint.core.training_params import PROXY_OBJECTIVES, FinetuneParams
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import class_labels, often_seen
 from flukeprint.learning.activations import without_copies
-from flukeprint.learning.batches import Batch, Batches, PhotoScaler
+from flukeprint.learning.batches import Batch, Batches, PhotoScaler, Prepare
 from flukeprint.learning.checkpoints import checkpoint_folder
 from flukeprint.learning.divergence import LossBounds
 from flukeprint.learning.embedding import EmbeddingJob, embed
@@ -99,18 +99,18 @@ def finetuning_job(
     seed = derived_seed(seed, STAGE, member)
     if params.schedule.keep != "best":
         data = data.without_validation()
-    _refuse_small_photos(data, start, params, epochs)
+    _refuse_small_photos(start, params, epochs)
     head = [weights.detach().numpy() for weights in start.head.parameters()]
     ingredients = [seed, epochs, params.model_dump(), start.record.to_json(), *data.ingredients(), *head]
-    scaler = PhotoScaler(start.record.mean, start.record.std, accelerator.device)
-    photos = Batches(data.array, data.train, scaler, accelerator)
-    train = TrainingBatches(photos, len(data.labels), epochs, params, seed)
+    prepare = _scaled(start.record, accelerator.device)
+    photos = Batches(data.array, data.train, prepare, accelerator)
+    train = TrainingBatches(photos, start.record.seen_size, len(data.labels), epochs, params, seed)
     model, step = _model(data, start, params, seed)
     return Job(
         model=without_copies(model).to(memory_format=torch.channels_last),
         train_batches=train.epoch,
         steps=len(train),
-        valid_batches=_validation(data, params, scaler, accelerator),
+        valid_batches=_validation(data, params, prepare, accelerator),
         epochs=epochs,
         seed=seed,
         checkpoints=checkpoint_folder(STAGE, member, *ingredients),
@@ -121,14 +121,20 @@ def finetuning_job(
     )
 
 
-def _refuse_small_photos(data: TrainingData, start: Start, params: FinetuneParams, epochs: int) -> None:
+def _scaled(record: BackboneRecord, device: torch.device) -> Prepare:
+    """Return what makes network inputs of photos, in the size that the network sees where no other is asked for."""
+    scaler = PhotoScaler(record.mean, record.std, device)
+    return lambda photos, flipped, size: scaler(photos, flipped, size or record.seen_size)
+
+
+def _refuse_small_photos(start: Start, params: FinetuneParams, epochs: int) -> None:
     """Refuse photos of the first epoch that the network cannot take, before anything is trained."""
-    height, width = data.array.shape[2:]
-    size = photo_size((height, width), params.schedule, 1, epochs)
+    full = start.record.seen_size
+    size = photo_size(full, params.schedule, 1, epochs)
     try:
         embedding_size(start.backbone, size, start.record.name)
     except FlukeprintError as error:
-        if size == (height, width):
+        if size == full:
             raise
         raise FlukeprintError(
             f"finetune.schedule.first_size is {params.schedule.first_size}, but {str(error).partition('. ')[0]}. "
@@ -154,14 +160,14 @@ def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) 
 
 
 def _validation(
-    data: TrainingData, params: FinetuneParams, scaler: PhotoScaler, accelerator: Accelerator
+    data: TrainingData, params: FinetuneParams, prepare: Prepare, accelerator: Accelerator
 ) -> Callable[[], Iterator[Batch]] | None:
     """Return what yields the validation batches; None where there are no photos for them."""
     compares = params.metric and params.objective not in PROXY_OBJECTIVES
     labelled = validation_pairs(data.train, data.valid) if compares else data.valid
     if not len(labelled.rows):
         return None
-    photos = Batches(data.array, labelled, scaler, accelerator)
+    photos = Batches(data.array, labelled, prepare, accelerator)
     return lambda: photos.in_order(2 * params.batch_size)
 
 

@@ -16,6 +16,7 @@ from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.networks import embedding_size, has_folded_batchnorm, parts_of, refuse_constant
 from flukeprint.learning.pretrained_weights import load_weights
 from flukeprint.learning.records import BackboneRecord
+from flukeprint.learning.resizing import Resized
 
 if TYPE_CHECKING:
     from flukeprint.core.params import BackboneParams
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 WEIGHTS, RECORD = "weights.safetensors", "backbone.json"
 
 
-def prepare_backbone(folder: Path, wanted: BackboneParams, size: tuple[int, int], seed: int) -> None:
-    """Write what `pretrained_backbone` gives, with its record, in place of what `folder` is."""
-    network, record = pretrained_backbone(wanted, size, seed)
+def prepare_backbone(
+    folder: Path, wanted: BackboneParams, size: tuple[int, int], seed: int, own_size: tuple[int, int] | None = None
+) -> None:
+    """Write what `pretrained_backbone` gives, with its record, in place of what `folder` is.
+
+    `size` is that of the photos; with an `own_size` the network is one for that, to which they will be resized.
+    """
+    network, record = pretrained_backbone(wanted, own_size or size, seed)
+    if own_size is not None and own_size != size:
+        record = replace(record, size=size, own_size=own_size)
     with replacing_folder(folder) as temporary:
         write_safetensors(temporary / WEIGHTS, network.state_dict())
         if not record.sha256:
@@ -67,7 +75,7 @@ def pretrained_backbone(wanted: BackboneParams, size: tuple[int, int], seed: int
 
 
 def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
-    """Return the pretrained backbone (N x 3 x H x W -> N x D) and its record."""
+    """Return the pretrained backbone (N x 3 x H x W -> N x D, H x W being the record's `seen_size`) and its record."""
     content = read_json(folder / RECORD)
     with reading(folder / RECORD, "the record of a backbone"):
         record = BackboneRecord.from_json(content)
@@ -80,8 +88,8 @@ def load_backbone(folder: Path) -> tuple[nn.Module, BackboneRecord]:
 
 def built(record: BackboneRecord) -> nn.Module:
     """Return a backbone as its record says, with random weights."""
-    network, _ = build_backbone(record.name, record.size, 0, record.options)
-    return fold_batchnorm(network, record.size).train() if record.folded_batchnorm else network
+    network, _ = build_backbone(record.name, record.seen_size, 0, record.options)
+    return fold_batchnorm(network, record.seen_size).train() if record.folded_batchnorm else network
 
 
 def save_finetuned(
@@ -102,22 +110,29 @@ def save_plain(path: Path, folder: Path) -> None:
     """
     network, record = load_backbone(folder)
     state = {f"backbone.{name}": value for name, value in network.state_dict().items()}
-    kept = replace(record, weights=Path(record.weights).name)
-    write_safetensors(path, state, {"backbone": asdict(kept), "embedder": None, "labels": []})
+    kept = replace(record, weights=Path(record.weights).name).to_json() | {"options": dict(record.options)}
+    write_safetensors(path, state, {"backbone": kept, "embedder": None, "labels": []})
 
 
 def load_finetuned(path: Path) -> tuple[nn.Module, BackboneRecord]:
-    """Return a member's fine-tuned network (N x 3 x H x W -> N x D), without its small head or loss, and the record."""
+    """Return a member's fine-tuned network (N x 3 x H x W -> N x D), without its small head or loss, and the record.
+
+    H x W is the record's `size`: where the network has one of its own, it resizes photos itself.
+    """
     state, metadata = read_safetensors(path)
     with reading(path, "a fine-tuned member"):
         record = BackboneRecord.from_json(metadata["backbone"])
         network = built(record)
         if metadata["embedder"] is None:
             network.load_state_dict(parts_of(state)["backbone"])
-            return network, record
+            return _resizing(network, record), record
         embedder = Embedder(network, EmbedderSpec(**metadata["embedder"]), record)
         embedder.load_state_dict(parts_of(state)["embedder"])
-        return embedder, replace(record, features=embedder.features)
+        return _resizing(embedder, record), replace(record, features=embedder.features)
+
+
+def _resizing(network: nn.Module, record: BackboneRecord) -> nn.Module:
+    return network if record.own_size is None else Resized(network, record.size, record.own_size)
 
 
 def save_head(path: Path, result: Result, labels: list[str]) -> None:

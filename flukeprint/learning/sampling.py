@@ -31,6 +31,7 @@ class TrainingBatches:
     """
 
     photos: Batches
+    size: Size  # in the end
     classes: int  # mirror classes aside
     epochs: int
     params: FinetuneParams
@@ -56,8 +57,7 @@ class TrainingBatches:
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of one epoch. With `mirrored_ids` class c + classes is the mirror class of class c."""
         mirror = self.classes if self.params.mirrored_ids else 0
-        height, width = self.photos.shape[1:]
-        size = photo_size((height, width), self.params.schedule, number, self.epochs)
+        size = photo_size(self.size, self.params.schedule, number, self.epochs)
         for index, (positions, flipped) in enumerate(self._order(number)):
             batch = self.photos.batch(positions, flipped, mirror, size)
             generator = np.random.default_rng(derived_seed(self.seed, "augment", number, index))

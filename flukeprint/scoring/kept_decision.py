@@ -40,12 +40,16 @@ def settings_of(params: Params) -> dict[str, JsonValue]:
         "full_head": params.full_head,
         "embed": params.embed,
         "profiles.<profile>.backbone": profile.backbone,
-        **{f"profiles.<profile>.members.{member}": own for member, own in profile.members.items()},
+        **{f"profiles.<profile>.members.{m}.backbone": own.backbone for m, own in profile.members.items()},
     }
     found = {key: value for name, section in sections.items() for key, value in _leaves(section, name)}
     epochs = {"finetune": params.finetune.epochs or profile.epochs.finetune, "full_head": profile.epochs.full_head}
     found |= {f"{name}.epochs": number for name, number in epochs.items()}
-    return found | {"profiles.<profile>.image_size": list(profile.size) if profile.size else "auto"}
+    sized = {f"members.{member}.": own for member, own in profile.members.items()} | {"": profile}
+    for of, one in sized.items():
+        auto = None if one.image_size is None else "auto"
+        found[f"profiles.<profile>.{of}image_size"] = list(one.size) if one.size else auto
+    return found
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, JsonValue]]:

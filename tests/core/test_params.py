@@ -46,6 +46,14 @@ def test_reference_values_of_the_report():
     assert len(params.ensemble.members) == 9
 
 
+def test_members_may_have_sizes_of_their_own():
+    content = changed("profiles.sample.members", {"m2": {"image_size": 96}, "m3": {"image_size": "auto"}})
+    with pytest.raises(FlukeprintError, match=r"members\.m2\.image_size: is given, but finetune\.objective"):
+        check_params(content)
+    members = check_params(content | {"recipe": "metric"}).active.members
+    assert [(members[name].size, members[name].backbone) for name in ("m2", "m3")] == [((96, 96), None), (None, None)]
+
+
 OWN_BACKBONE = {"backbone": PARAMS["profiles"]["sample"]["backbone"]}
 
 
@@ -81,6 +89,11 @@ def test_members_may_have_backbones_of_their_own_where_they_start_from_no_head()
             "batchnorm: is 'eval', expected 'train'",
         ),
         ("profiles.sample.members", {"m 2": OWN_BACKBONE}, "profiles.sample.members.m 2"),
+        ("profiles.sample.members", {"m2": {}}, "profiles.sample.members.m2: nothing is given, expected a backbone"),
+        ("profiles.sample.members", {"m2": {"size": 96}}, "profiles.sample.members.m2.size: there is no such key"),
+        ("profiles.sample.members", {"m2": {"image_size": [64, 4096]}}, "profiles.sample.members.m2.image_size"),
+        ("profiles.sample.members", {"m2": {"image_size": [64, 4096]}}, ": is 4096, expected less than or equal"),
+        ("profiles.sample.members", {"m2": {"image_size": 8}}, ": is 8, expected greater than or equal to 16"),
         ("recipe", "mine", "recipe is 'mine', expected one of ['metric', 'reference']"),
         ("recipes.metric.finetune.lr", "abc", "recipes.metric.finetune.lr: is 'abc', expected a number"),
         ("recipes.metric.finetune.lrr", 1, "recipes.metric.finetune.lrr: there is no such key"),

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ from torch.nn import functional
 from training_cases import finetune_params, random_backbone
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.files import write_safetensors
 from flukeprint.learning.augmentation import ERASED_AREA, Draws, affine_maps, augment, warped
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec, GeM, feature_map
 from flukeprint.learning.network_files import load_finetuned, save_finetuned
 from flukeprint.learning.networks import for_inference
+from flukeprint.learning.records import BackboneRecord
 from flukeprint.learning.training import Result
 
 SIZE = (64, 64)
@@ -76,6 +80,45 @@ def test_a_saved_embedding_network_comes_back(tmp_path, folded):
     torch.testing.assert_close(loaded.eval()(photos), embedder(photos), rtol=0, atol=0)
     torch.testing.assert_close(for_inference(loaded, SIZE)(photos), embedder(photos), rtol=1e-3, atol=1e-4)
     assert back.features == 8
+
+
+@pytest.mark.parametrize("embedder", [True, False])
+def test_a_saved_network_with_a_size_of_its_own_resizes_photos_itself(tmp_path, embedder):
+    network, record = backbone("resnet18")
+    record = replace(record, size=(40, 96), own_size=SIZE)
+    kept, name = (Embedder(network, spec(), record).eval(), "embedder") if embedder else (network, "backbone")
+    state = {f"{name}.{key}": value for key, value in kept.state_dict().items()}
+    save_finetuned(tmp_path / "m1", Result(state, 1, [], {}), record, ["a"], spec() if embedder else None)
+    loaded, back = load_finetuned(tmp_path / "m1")
+    photos = torch.rand(2, 3, 40, 96)
+    resized = functional.interpolate(photos, SIZE, mode="bilinear", antialias=True)
+    torch.testing.assert_close(loaded.eval()(photos), kept(resized))
+    assert (back.size, back.own_size, back.features) == ((40, 96), SIZE, 8 if embedder else 512)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"own_size": [64, 4096]}, "less than or equal to 2048"),
+        ({"own_size": [64, "64"]}, "a valid integer"),
+        ({"own_size": [64]}, "Field required"),
+        ({"own_size": None}, "NoneType"),
+        ({"own_sizes": [64, 64]}, "own_sizes"),
+    ],
+)
+def test_a_record_with_another_size_than_there_can_be_or_another_key_is_refused(tmp_path, change, said):
+    _, record = backbone("resnet18")
+    write_safetensors(tmp_path / "m1", {}, {"backbone": record.to_json() | change, "embedder": None, "labels": []})
+    with pytest.raises(FlukeprintError, match=rf"m1 is not a fine-tuned member \(.*{said}"):
+        load_finetuned(tmp_path / "m1")
+
+
+def test_a_record_without_a_size_of_its_own_says_nothing_of_it():
+    _, record = backbone("resnet18")
+    assert not {"own_size", "options"} & set(record.to_json())
+    assert BackboneRecord.from_json(record.to_json()) == record
+    own = replace(record, own_size=(16, 2048))
+    assert BackboneRecord.from_json(json.loads(json.dumps(own.to_json()))) == own
 
 
 def draws(photos, seed):

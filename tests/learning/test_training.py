@@ -14,7 +14,7 @@ from flukeprint.core.runtime import open_accelerator
 from flukeprint.learning import training
 from flukeprint.learning.batches import Batches, PhotoScaler, batch_shape, choose_views, epoch_order
 from flukeprint.learning.embedding import embed
-from flukeprint.learning.finetuning import Start, finetune
+from flukeprint.learning.finetuning import Start, finetune, finetuning_job
 from flukeprint.learning.heads import HeadTraining, train_head, train_heads
 from flukeprint.learning.network_files import load_head, save_head
 from flukeprint.learning.networks import for_inference, freeze, new_head
@@ -327,7 +327,7 @@ class TestTrainingBatches:
     def batches(self, accelerator, **changes):
         data, scaler = photos(), PhotoScaler((0.5,) * 3, (0.25,) * 3, torch.device("cpu"))
         params = finetuning(**changes)
-        return TrainingBatches(Batches(data.array, data.train, scaler, accelerator), 2, 4, params, 0), data
+        return TrainingBatches(Batches(data.array, data.train, scaler, accelerator), SIZE, 2, 4, params, 0), data
 
     def test_a_mirror_image_is_of_the_mirror_class(self, accelerator):
         made, data = self.batches(accelerator, objective="arcface", mirrored_ids=True)
@@ -359,6 +359,17 @@ class TestTrainingBatches:
         full = tuple(data.array.shape[2:])
         assert sizes[2] == sizes[3] == full
         assert sizes[0] == photo_size(full, made.params.schedule, 1, 4) < sizes[1] <= full
+
+
+def test_a_member_with_a_size_of_its_own_is_trained_and_validated_in_that_size(accelerator):
+    begin = start()
+    begin = replace(begin, record=replace(begin.record, own_size=(48, 64)))
+    params = finetuning(objective="arcface", schedule={"first_size": 0.5, "full_size_at": 0.5})
+    job = finetuning_job(photos(), begin, "m1", 4, 0, params, accelerator)
+    sizes = [tuple(next(iter(job.train_batches(epoch))).inputs.shape[2:]) for epoch in (1, 2, 3, 4)]
+    assert sizes == [(24, 32), (32, 48), (48, 64), (48, 64)]
+    assert job.valid_batches is not None
+    assert {tuple(batch.inputs.shape[2:]) for batch in job.valid_batches()} == {(48, 64)}
 
 
 def test_sizes_grow_evenly_in_steps():

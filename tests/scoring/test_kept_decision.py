@@ -94,6 +94,22 @@ def test_settings_are_those_that_count_by_key():
     assert settings_of(check_params(content | {"seed": 7})) == reference
 
 
+def test_settings_name_what_members_have_of_their_own():
+    content = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"recipe": "metric"}
+
+    def settings(**members):
+        content["profiles"]["sample"]["members"] = members
+        return settings_of(check_params(content))
+
+    plain, own = settings(), settings(m2={"image_size": 96}, m3={"image_size": "auto"})
+    named = {key: value for key, value in own.items() if value != plain.get(key)}
+    prefix = "profiles.<profile>.members"
+    assert named == {f"{prefix}.m2.image_size": [96, 96], f"{prefix}.m3.image_size": "auto"}
+    assert settings(m2={"image_size": [96, 96]}, m3={"image_size": "auto"}) == own
+    backbone = settings(m2={"backbone": content["profiles"]["sample"]["backbone"]})
+    assert backbone[f"{prefix}.m2.backbone.weights"] == plain["profiles.<profile>.backbone.weights"]
+
+
 def test_the_digest_of_queries_is_of_their_names_in_any_order():
     table = pd.DataFrame({"Image": ["b", "a", "c"], "split": ["query", "query", "train"]})
     assert digest_of_queries(table) == digest_of_queries(table[::-1])

@@ -136,6 +136,7 @@ def stale_stages(key: str) -> set[str]:
 # The reference recipe changes nothing; these stand for values that somebody adds to it.
 ADDED = [
     "profiles.sample.members.m2.backbone.name",
+    "profiles.sample.members.m2.image_size",
     "recipes.reference.finetune.lr",
     "recipes.reference.embed.flip_test",
     "recipes.reference.full_head.lr",

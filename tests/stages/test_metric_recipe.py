@@ -22,6 +22,7 @@ SAME_SIMILARITY, SAME_PROBABILITY = 1e-4, 1e-2
 OTHER_BACKBONE = {
     "name": "timm/test_efficientnet", "weights": "m2.safetensors", "mean": "auto", "std": "auto", "batchnorm": "frozen",
 }  # fmt: skip
+OTHER_SIZE = [40, 48]
 COMMAND = (sys.executable, "-m", "flukeprint.cli")
 
 
@@ -59,11 +60,13 @@ def write_other_weights(project: Path, photos: Path) -> None:
 
 
 def assert_backbones(project: Path) -> None:
-    """Look for m2's own network in all that its two members left."""
+    """Look for m2's own network, of another size, in all that its two members left."""
     trained = {name: read_safetensors(project / f"models/finetuned/{name}.safetensors") for name in ("m1", "m2")}
     records = {name: metadata["backbone"] for name, (_, metadata) in trained.items()}
     assert [records[name]["name"] for name in ("m1", "m2")] == ["shufflenet_v2_x0_5", OTHER_BACKBONE["name"]]
     assert [records[name]["mean"] for name in ("m1", "m2")] == [[0.5] * 3, [0.485, 0.456, 0.406]]  # auto: timm's
+    assert [records[name].get("own_size") for name in ("m1", "m2")] == [None, OTHER_SIZE]
+    assert [records[name]["size"] for name in ("m1", "m2")] == [[32, 32]] * 2
     assert "embedder.backbone.network.conv_stem.bias" in trained["m2"][0]  # which BatchNorm was folded into
     provenance = json.loads((project / "models/gallery/gallery.json").read_text())["provenance"]
     assert provenance["mean"] == [0.5] * 3
@@ -79,7 +82,7 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
     set_params(
         project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
         recipes__metric__submit={"decision": "class"}, ensemble__members=["m1", "m2"],
-        profiles__folder__members={"m2": {"backbone": OTHER_BACKBONE}},
+        profiles__folder__members={"m2": {"backbone": OTHER_BACKBONE, "image_size": OTHER_SIZE}},
     )  # fmt: skip
     ran = stages_run(run(project, "dvc", "repro"))
     assert {"finetune@m1", "finetune@m2", "embed@m1", "embed@m2", "gallery", "evaluate", "submit"} <= ran

@@ -107,6 +107,36 @@ def test_a_members_own_backbone_that_does_not_exist_is_named_by_its_key(project,
     assert not (project / "models/member_backbones").exists()
 
 
+def test_a_size_that_a_members_backbone_cannot_take_is_named_by_its_key(project, monkeypatch):
+    change(
+        project, recipe="metric", profiles__sample__backbone__name="squeezenet1_1",
+        profiles__sample__backbone__weights="random", profiles__sample__members={"m2": {"image_size": 16}},
+    )  # fmt: skip
+    message = message_of("backbone", monkeypatch)
+    assert "backbone 'squeezenet1_1' cannot take photos of 16x16 px" in message
+    assert "Change profiles.sample.members.m2.image_size in params.yaml" in message
+
+
+def test_a_changed_size_of_one_member_makes_that_member_stale_alone(project, monkeypatch):
+    plain = {"name": "timm/test_resnet", "weights": "random", "mean": "auto", "std": "auto", "batchnorm": "train"}
+    own = {"m2": {"image_size": 48}, "m3": {"image_size": "auto"}, "m4": {"image_size": 32}}
+    change(project, recipe="metric", profiles__sample__image_size=32, profiles__sample__backbone=plain)
+    receipts = []
+    for size in (48, [48, 64]):
+        change(project, profiles__sample__members=own | {"m2": {"image_size": size}})
+        run_stages("backbone")
+        for member in ("m1", "m2", "m3", "m4"):
+            monkeypatch.setattr("sys.argv", ["start", member])
+            run_stages("start")
+        receipts.append([(project / f"models/start/m{n}.json").read_bytes() for n in (1, 2, 3, 4)])
+    changed = [before != after for before, after in zip(*receipts, strict=True)]
+    assert changed == [False, True, False, False]
+    records = [json.loads((project / f"models/member_backbones/m{n}/backbone.json").read_text()) for n in (2, 3, 4)]
+    assert [(one["size"], one.get("own_size")) for one in records] == [
+        ([32, 32], [48, 64]), ([32, 32], [160, 160]), ([32, 32], None),
+    ]  # fmt: skip
+
+
 def test_a_member_starts_from_the_backbone_that_its_receipt_names(project, monkeypatch):
     for folder in ("backbone", "member_backbones/m2"):
         write_json(project / f"models/{folder}/backbone.json", {"of": folder})
