@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -143,38 +142,6 @@ def test_new_photos_in_the_folder_are_noticed(project, tmp_path, photos):
     assert "fetch" not in run(project, "dvc", "status")
     (other / "test" / "00000000.jpg").write_bytes(b"")
     assert "fetch" in run(project, "dvc", "status")
-
-
-@pytest.mark.slow
-def test_a_relabelled_photo_decodes_nothing_and_a_new_one_its_shard(project, tmp_path, photos):
-    """DVC leaves the shards of the last run where they are, here as links into its cache, which stay as they are."""
-    other = tmp_path / "photos"
-    shutil.copytree(photos, other)
-    set_params(project, profiles__folder__path=str(other))
-    run(project, "dvc", "config", "--local", "cache.type", "hardlink")
-    run(project, "dvc", "checkout", "--relink", "--quiet", "pixels")
-    before = shards(project)
-    assert all(path.stat().st_nlink == 2 for path in before)
-    table = pd.read_csv(other / "train.csv")
-    table.loc[0, "Id"] = table.loc[1, "Id"]
-    table.to_csv(other / "train.csv", index=False)
-    output = run(project, "dvc", "repro", "pixels")
-    assert {"validate", "pixels"} <= stages_run(output)
-    assert re.findall(r"data/pixels/(\w+): (\d+) of", output) == [("train", "0"), ("test", "0")]
-    assert shards(project) == before
-    assert not {"baseline", "embed@m1"} & json.loads(run(project, "dvc", "status", "--json")).keys()
-    shutil.copyfile(other / "train" / table.loc[2, "Image"], other / "train" / "new.jpg")
-    table.loc[len(table)] = ["new.jpg", table.loc[2, "Id"]]
-    table.to_csv(other / "train.csv", index=False)
-    output = run(project, "dvc", "repro", "pixels")
-    assert re.findall(r"data/pixels/(\w+): (\d+) of", output) == [("train", "1"), ("test", "0")]
-    run(project, "git", "checkout", "--quiet", "dvc.lock", "params.yaml")
-    run(project, "dvc", "checkout", "--quiet", "pixels")
-    assert shards(project) == before
-
-
-def shards(project: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in (project / "data/pixels").glob("*/*")}
 
 
 @pytest.mark.parametrize(
