@@ -20,12 +20,13 @@ from dvc.utils.serialize import modify_yaml
 
 from flukeprint.cli.main import main as flukeprint
 from flukeprint.core.files import sha256_of
+from flukeprint.core.receipts import digest_of
 from flukeprint.data.labels import NEW_WHALE
-from stages import backbone, fetch, finetune, pixels, select, start, train, validate
+from stages import backbone, fetch, finetune, localize, pixels, select, start, train, validate
 
 ROOT = Path(__file__).parents[1]
-STAGES = (fetch, validate, select, pixels, backbone, train, start, finetune)
-COMPARED = ("data/selected/small.parquet", "data/pixels/train.npy", "models/head/m1.safetensors",
+STAGES = (fetch, localize, validate, select, backbone, pixels, train, start, finetune)
+COMPARED = ("data/selected/small.parquet", "data/pixels/train", "models/head/m1.safetensors",
             "models/finetuned/m1.safetensors")  # fmt: skip
 NETWORK = ("--backbone", "shufflenet_v2_x0_5", "--weights", "random", "--size", "64")
 
@@ -91,7 +92,7 @@ def trained(place: Path, profile: str, source: Path, arguments: argparse.Namespa
     with chdir(project):
         for stage in STAGES:
             stage.main()
-    return {name: sha256_of(project / name) for name in COMPARED}
+    return {name: digest_of(project / name) for name in COMPARED}
 
 
 if __name__ == "__main__":

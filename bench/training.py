@@ -33,6 +33,7 @@ from flukeprint.learning.finetuning import Start, finetuning_job
 from flukeprint.learning.network_files import pretrained_backbone
 from flukeprint.learning.networks import Classifier, new_head
 from flukeprint.learning.optimization import build_optimizer
+from flukeprint.learning.rows import RowArray
 from flukeprint.learning.training import fit
 from flukeprint.learning.training_data import Labelled, TrainingData
 
@@ -212,7 +213,7 @@ def added(laps: list[tuple[float, float]]) -> tuple[float, float]:
     return sum(wall for wall, _ in laps), sum(cpu for _, cpu in laps)
 
 
-def embedding_turn(job: EmbeddingJob, photos: np.ndarray, turns: Turns, clock: Clock) -> None:
+def embedding_turn(job: EmbeddingJob, photos: RowArray, turns: Turns, clock: Clock) -> None:
     """Embed all photos, and run the network on as many batches of noise."""
     noise = torch.randn(job.batch_size, *photos.shape[1:], device=clock.device)
     noise = noise.to(memory_format=torch.channels_last)

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.files import read_npy
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import EMBEDDINGS, FINETUNED, PIXELS
 from flukeprint.core.receipts import write_receipt
 from flukeprint.core.runtime import relaunched, runtime_record
 from flukeprint.core.stage_processes import working_together
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.learning.embedding import embed_to_file, embedding_job
 from flukeprint.learning.embedding_shards import SavedNetwork, embed_on_cluster
 from flukeprint.learning.network_files import load_finetuned
@@ -39,11 +37,11 @@ def main() -> None:
             write_receipt(member, (weights, embeddings), runtime_record(accelerator))
 
 
-def wanted_of(member: str, params: Params) -> dict[Path, tuple[np.ndarray, int]]:
+def wanted_of(member: str, params: Params) -> dict[Path, tuple[PixelShards, int]]:
     """Return what to write of a member: the photos and their number of views, by file."""
     # Training flips photos at random, so train photos need both views.
     views = {"train": 2, "test": params.embed.views}
-    return {EMBEDDINGS / member / f"{part}.npy": (read_npy(PIXELS / f"{part}.npy"), views[part]) for part in views}
+    return {EMBEDDINGS / member / f"{part}.npy": (PixelShards(PIXELS / part), views[part]) for part in views}
 
 
 if __name__ == "__main__":

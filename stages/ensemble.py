@@ -1,7 +1,7 @@
 """ensemble: every scorer's candidates for the queries, those of CHOOSABLE for test photos.
 
 Queries search the photos that were trained on: all figures come from them. Test photos search every labelled photo,
-also those that are set aside as queries, and by cells where a gallery of so many photos is searched so; the heads know
+also those that are set aside as queries, and by codes where a gallery of so many photos is searched so; the heads know
 the labels that were trained on.
 """
 

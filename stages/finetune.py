@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flukeprint.core.console import exit_cleanly, member_argument
-from flukeprint.core.files import read_json, read_npy
+from flukeprint.core.files import read_json
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import FINETUNED, METRICS, PIXELS, SELECTED, STARTS
 from flukeprint.core.receipts import require_outputs
 from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import relaunched
 from flukeprint.core.stage_processes import working_together
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.data.selected_tables import read_selected
 from flukeprint.learning.checkpoints import clear_checkpoints
 from flukeprint.learning.embedding import embedding_job
 from flukeprint.learning.embedding_head import EmbedderSpec
-from flukeprint.learning.finetuning import Start, finetune, starting_head, trained_spread
+from flukeprint.learning.finetuning import Start, finetuning_job, starting_head, trained_spread
 from flukeprint.learning.heads import save_record
 from flukeprint.learning.network_files import load_backbone, load_finetuned, save_finetuned
+from flukeprint.learning.training import fit
 from flukeprint.learning.training_data import training_data
 from flukeprint.metrics.spread import warn_of_collapse
 
@@ -46,9 +48,10 @@ def train_member(member: str, params: Params, accelerator: Accelerator) -> None:
     table = read_selected(SELECTED / f"{settings.on}.parquet")
     trained = STARTS / f"{member}.safetensors"
     table, labels, head = starting_head(table, trained, member, record.features, params.seed, settings)
-    data = training_data(read_npy(PIXELS / "train.npy"), table, labels, chooses=settings.schedule.keep == "best")
+    data = training_data(PixelShards(PIXELS / "train"), table, labels, chooses=settings.schedule.keep == "best")
     epochs = settings.epochs or params.active.epochs.finetune
-    result = finetune(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
+    job = finetuning_job(data, Start(backbone, record, head), member, epochs, params.seed, settings, accelerator)
+    result = fit(job, accelerator)
     if accelerator.is_main_process:
         spec = EmbedderSpec.of(settings.embedding) if settings.metric else None
         with replacing(FINETUNED / f"{member}.safetensors") as weights:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flukeprint.core.console import exit_cleanly
-from flukeprint.core.files import read_json, read_npy
+from flukeprint.core.files import read_json
 from flukeprint.core.params import Params, load_params
 from flukeprint.core.paths import BACKBONE, HEADS, METRICS, PIXELS, SELECTED
 from flukeprint.core.runtime import open_accelerator
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.data.selected_tables import LEAST_CLASSES, read_selected
 from flukeprint.learning.embedding import embed, embedding_job
 from flukeprint.learning.heads import HeadTraining, train_heads
@@ -41,7 +42,7 @@ def small_set(labels: list[str], params: Params, accelerator: Accelerator) -> Tr
     """Embed the small set's photos, in both views, and pair them with their labels."""
     job = embedding_job(*load_backbone(BACKBONE), params.runtime, accelerator)
     table = read_selected(SELECTED / "small.parquet")
-    photos = read_npy(PIXELS / "train.npy")[table["pixel"].to_numpy()]
+    photos = PixelShards(PIXELS / "train")[table["pixel"].to_numpy()]
     embeddings = embed(job, photos, 2)
     return training_data(embeddings, table.assign(position=range(len(table))), labels, "position")
 

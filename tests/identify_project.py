@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from calibrations import calibration_of
+from pixel_folder import decoded
 from quality_folder import texture
 from training_cases import RUNTIME, random_backbone
 
@@ -16,7 +17,6 @@ from flukeprint.core.paths import DECISION, FINETUNED, GALLERY, RAW, VALIDATED
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.data.inspection import inspect_photo
 from flukeprint.data.photos import read_rgb
-from flukeprint.data.pixels import write_pixels
 from flukeprint.learning.embedding import embed, embedding_job
 from flukeprint.learning.network_files import load_finetuned
 from flukeprint.retrieval.gallery import build_gallery
@@ -79,8 +79,7 @@ def pipeline_vectors(folder: Path, weights: list[Path], views: int) -> np.ndarra
 
 def pipeline_embeddings(folder: Path, weights: list[Path], views: int, names: list[str]) -> list[np.ndarray]:
     """Return the embeddings of photos by each network, as the stages pixels and embed make them."""
-    write_pixels(folder / "pixels.npy", folder / RAW / "train", names, SIZE, workers=1)
-    pixels = np.load(folder / "pixels.npy")
+    pixels = decoded(folder / "pixels", folder / RAW / "train", names, SIZE)
     networks = [embedding_job(*load_finetuned(path), RUNTIME, open_accelerator(RUNTIME)) for path in weights]
     return [embed(network, pixels, views) for network in networks]
 

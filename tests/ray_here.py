@@ -21,7 +21,6 @@ RAY = {
     "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "200000000",
     "RAY_raylet_start_wait_time_s": "180",
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
-    "RAY_agent_register_timeout_ms": "180000",
 }
 
 

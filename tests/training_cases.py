@@ -31,6 +31,14 @@ def beyond_bounds(params: Any, **changes: Any) -> Any:
     return params.model_copy(update=nested)
 
 
+def finetune(*arguments: Any) -> Any:
+    """Run what `finetuning_job` makes of these arguments, whose last one is the accelerator."""
+    from flukeprint.learning.finetuning import finetuning_job
+    from flukeprint.learning.training import fit
+
+    return fit(finetuning_job(*arguments), arguments[-1])
+
+
 def training_params(**changes: Any) -> TrainingParams:
     """Return the section `train` with some values changed."""
     return TrainingParams.model_validate(check_params(CONTENT).train.model_dump() | changes)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from flukeprint.core.runtime import derived_seed
+from flukeprint.learning.rows import RowArray, Selection
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -120,41 +121,41 @@ def choose_views(rows: torch.Tensor, flipped: NDArray[np.bool_], _: Size | None 
 
 
 class _Rows:
-    """Rows of an array as tensors on the device, where they lie from the start if it is a GPU with room for them.
+    """Selected rows as tensors on the device, where they lie from the start if it is a GPU with room for them.
 
     Elsewhere they are read as they are needed: a memory map stays in the page cache, and no copy is held.
     """
 
-    def __init__(self, array: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> None:
-        self._array, self._rows, self._device = array, rows, device
+    def __init__(self, selection: Selection, device: torch.device) -> None:
+        self._selection, self._device = selection, device
         self._resident = self._uploaded() if self._fits() else None
 
     def __getitem__(self, positions: NDArray[np.int64]) -> torch.Tensor:
         if self._resident is not None:
             return self._resident[on_device(positions, self._device)]
-        return on_device(np.asarray(self._array[self._rows[positions]]), self._device)
+        return on_device(self._selection[positions], self._device)
 
     def _fits(self) -> bool:
         if self._device.type != "cuda":
             return False
         free, _ = torch.cuda.mem_get_info(self._device)
-        return len(self._rows) * self._array[:1].nbytes <= RESIDENT * free
+        return len(self._selection) * self._selection[:1].nbytes <= RESIDENT * free
 
     def _uploaded(self) -> torch.Tensor:
         """Copy all rows to the device, some at a time."""
-        dtype = torch.from_numpy(self._array[self._rows[:0]]).dtype
-        held = torch.empty((len(self._rows), *self._array.shape[1:]), dtype=dtype, device=self._device)
+        none = torch.from_numpy(self._selection[:0])
+        held = none.new_empty((len(self._selection), *none.shape[1:]), device=self._device)
         for start in range(0, len(held), 1024):
-            part = self._rows[start : start + 1024]
-            held[start : start + len(part)] = on_device(np.asarray(self._array[part]), self._device)
+            part = self._selection[start : start + 1024]
+            held[start : start + len(part)] = on_device(part, self._device)
         return held
 
 
 class Batches:
     """Batches of the labelled rows of an array: uint8 pixels, N x 3 x H x W, or embeddings, N x views x D."""
 
-    def __init__(self, array: NDArray[Any], labelled: Labelled, prepare: Prepare, accelerator: Accelerator) -> None:
-        self._rows = _Rows(array, labelled.rows, accelerator.device)
+    def __init__(self, array: RowArray, labelled: Labelled, prepare: Prepare, accelerator: Accelerator) -> None:
+        self._rows = _Rows(Selection(array, labelled.rows), accelerator.device)
         self.shape = array.shape[1:]
         self.targets = labelled.targets
         self._prepare = prepare

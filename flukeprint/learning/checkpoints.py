@@ -15,7 +15,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_safetensors, write_safetensors
 from flukeprint.core.paths import WORK
 from flukeprint.learning.networks import State, parts_of
-from flukeprint.learning.training_data import Selection
+from flukeprint.learning.rows import Selection
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,7 +28,7 @@ _ROWS = 256
 def checkpoint_folder(stage: str, member: str, *ingredients: Any) -> Path:
     """Return the folder for one training, named after all that its result depends on.
 
-    That are JSON-able values, arrays of rows, and selections of rows (training_data.py), which are read as they are
+    That are JSON-able values, arrays of rows, and selections of rows (rows.py), which are read as they are
     hashed. A run with other params or inputs has another folder, so it never goes on from a state that is not its own.
     """
     digest = hashlib.sha256()

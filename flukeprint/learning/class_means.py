@@ -26,6 +26,7 @@ from flukeprint.metrics.spread import evenly
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from flukeprint.learning.rows import RowArray
     from flukeprint.learning.training_data import Labelled, TrainingData
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,7 @@ def head_of_means(data: TrainingData, member: str, accelerator: Accelerator) -> 
     return Result(state, 1, [epoch], runtime_record(accelerator))
 
 
-def class_means(
-    embeddings: NDArray[np.float32], train: Labelled, classes: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def class_means(embeddings: RowArray, train: Labelled, classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the mean embedding of each class over its photos and views, C x D, zero without photos, and their number.
 
     In double precision and in the order of the rows: the same bits on any number of threads.
@@ -77,7 +76,7 @@ def _products(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean_c . x - |mean_c|^2 / 2 of some photos, evenly chosen, n x C, and their classes."""
     some = evenly(len(labelled.rows), max(_LOGITS // len(weight), 1))
-    photos = torch.from_numpy(np.asarray(data.array[labelled.rows[some], 0]))
+    photos = torch.from_numpy(data.array[labelled.rows[some]][:, 0])
     return torch.addmm(-half, photos, weight.T), torch.from_numpy(labelled.targets[some])
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from flukeprint.core.params import RuntimeParams
+    from flukeprint.data.pixel_shards import PixelShards
     from flukeprint.learning.records import BackboneRecord
+    from flukeprint.learning.rows import RowArray
 
 
 @dataclass(frozen=True)
@@ -74,34 +76,32 @@ def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
         )
 
 
-def embed(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+def embed(job: EmbeddingJob, photos: RowArray, views: int) -> NDArray[np.float32]:
     """Return what `embed_batch` gives of many photos, in single precision and in this process."""
     starts = tqdm(range(0, len(photos), job.batch_size), "embed the small set", unit="batch", disable=None)
     return np.concatenate([embed_batch(job, photos[start : start + job.batch_size], views) for start in starts])
 
 
-def embed_to_file(path: Path, photos: NDArray[np.uint8], views: int, job: EmbeddingJob) -> None:
+def embed_to_file(path: Path, photos: PixelShards, views: int, job: EmbeddingJob) -> None:
     """Write `embed`'s result to an .npy file, each process computing a part of the rows.
 
     A photo that is there several times, byte for byte, is computed once. Batches hold the same photos for any
     number of processes, so their number does not change the bytes.
     """
-    first, which = distinct_photos(photos)
-    batches = _batches(photos, first, views, job)
+    distinct = DistinctPhotos.of(photos.keys)
+    batches = _batches(photos, distinct.first, views, job)
     if not job.accelerator.is_main_process:
         deque(batches, 0)  # which the first process writes: others may have a disk of their own
         return
-    order = np.argsort(which, kind="stable")
     with replacing(path) as created:
         array = create_npy(created, np.float32, (len(photos), views, job.features))
         for start, batch in batches:
-            rows = order[slice(*np.searchsorted(which, [start, start + len(batch)], sorter=order))]
-            array[rows] = batch[which[rows] - start]
+            distinct.fill(array, start, batch)
         array.flush()
 
 
 def _batches(
-    photos: NDArray[np.uint8], rows: NDArray[np.int64], views: int, job: EmbeddingJob
+    photos: PixelShards, rows: NDArray[np.int64], views: int, job: EmbeddingJob
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Embed the photos of some rows, a batch in each process at a time; yield in the first one all, with their starts.
 
@@ -119,12 +119,26 @@ def _batches(
             yield start, batch
 
 
-def distinct_photos(photos: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of the photos that differ, at their first place, and for each of N photos which of them it is.
+@dataclass(frozen=True)
+class DistinctPhotos:
+    """The photos of N that differ: their rows, at the first place of each, and for all N which of them it is."""
 
-    Photos are told apart by a hash, one at a time: a memory map is not held in memory.
-    """
-    seen: dict[bytes, int] = {}
-    digests = (blake2b(np.ascontiguousarray(photo).data, digest_size=16).digest() for photo in photos)
-    which = np.fromiter((seen.setdefault(digest, len(seen)) for digest in digests), np.int64, len(photos))
-    return np.unique(which, return_index=True)[1], which
+    first: NDArray[np.int64]
+    which: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, keys: Sequence[str]) -> DistinctPhotos:
+        """Tell photos apart by the checksums of their pixels."""
+        seen: dict[str, int] = {}
+        which = np.fromiter((seen.setdefault(key, len(seen)) for key in keys), np.int64, len(keys))
+        return cls(np.unique(which, return_index=True)[1], which)
+
+    def fill(self, array: NDArray[np.float32], start: int, embeddings: NDArray[np.float32]) -> None:
+        """Write the embeddings of some that differ, from number `start` on, to all their rows of an array."""
+        bounds = np.searchsorted(self.which, [start, start + len(embeddings)], sorter=self._order)
+        rows = self._order[slice(*bounds)]
+        array[rows] = embeddings[self.which[rows] - start]
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.argsort(self.which, kind="stable")

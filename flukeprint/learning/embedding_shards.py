@@ -16,7 +16,7 @@ from flukeprint.core.files import create_npy, read_bytes
 from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import open_accelerator, runtime_record
 from flukeprint.core.worker_processes import spread_map
-from flukeprint.learning.embedding import distinct_photos, embed_batch, embedding_job
+from flukeprint.learning.embedding import DistinctPhotos, embed_batch, embedding_job
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from flukeprint.core.params import RuntimeParams
     from flukeprint.core.ray_cluster import Cluster
+    from flukeprint.data.pixel_shards import PixelShards
     from flukeprint.learning.records import BackboneRecord
 
 # Of a shard: enough to outweigh building the network anew, few enough to keep all machines busy to the end.
@@ -46,7 +47,7 @@ class SavedNetwork:
 
 
 def embed_on_cluster(
-    wanted: Mapping[Path, tuple[NDArray[np.uint8], int]],
+    wanted: Mapping[Path, tuple[PixelShards, int]],
     network: SavedNetwork,
     runtime: RuntimeParams,
     cluster: Cluster,
@@ -67,9 +68,10 @@ def embed_on_cluster(
     return made
 
 
-def _fill(array: np.memmap, photos: NDArray[np.uint8], size: int, embedded: Callable[..., Any]) -> Record:
+def _fill(array: np.memmap, photos: PixelShards, size: int, embedded: Callable[..., Any]) -> Record:
     """Write the embeddings of photos into a file's array; those that are there several times are computed once."""
-    first, which = distinct_photos(photos)
+    distinct = DistinctPhotos.of(photos.keys)
+    first = distinct.first
     starts = range(0, len(first), size)
     shards = embedded(photos[first[start : start + size]] for start in starts)
     made: Record = {}
@@ -81,8 +83,7 @@ def _fill(array: np.memmap, photos: NDArray[np.uint8], size: int, embedded: Call
                 "runtime.device (and precision) in params.yaml to what all of them have."
             )
         made = record
-        rows = np.flatnonzero((which >= start) & (which < start + len(embeddings)))
-        array[rows] = embeddings[which[rows] - start]
+        distinct.fill(array, start, embeddings)
     return made
 
 

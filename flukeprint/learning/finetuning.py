@@ -27,7 +27,7 @@ from flukeprint.learning.network_files import load_head
 from flukeprint.learning.networks import Classifier, embedding_size, new_head
 from flukeprint.learning.records import BackboneRecord
 from flukeprint.learning.sampling import TrainingBatches, photo_size
-from flukeprint.learning.training import Job, Result, Step, classification_step, fit
+from flukeprint.learning.training import Job, Step, classification_step
 from flukeprint.learning.training_data import TrainingData, validation_pairs
 from flukeprint.metrics.spread import Spread, evenly, spread_of
 
@@ -69,23 +69,6 @@ def starting_head(
     return table, labels, new_head(features, len(labels), derived_seed(seed, STAGE, member, "head"))
 
 
-def finetune(
-    data: TrainingData,
-    start: Start,
-    member: str,
-    epochs: int,
-    seed: int,
-    params: FinetuneParams,
-    accelerator: Accelerator,
-) -> Result:
-    """Train all layers of the networks in `start`, in place, on photos (`data` holds pixels).
-
-    Returns the kept state: `backbone.*` and `head.*` of a classifier; `embedder.*` and `loss.*` of an embedding. Where
-    no best epoch is chosen, validation photos are trained on too. `seed` is the project's: members draw their own.
-    """
-    return fit(finetuning_job(data, start, member, epochs, seed, params, accelerator), accelerator)
-
-
 def finetuning_job(
     data: TrainingData,
     start: Start,
@@ -95,7 +78,12 @@ def finetuning_job(
     params: FinetuneParams,
     accelerator: Accelerator,
 ) -> Job:
-    """Return what `finetune` trains."""
+    """Return the training of all layers of the networks in `start`, in place, on photos (`data` holds pixels).
+
+    Its result is the kept state: `backbone.*` and `head.*` of a classifier; `embedder.*` and `loss.*` of an embedding.
+    Where no best epoch is chosen, validation photos are trained on too. `seed` is the project's; members draw their
+    own.
+    """
     seed = derived_seed(seed, STAGE, member)
     if params.schedule.keep != "best":
         data = data.without_validation()

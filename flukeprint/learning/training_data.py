@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flukeprint.data.selected_tables import TRAIN, VALID
+from flukeprint.learning.rows import RowArray, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -24,29 +25,13 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Some rows of an array, such as a memory map: read as they are asked for, so that no copy of them is held."""
-
-    array: NDArray[Any]
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.rows)
-
-    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Return a copy of the rows at some places of the selection."""
-        return np.asarray(self.array[self.rows[places]])
-
-
-@dataclass(frozen=True)
 class TrainingData:
     """An array, the rows of it to train on and to choose the best epoch with, and the class labels.
 
     The array holds pixels, uint8 N x 3 x H x W, or embeddings, float32 N x views x D.
     """
 
-    array: NDArray[Any]
+    array: RowArray
     train: Labelled
     valid: Labelled
     labels: list[str]
@@ -65,7 +50,7 @@ class TrainingData:
 
 
 def training_data(
-    array: NDArray[Any], table: pd.DataFrame, labels: list[str], column: str = "pixel", *, chooses: bool = True
+    array: RowArray, table: pd.DataFrame, labels: list[str], column: str = "pixel", *, chooses: bool = True
 ) -> TrainingData:
     """Pair an array with the train and valid rows of a selected table, whose `column` holds rows of the array.
 

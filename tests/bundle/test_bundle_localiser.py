@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from identify_project import IDS, NAMES, SIZE, make_project
+from pixel_folder import decoded
 from test_bundle import resigned
 from training_cases import CONTENT
 
@@ -18,7 +19,6 @@ from flukeprint.core.files import sha256_of, write_json
 from flukeprint.core.params import check_params
 from flukeprint.core.paths import CROP, DECISION, GALLERY, LOCALISER, LOCALISER_RECORD, LOCALISER_WEIGHTS, RAW
 from flukeprint.data.cropping import Crop, Found
-from flukeprint.data.pixels import Crops, write_pixels
 from flukeprint.identify.answers import identify
 from flukeprint.retrieval.gallery import build_gallery
 from flukeprint.retrieval.gallery_files import save_gallery
@@ -71,10 +71,8 @@ def test_new_photos_are_cropped_as_the_pixels_of_the_pipeline(project, monkeypat
     assert names == NAMES
     model = open_project()
     found = dict(zip(names, (Found(*answer) for answer in answers.tolist()), strict=True))
-    write_pixels(project / "p.npy", RAW / "train", NAMES, SIZE, 1, Crops(model.crop, found))
-    write_pixels(project / "w.npy", RAW / "train", NAMES, SIZE, 1)
-    pixels, encoder = np.load("p.npy"), model.encoder
-    assert not np.array_equal(pixels, np.load("w.npy"))
+    pixels, encoder = decoded(project / "p", RAW / "train", NAMES, SIZE, model.crop, found), model.encoder
+    assert not np.array_equal(pixels, decoded(project / "w", RAW / "train", NAMES, SIZE))
     vectors = model.encode([RAW / "train" / name for name in NAMES]).vectors
     assert np.abs(encoder(pixels) - vectors).max() <= 1e-5
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from gallery_folder import small_gallery
 from PIL import Image
+from pixel_folder import checked
 
 from flukeprint.core import files
 from flukeprint.core.console import exit_cleanly
@@ -26,6 +27,7 @@ from flukeprint.core.files import (
     write_safetensors,
 )
 from flukeprint.core.replacement import replacing, replacing_folder
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.data.pixels import write_pixels
 from flukeprint.data.sources import fetch
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
@@ -49,10 +51,6 @@ def write_folder(path: Path) -> None:
         (temporary / "index.html").write_text("x" * len(NOISE), encoding="utf-8")
 
 
-def write_photos(path: Path) -> None:
-    write_pixels(path, path.parents[1] / "photos/train", ["a.png"] * 40, (100, 100), 1)
-
-
 WRITERS: dict[str, Callable[[Path], None]] = {
     "bytes": lambda path: write_bytes(path, NOISE.tobytes()),
     "json": lambda path: write_json(path, NOISE.tolist()),
@@ -62,7 +60,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "safetensors": lambda path: write_safetensors(path, {"a": torch.from_numpy(NOISE)}),
     "csv": write_csv,
     "folder": write_folder,
-    "pixels": write_photos,
     "raw photos": lambda path: fetch("folder", path, str(path.parents[1] / "photos"), 0),
 }
 
@@ -126,6 +123,18 @@ def test_a_gallery_stays_as_it_was(full):
     assert says in refused(lambda: save_gallery(many, folder / "gallery"))
     assert len(load_gallery(folder / "gallery")) == 60
     assert [path.name for path in folder.iterdir()] == ["gallery"]
+
+
+def test_pixels_stay_as_they_were(full):
+    folder, says = full
+    photos = checked(folder.parent / "photos/train", ["a.png"])
+    write_pixels(folder / "train", folder.parent / "photos/train", photos, (10, 10), 1)
+    kept = {path.name for path in folder.rglob("*")}
+    assert says in refused(
+        lambda: write_pixels(folder / "train", folder.parent / "photos/train", photos, (700, 700), 1)
+    )
+    assert PixelShards(folder / "train").shape == (1, 3, 10, 10)
+    assert {path.name for path in folder.rglob("*")} == kept
 
 
 def test_arrays_take_their_room_also_where_the_system_has_no_call_for_it(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from gallery_folder import small_gallery
 from killed_writers import SOME, Killed
+from pixel_folder import checked
 from quality_folder import Folder
 
 from flukeprint.core import replacement
@@ -23,6 +24,8 @@ from flukeprint.core.files import (
     write_safetensors,
 )
 from flukeprint.core.replacement import recover, replacing, replacing_folder
+from flukeprint.data import pixels
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.data.pixels import write_pixels
 from flukeprint.data.sources import fetch
 from flukeprint.retrieval.gallery_files import load_gallery, save_gallery
@@ -120,12 +123,17 @@ def test_pixels_and_raw_photos(tmp_path, monkeypatch):
     Folder.make(Path("incoming"))
     names = sorted(path.name for path in Path("incoming/train").iterdir())[:3]
     size = (4, 6)
-    write_pixels(OUT, Path("incoming/train"), names[:1], size, 1)
+    monkeypatch.setattr(pixels, "_MOST", 2)
+    photos = checked(Path("incoming/train"), names)
+    write_pixels(OUT, Path("incoming/train"), photos[:1], size, 1)
     writer = Killed(
-        start, lambda: write_pixels(OUT, Path("incoming/train"), names, size, 1), lambda: read_npy(OUT).shape
+        start,
+        lambda: write_pixels(OUT, Path("incoming/train"), photos, size, 1),
+        lambda: (PixelShards(OUT)[:].shape, len(list(OUT.iterdir()))),
     )
     kills, found = writer.everywhere(tmp_path)
-    assert {pair[0] for pair in found} == {(1, 3, 4, 6), (3, 3, 4, 6)}
+    assert {pair[0][0] for pair in found} == {(1, 3, 4, 6), (3, 3, 4, 6)}
+    assert {pair[1] for pair in found} == {((3, 3, 4, 6), 3)}
     fetch("folder", Path("raw"), "incoming", 0)
     Path("raw/train.csv").write_text("old", encoding="utf-8")
     fetched = Killed(

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pixel_folder import decoded
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.data.cropping import Crop, Cropper, Found, cropped, part_of, read_crop, remarks
 from flukeprint.data.inspection import read_photos
 from flukeprint.data.photos import as_seen, open_photo, resized_rgb
-from flukeprint.data.pixels import Crops, write_pixels
 from flukeprint.quality.flags import Limits, flags_of
 
 CROP = Crop(localiser="0" * 64, size=[32, 32], confidence=0.5, margin=0.0, shape="squashed", upright=False)
@@ -89,15 +89,13 @@ def test_pixels_and_new_photos_are_cropped_alike(tmp_path, shape):
     photo().save(tmp_path / "a.jpg", exif=_turned())
     photo(50, 70).save(tmp_path / "b.jpg")
     photo().convert("L").save(tmp_path / "c.png")
-    write_pixels(tmp_path / "pixels.npy", tmp_path, list(answers), (24, 48), 1, Crops(crop, answers))
-    pixels = np.load(tmp_path / "pixels.npy")
+    pixels = decoded(tmp_path / "pixels", tmp_path, list(answers), (24, 48), crop, answers)
     waiting = list(answers.values())
     cropper = Cropper(lambda seen: np.array([waiting.pop(0)]) if seen.shape == (1, 3, 32, 32) else None, crop)
     read = read_photos([tmp_path / name for name in answers], (24, 48), cropper=cropper)
     assert all(np.array_equal(own, new) for own, (_, new) in zip(pixels, read, strict=True))
-    whole = tmp_path / "whole.npy"
-    write_pixels(whole, tmp_path, list(answers), (24, 48), 1)
-    same = [np.array_equal(own, other) for own, other in zip(pixels, np.load(whole), strict=True)]
+    whole = decoded(tmp_path / "whole", tmp_path, list(answers), (24, 48))
+    same = [np.array_equal(own, other) for own, other in zip(pixels, whole, strict=True)]
     assert same == [False, False, True]
     said = [[flag.rule for flag in flags_of(record, Limits(min_side=1))] for record, _ in read]
     assert said == [["photo_orientation"], ["photo_upside_down"], ["photo_grey", "photo_fluke"]]

@@ -5,7 +5,7 @@ import pytest
 
 from flukeprint.learning import checkpoints
 from flukeprint.learning.checkpoints import checkpoint_folder
-from flukeprint.learning.training_data import Selection
+from flukeprint.learning.rows import Selection
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (90, 3, 4, 5), dtype=np.uint8)
 ROWS = np.random.default_rng(1).permutation(90)[:70]

@@ -14,6 +14,7 @@ from training_cases import (
     RUNTIME,
     beyond_bounds,
     embedding_job_of,
+    finetune,
     finetune_params,
     random_backbone,
     training_params,
@@ -26,7 +27,6 @@ from flukeprint.data.embedding_files import read_embeddings
 from flukeprint.learning.checkpoints import load_checkpoint, save_checkpoint
 from flukeprint.learning.divergence import BEYOND_RETURN, NO_PROBABILITY, DivergenceError, LossBounds
 from flukeprint.learning.embedding import embed
-from flukeprint.learning.finetuning import finetune
 from flukeprint.learning.heads import HeadTraining, train_head, train_heads
 from flukeprint.learning.networks import refuse_constant
 from flukeprint.learning.objectives import class_margins

@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pixel_folder import pixel_folder
 from training_cases import embedding_job_of
 
-from flukeprint.learning.embedding import distinct_photos, embed, embed_to_file
+from flukeprint.learning.embedding import DistinctPhotos, embed, embed_to_file
 
 
 class Counting(torch.nn.Module):
@@ -22,10 +23,14 @@ class Counting(torch.nn.Module):
 
 @given(st.lists(st.integers(0, 4), max_size=12))
 def test_distinct_photos_are_those_that_differ_at_their_first_place(kinds):
-    photos = np.array([np.full((3, 2, 2), kind) for kind in kinds], np.uint8).reshape(-1, 3, 2, 2)
-    first, which = distinct_photos(photos)
-    assert [kinds[row] for row in first] == list(dict.fromkeys(kinds))
-    assert all(kinds.index(kind) == first[number] for kind, number in zip(kinds, which, strict=True))
+    distinct = DistinctPhotos.of([str(kind) for kind in kinds])
+    assert [kinds[row] for row in distinct.first] == list(dict.fromkeys(kinds))
+    assert [kinds.index(kind) for kind in kinds] == distinct.first[distinct.which].tolist()
+    # Some at a time, as they are embedded.
+    numbers, array = np.arange(len(distinct.first), dtype=np.float32), np.full(len(kinds), -1, np.float32)
+    for start in range(0, len(numbers), 2):
+        distinct.fill(array, start, numbers[start : start + 2])
+    assert array.tolist() == distinct.which.tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
@@ -33,10 +38,10 @@ def test_distinct_photos_are_those_that_differ_at_their_first_place(kinds):
 def test_a_repeated_photo_is_computed_once_and_gets_the_same_embedding(tmp_path, batch_size, views):
     generator = np.random.default_rng(0)
     photos = generator.integers(0, 255, (20, 3, 4, 4), dtype=np.uint8)[generator.integers(0, 20, 50)]
-    np.save(tmp_path / "photos.npy", photos)
+    shards = pixel_folder(tmp_path / "photos", photos)
     network = Counting()
     job = embedding_job_of(network, batch_size, 4)
-    embed_to_file(tmp_path / "embeddings.npy", np.load(tmp_path / "photos.npy", mmap_mode="r"), views, job)
+    embed_to_file(tmp_path / "embeddings.npy", shards, views, job)
     assert network.shown == views * len(np.unique(photos, axis=0)) < views * len(photos)
     expected = embed(embedding_job_of(Counting(), 7, 4), photos, views)
     np.testing.assert_array_equal(np.load(tmp_path / "embeddings.npy"), expected)

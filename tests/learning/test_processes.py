@@ -37,17 +37,19 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.learning.heads import save_record
 from flukeprint.learning.network_files import load_finetuned, save_finetuned
 from flukeprint.learning.batches import PhotoScaler
 from flukeprint.learning.embedding import EmbeddingJob, embed_to_file
-from flukeprint.learning.finetuning import Start, finetune
+from flukeprint.learning.finetuning import Start
 from flukeprint.learning.networks import for_inference, freeze, new_head
 from flukeprint.learning.training_data import Labelled, TrainingData
 from flukeprint.core.params import RuntimeParams
 from flukeprint.core.runtime import open_accelerator, relaunched
 from test_processes import CASES
-from training_cases import finetune_params, random_backbone
+from pixel_folder import pixel_folder
+from training_cases import finetune, finetune_params, random_backbone
 
 processes = int(sys.argv[1])
 runtime = RuntimeParams(device="cpu", precision="fp32", processes=processes, threads=1, workers=1, batch_size=8,
@@ -75,10 +77,14 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
     network, record = load_finetuned(Path("batchnorm.safetensors"))
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     job = EmbeddingJob(for_inference(freeze(network), size), scaler, 512, 8, accelerator)
-    embed_to_file(Path("embeddings.npy"), pixels, 2, job)
+    if accelerator.is_main_process:
+        pixel_folder(Path("pixels"), pixels)
+    accelerator.wait_for_everyone()
+    shards = PixelShards(Path("pixels"))
+    embed_to_file(Path("embeddings.npy"), shards, 2, job)
     other = for_inference(freeze(random_backbone(size=size, seed=1)[0]), size)
     same = EmbeddingJob(other, scaler, 512, 8, accelerator)
-    embed_to_file(Path("same.npy"), pixels, 2, same)
+    embed_to_file(Path("same.npy"), shards, 2, same)
 """
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from training_cases import RUNTIME, embedding_job_of, finetune_params, random_backbone, training_params
+from training_cases import RUNTIME, embedding_job_of, finetune, finetune_params, random_backbone, training_params
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.learning import training
 from flukeprint.learning.batches import Batches, PhotoScaler, batch_shape, choose_views, epoch_order
 from flukeprint.learning.embedding import embed
-from flukeprint.learning.finetuning import Start, finetune, finetuning_job
+from flukeprint.learning.finetuning import Start, finetuning_job
 from flukeprint.learning.heads import HeadTraining, train_head, train_heads
 from flukeprint.learning.network_files import load_head, save_head
 from flukeprint.learning.networks import for_inference, freeze, new_head

@@ -220,5 +220,9 @@ def test_no_figure_comes_from_what_holds_every_labelled_photo():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_output_keeps_a_stage_out_of_the_run_cache(stage):
-    """DVC's rule: metrics and plots may be in git, plain outputs may not."""
-    assert all(isinstance(out, str) for out in DVC[stage]["outs"])
+    """DVC's rule: metrics and plots may be in git, plain outputs may not; nor may they persist, but for pixels."""
+    options = [out for out in DVC[stage]["outs"] if not isinstance(out, str)]
+    assert all(list(out.values()) == [{"persist": True}] for out in options)
+    assert {path for out in options for path in out} == {
+        f"data/pixels/{part}{end}" for part in ("train", "test") for end in ("", "_made.json") if stage == "pixels"
+    }

@@ -2,16 +2,16 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 from dvc.utils.serialize import load_yaml, modify_yaml
 from pipeline_project import ROOT
 
 from flukeprint.core.errors import FlukeprintError
-from flukeprint.core.files import write_frame, write_json
+from flukeprint.core.files import sha256_of, write_frame, write_json
 from flukeprint.core.paths import BOXES, CROP, LOCALISER, METRICS, PHOTO_SIZE, PIXELS, RAW, VALIDATED
 from flukeprint.data.fluke_boxes import read_found
+from flukeprint.data.pixel_shards import PixelShards
 from flukeprint.data.sample import SampleSpec, draw_sample
 from stages import localize, pixels
 
@@ -29,7 +29,8 @@ def project(tmp_path, monkeypatch):
     draw_sample(RAW, 0, SPEC)
     for part in ("train", "test"):
         names = sorted(path.name for path in (RAW / part).iterdir())
-        write_frame(VALIDATED / f"{part}.parquet", pd.DataFrame({"Image": names}))
+        sums = [sha256_of(RAW / part / name) for name in names]
+        write_frame(VALIDATED / f"{part}.parquet", pd.DataFrame({"Image": names, "sha256": sums}))
     content = load_yaml(ROOT / "params.yaml")
     content["runtime"] |= {"workers": 1, "threads": 1, "device": "cpu"}
     weights = str(ROOT / content["localize"]["backbone"]["weights"])
@@ -57,7 +58,7 @@ def test_off_finds_nothing_and_leaves_pixels_whole(project):
 def test_on_every_photo_gets_a_box_and_pixels_are_cropped_to_it(project):
     localize.main()
     pixels.main()
-    whole = np.load(PIXELS / "train.npy").copy()
+    whole = PixelShards(PIXELS / "train")[:]
     use(use="crop", confidence=0.0)
     localize.main()
     weights = (LOCALISER / "localiser.safetensors").read_bytes()
@@ -72,7 +73,7 @@ def test_on_every_photo_gets_a_box_and_pixels_are_cropped_to_it(project):
     pixels.main()
     crop = json.loads(CROP.read_text())
     assert (crop["margin"], crop["size"]) == (0.05, [32, 32])
-    cropped = np.load(PIXELS / "train.npy")
+    cropped = PixelShards(PIXELS / "train")[:]
     assert cropped.shape == whole.shape
     assert (cropped != whole).any(axis=(1, 2, 3)).mean() > 0.5
     localize.main()

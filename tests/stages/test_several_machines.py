@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from pipeline_project import set_params
+from pixel_folder import pixel_folder
 from two_machines import Machine, copy_project, two_machines, why_not
 
-from flukeprint.core.files import read_json, write_frame, write_npy
+from flukeprint.core.files import read_json, write_frame
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
@@ -52,7 +53,7 @@ def write_photos(data: Path) -> None:
     for name in ("small", "full"):
         write_frame(data / f"selected/{name}.parquet", table)
     for name, photos in (("train", pixels), ("test", pixels[:9])):
-        write_npy(data / f"pixels/{name}.npy", photos)
+        pixel_folder(data / f"pixels/{name}", photos)
 
 
 def together(machines, *stage: str) -> list:
@@ -98,12 +99,13 @@ def test_accelerate_that_starts_one_process_is_refused_on_both(machines):
 
 def test_another_input_is_refused_on_both_with_its_name(machines):
     one, other = machines
-    pixels = other.project / "data/pixels/train.npy"
+    pixels = min((other.project / "data/pixels/train").glob("*.npy"))
     content = pixels.read_bytes()
     pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     for code, said in ends(together(machines, "stages.finetune", "m1")):
         assert code != 0
-        assert "data/pixels/train.npy is not what process 0 has there. Every machine needs the same code" in said
+        named = pixels.relative_to(other.project)
+        assert f"{named} is not what process 0 has there. Every machine needs the same code" in said
         assert "Traceback" not in said
     pixels.write_bytes(content)
     assert not (one.project / WEIGHTS).exists()

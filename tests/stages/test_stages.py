@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pixel_folder import pixel_folder
 
 from flukeprint.core.console import MAKERS, exit_cleanly
-from flukeprint.core.files import write_json, write_npy, write_safetensors
+from flukeprint.core.files import sha256_of, write_json, write_npy, write_safetensors
 from flukeprint.core.receipts import write_receipt
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.scoring.calibrated_answers import calibrated
@@ -56,7 +57,7 @@ def message_of(stage: str, monkeypatch, *arguments: str) -> str:
 def write_table(folder: Path, ids: list[str]) -> None:
     (folder / "data/validated").mkdir(parents=True)
     table = pd.DataFrame({"Image": [f"{n}.jpg" for n in range(len(ids))], "Id": ids, "cluster": range(len(ids))})
-    table.to_parquet(folder / "data/validated/train.parquet")
+    table.assign(sha256="0" * 64).to_parquet(folder / "data/validated/train.parquet")
 
 
 def test_backbone_that_does_not_exist(project, monkeypatch):
@@ -212,8 +213,11 @@ def test_a_photo_that_vanished_after_validation(project, monkeypatch):
     write_json(project / "models/photo_size.json", {"size": [32, 32]})
     write_json(project / "models/localiser/localiser.json", None)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(project / "data/raw/train/0.jpg")
+    assert "0.jpg is not the photo that stage validate checked: its SHA-256 is " in message_of("pixels", monkeypatch)
+    table = pd.read_parquet(project / "data/validated/train.parquet")
+    table.assign(sha256=sha256_of(project / "data/raw/train/0.jpg")).to_parquet("data/validated/train.parquet")
     assert "1.jpg" in message_of("pixels", monkeypatch)
-    assert not list((project / "data/pixels").glob("*"))
+    assert not [path for path in (project / "data/pixels").rglob("*") if path.is_file()]
 
 
 @pytest.fixture
@@ -495,7 +499,7 @@ def test_baseline_embeds_every_labelled_photo_once_in_one_view(project):
         },
         profiles__sample__image_size=32,
     )  # fmt: skip
-    write_npy(project / "data/pixels/train.npy", np.zeros((3, 3, 32, 32), np.uint8))
+    pixel_folder(project / "data/pixels/train", np.zeros((3, 3, 32, 32), np.uint8))
     run_stages("backbone", "baseline")
     embeddings = np.load(project / "data/embeddings/pretrained/train.npy")
     assert embeddings.shape == (3, 1, 1024)
