@@ -1,4 +1,4 @@
-"""Draw the DAG for docs/pipeline.md: `dvc dag --mermaid | python docs/dag.py`. The members of a stage become one node."""
+"""Draw the DAG for docs/pipeline.md: `dvc dag --mermaid | python docs/dag.py`. A stage's members become one node."""
 
 from __future__ import annotations
 
