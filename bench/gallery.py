@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--shape", choices=SHAPES, default="metric")
     parser.add_argument("--log-mean", type=float, default=1.77, help="of photos per individual")
-    parser.add_argument("--exact-up-to", type=int, default=50_000, help="photos; more are searched through codes")
+    parser.add_argument("--exact-up-to", type=int, default=200_000, help="photos; more are searched through codes")
     parser.add_argument("--threads", type=int, default=2)
     sides = (generated, exact, built, searched, scikit_learn)
     parser.add_argument("--without-scikit-learn", action="store_true")

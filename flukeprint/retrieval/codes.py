@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from flukeprint.retrieval.vectors import Stored, Vectors, blocks, on_all_threads, single
 
 # Photos up to which every search compares with all of them: a few hundredths of a second per query.
-EXACT_UP_TO = 50_000
+EXACT_UP_TO = 200_000
 # Axes at most; fewer, in steps of _AXES_STEP, if they hold the share _HELD of the variance: most of a query's time goes
 # into looking at all codes.
 _AXES, _AXES_STEP, _HELD = 128, 16, 0.97

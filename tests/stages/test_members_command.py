@@ -52,7 +52,8 @@ def test_members_by_ray_are_those_of_this_machine_alone(project, tmp_path):
 @pytest.mark.slow
 def test_photos_and_networks_by_a_cluster_give_the_same_bytes(project, tmp_path_factory):
     """Shards of photos and of pixels: what later stages read is as it was."""
-    wanted = ("data/validated", "data/pixels", "data/embeddings", "metrics/data_quality.json", "metrics/embed")
+    pixels = ("data/pixels/train", "data/pixels/test")
+    wanted = ("data/validated", *pixels, "data/embeddings", "metrics/data_quality.json", "metrics/embed")
     before = files(project, wanted)
     for path, name, few in (
         ("flukeprint/data/pixels.py", "_CHUNK = 64", "_CHUNK = 9"),
