@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from flukeprint.data.pixel_shards import PixelShards
     from flukeprint.learning.records import BackboneRecord
     from flukeprint.learning.rows import RowArray
+
+# Batches that a GPU has been given beyond the one whose result is waited for.
+_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,41 @@ def embed_batch(job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> NDA
 
     One that is not finite, or so long that its length is not, is a FlukeprintError.
     """
-    inputs = job.scaler(on_device(np.array(photos), job.scaler.device))
-    with torch.inference_mode():
-        embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
-        array: NDArray[np.float32] = torch.stack(embeddings, dim=1).cpu().numpy()
-    _refuse_endless(array)
-    return array
+    return _Computation(job, photos, views).result()
+
+
+def embed_batches(job: EmbeddingJob, batches: Iterable[NDArray[np.uint8]], views: int) -> Iterator[NDArray[np.float32]]:
+    """Yield what `embed_batch` gives of each of many batches; while a GPU computes, the next ones are read."""
+    ahead: deque[_Computation] = deque()
+    most = _AHEAD if job.accelerator.device.type == "cuda" else 0
+    for photos in batches:
+        ahead.append(_Computation(job, photos, views))
+        if len(ahead) > most:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+class _Computation:
+    """A batch under way: a GPU is given its work, and is not waited for before the result is asked for."""
+
+    def __init__(self, job: EmbeddingJob, photos: NDArray[np.uint8], views: int) -> None:
+        inputs = job.scaler(on_device(np.require(photos, requirements=["C", "W"]), job.scaler.device))
+        with torch.inference_mode():
+            embeddings = [job.backbone(inputs if view == 0 else inputs.flip(3)).float() for view in range(views)]
+            self._embeddings = torch.stack(embeddings, dim=1).to("cpu", non_blocking=True)
+        self._done = None
+        if inputs.device.type == "cuda":
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._done.record()
+
+    def result(self) -> NDArray[np.float32]:
+        """Return the embeddings, n x views x D."""
+        if self._done is not None:
+            self._done.synchronize()
+        array: NDArray[np.float32] = self._embeddings.numpy()
+        _refuse_endless(array)
+        return array
 
 
 def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
@@ -79,7 +112,8 @@ def _refuse_endless(embeddings: NDArray[np.float32]) -> None:
 def embed(job: EmbeddingJob, photos: RowArray, views: int) -> NDArray[np.float32]:
     """Return what `embed_batch` gives of many photos, in single precision and in this process."""
     starts = tqdm(range(0, len(photos), job.batch_size), "embed the small set", unit="batch", disable=None)
-    return np.concatenate([embed_batch(job, photos[start : start + job.batch_size], views) for start in starts])
+    batches = (photos[start : start + job.batch_size] for start in starts)
+    return np.concatenate(list(embed_batches(job, batches, views)))
 
 
 def embed_to_file(path: Path, photos: PixelShards, views: int, job: EmbeddingJob) -> None:
@@ -111,11 +145,11 @@ def _batches(
     starts = range(0, len(rows), job.batch_size)
     quiet = None if job.accelerator.is_main_process else True
     title = f"embed {len(rows)} of {len(photos)} photos"
+    own = embed_batches(job, (photos[rows[start : start + job.batch_size]] for start in starts[rank::number]), views)
     for n in tqdm(range(0, len(starts), number), title, unit="batch", disable=quiet):
-        group = starts[n : n + number]
         with job.accelerator.autocast():
-            own = [embed_batch(job, photos[rows[start : start + job.batch_size]], views) for start in group[rank:][:1]]
-        for start, [batch] in zip(group, gathered(own, job.accelerator), strict=False):
+            next_one = list(islice(own, 1))
+        for start, [batch] in zip(starts[n : n + number], gathered(next_one, job.accelerator), strict=False):
             yield start, batch
 
 

@@ -16,7 +16,7 @@ from flukeprint.core.files import create_npy, read_bytes
 from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import open_accelerator, runtime_record
 from flukeprint.core.worker_processes import spread_map
-from flukeprint.learning.embedding import DistinctPhotos, embed_batch, embedding_job
+from flukeprint.learning.embedding import DistinctPhotos, embed_batches, embedding_job
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,5 +98,5 @@ def _embed_shard(
     job = embedding_job(*network.load(network.path), runtime, accelerator)
     starts = range(0, len(photos), runtime.batch_size)
     with accelerator.autocast():
-        parts = [embed_batch(job, photos[start : start + runtime.batch_size], views) for start in starts]
+        parts = list(embed_batches(job, (photos[start : start + runtime.batch_size] for start in starts), views))
     return np.concatenate(parts), runtime_record(accelerator)

@@ -106,6 +106,7 @@ def finetuning_job(
         params=params,
         schedule=params.schedule,
         step=step,
+        recordable=not _compares(params),
     )
 
 
@@ -147,12 +148,16 @@ def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) 
         return MetricModel(embedder, loss, build_miner(params.pairs), build_validation_loss(params)), metric_step
 
 
+def _compares(params: FinetuneParams) -> bool:
+    """Tell whether the objective compares the photos of a batch with one another."""
+    return params.metric and params.objective not in PROXY_OBJECTIVES
+
+
 def _validation(
     data: TrainingData, params: FinetuneParams, prepare: Prepare, accelerator: Accelerator
 ) -> Callable[[], Iterator[Batch]] | None:
     """Return what yields the validation batches; None where there are no photos for them."""
-    compares = params.metric and params.objective not in PROXY_OBJECTIVES
-    labelled = validation_pairs(data.train, data.valid) if compares else data.valid
+    labelled = validation_pairs(data.train, data.valid) if _compares(params) else data.valid
     if not len(labelled.rows):
         return None
     photos = Batches(data.array, labelled, prepare, accelerator)

@@ -56,6 +56,7 @@ def train_head(data: TrainingData, member: str, training: HeadTraining) -> Resul
         checkpoints=checkpoint_folder(training.stage, member, *ingredients),
         bounds=LossBounds(training.stage, member, len(data.labels), params),
         params=params,
+        recordable=True,
     )
     return fit(job, accelerator)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 from typing import Any
 
@@ -26,16 +27,26 @@ _OPTIMIZERS: dict[str, Any] = {
 }
 
 
-def build_optimizer(model: nn.Module, params: TrainingParams, schedule: ScheduleParams) -> torch.optim.Optimizer:
-    """Build the optimizer of all parameters that want a gradient; pretrained ones and others are groups apart."""
+def build_optimizer(
+    model: nn.Module, params: TrainingParams, schedule: ScheduleParams, device: torch.device
+) -> torch.optim.Optimizer:
+    """Build the optimizer of all parameters that want a gradient; pretrained ones and others are groups apart.
+
+    For a GPU its rates lie there, where recorded steps (cuda_graphs.py) read them.
+    """
     named = [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
     head_lr = params.lr if schedule.head_lr is None else schedule.head_lr
-    groups = []
+    groups, on_gpu = [], device.type == "cuda"
     for pretrained, lr in ((True, params.lr), (False, head_lr)):
         if weights := [weights for name, weights in named if name.startswith(BACKBONE) == pretrained]:
             # A schedule that goes on where another one was left reads `initial_lr`.
-            groups.append({"params": weights, "lr": lr, "initial_lr": lr})
-    options = {"weight_decay": params.weight_decay, "fused": named[0][1].device.type in ("cpu", "cuda")}
+            own = torch.tensor(lr, device=device) if on_gpu else lr
+            groups.append({"params": weights, "lr": own, "initial_lr": lr})
+    options = {"weight_decay": params.weight_decay, "fused": device.type in ("cpu", "cuda")}
+    if on_gpu and params.optimizer != "sgd":
+        options["capturable"] = True
+        # Said of the steps before one is recorded.
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True", UserWarning)
     optimizer: torch.optim.Optimizer = _OPTIMIZERS[params.optimizer](groups, params.lr, **options)
     return optimizer
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from flukeprint.core.runtime import derived_seed, runtime_record
 from flukeprint.learning.batches import IGNORED, Batch
 from flukeprint.learning.checkpoints import clear_checkpoints, refuse_other_runtime, save_checkpoint, shared_checkpoint
+from flukeprint.learning.cuda_graphs import RecordedSteps
 from flukeprint.learning.divergence import DivergenceError, LossBounds
 from flukeprint.learning.optimization import STEP_LR, averaged, build_optimizer, build_schedule, clip_gradient
 from flukeprint.learning.synchronization import synchronize_batchnorm
@@ -74,6 +75,8 @@ class Job:
     params: TrainingParams
     schedule: ScheduleParams = STEP_LR
     step: Step = classification_step
+    # Whether a step does the same to all batches of a shape, and asks the device for nothing: a GPU may record it.
+    recordable: bool = False
 
     @property
     def label(self) -> str:
@@ -145,9 +148,11 @@ class _Run:
         self.job, self.accelerator = job, accelerator
         self.runtime = runtime_record(accelerator)
         synchronize_batchnorm(job.model, accelerator)
+        recorded = job.recordable and accelerator.device.type == "cuda" and accelerator.num_processes == 1
+        self.advance = RecordedSteps(self._advance) if recorded else self._advance
         # Accelerate's wrappers of both.
         self.model, self.optimizer = accelerator.prepare(
-            job.model, build_optimizer(job.model, job.params, job.schedule)
+            job.model, build_optimizer(job.model, job.params, job.schedule, accelerator.device)
         )
         self.average = averaged(job.model, job.schedule.ema)
         self.history: list[Epoch] = []
@@ -189,13 +194,7 @@ class _Run:
         self.model.train()
         totals = _Totals(self.accelerator)
         for step, batch in enumerate(self.job.train_batches(number), 1):
-            self.optimizer.zero_grad()
-            with self.accelerator.autocast():
-                loss, right = self.job.step(self.model, batch)
-            # DDP averages gradients over processes: the factor makes it the mean over the whole batch.
-            self.accelerator.backward(loss * (self.accelerator.num_processes / batch.size))
-            clip_gradient(self.job.model, self.job.schedule.max_gradient)
-            self.optimizer.step()
+            loss, right = self.advance(batch)
             self.scheduler.step()
             if self.average is not None:
                 self.average.update_parameters(self.job.model)
@@ -203,6 +202,17 @@ class _Run:
             if step % _LOOKED_AT == 0:
                 self.job.bounds.check_under_way(number, "training", totals.means()[0])
         return totals.means()
+
+    def _advance(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change the weights by a batch, and return the sum of its losses and how many answers are right."""
+        self.optimizer.zero_grad()
+        with self.accelerator.autocast():
+            loss, right = self.job.step(self.model, batch)
+        # DDP averages gradients over processes: the factor makes it the mean over the whole batch.
+        self.accelerator.backward(loss * (self.accelerator.num_processes / batch.size))
+        clip_gradient(self.job.model, self.job.schedule.max_gradient)
+        self.optimizer.step()
+        return loss.detach(), right
 
     def validate(self) -> tuple[float, float] | tuple[None, None]:
         """Return (mean loss, accuracy) on the validation batches in eval mode, over the parts of all processes."""

@@ -304,7 +304,7 @@ class TestFinetune:
     def test_separate_learning_rates_and_cosine_with_warm_up(self):
         params = finetuning(schedule={"shape": "cosine", "warm_up": 0.2, "head_lr": 0.01})
         model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
-        optimizer = build_optimizer(model, params, params.schedule)
+        optimizer = build_optimizer(model, params, params.schedule, torch.device("cpu"))
         schedule = build_schedule(optimizer, params, params.schedule, steps=5, epochs=4)
         rates = []
         for _ in range(20):
