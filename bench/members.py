@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
+from dvc.utils.serialize import modify_yaml
 
 from flukeprint.cluster.members import MEMBER_STAGES
 
@@ -45,9 +45,9 @@ def measured(project: Path, way: str, workers: int) -> tuple[float, float]:
     """Return wall and CPU seconds of training and embedding the members of a copy of the project."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(project, Path(folder) / "project", symlinks=True))
-        content = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))
-        content["runtime"] |= {"threads": 1, "engine": "ray" if way == "by ray" else "local"}
-        (copy / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        # By DVC's own reader: PyYAML takes the key `on` for true, after which training is no longer the same.
+        with modify_yaml(copy / "params.yaml") as content:
+            content["runtime"] |= {"threads": 1, "engine": "ray" if way == "by ray" else "local"}
         command = [sys.executable, "-m", "flukeprint.cli", "members"]
         shell = shlex.join(command) if way == "by ray" else by_hand(content["ensemble"]["members"], workers)
         return in_a_namespace(shell, copy)
