@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 Places = NDArray[np.int64]
 
+# Columns in a group, whose largest score is looked at first.
+_GROUP = 128
 _COLUMNS = ("candidates", "scores", "new_score", "features", "new_features")
 
 
@@ -124,16 +126,18 @@ def best_candidates(scores: NDArray[np.float32], labels: Sequence[str], depth: i
 
 def best_columns(scores: NDArray[np.float32], depth: int) -> Places:
     """Return each row's columns with the largest values, best first, equal ones from left to right: n x depth."""
-    if scores.shape[1] <= depth:
+    columns = scores.shape[1]
+    if columns <= depth:
         return np.argsort(-scores, axis=1, kind="stable")
-    # A full stable sort would do, but takes ten times as long; a partition breaks ties at its edge at random.
-    best = np.sort(np.argpartition(-scores, depth - 1, axis=1)[:, :depth], axis=1)
-    kept = np.take_along_axis(scores, best, axis=1)
-    tied = (scores >= kept.min(axis=1, keepdims=True)).sum(axis=1) > depth
-    order = np.argsort(-kept, axis=1, kind="stable")
-    best = np.take_along_axis(best, order, axis=1)
-    best[tied] = np.argsort(-scores[tied], axis=1, kind="stable")[:, :depth]
-    return best
+    # As many groups of columns as are wanted have a value of at least `least`: what is smaller is none of the best.
+    # Few are left to sort, which costs a twentieth of a partition of 40,000 columns.
+    width = max(min(_GROUP, columns // (4 * depth)), 1)
+    largest = np.maximum.reduceat(scores, np.arange(0, columns, width), axis=1)
+    least = np.partition(largest, -depth, axis=1)[:, -depth, None]
+    row, column = np.divmod(np.flatnonzero(scores >= least), columns)
+    order = np.lexsort((column, -scores[row, column], row))
+    first = np.searchsorted(row, np.arange(len(scores)))
+    return np.asarray(column[order[first[:, None] + np.arange(depth)]])
 
 
 def gallery_candidates(found: Candidates, names: Sequence[str] | NDArray[np.str_]) -> Scored:

@@ -191,8 +191,9 @@ def _by_head(found: Candidates, head: Vectors, place: NDArray[np.int64], individ
     class_of = np.full(individuals + 1, nobody)
     class_of[place] = np.arange(nobody)
     column = class_of[found.individual]  # -1, no further candidate, is the last of them
-    values = np.take_along_axis(np.pad(head, ((0, 0), (0, 1))), column, axis=1)
     known = column < nobody
+    values = np.zeros(column.shape, head.dtype)
+    values[known] = head[np.nonzero(known)[0], column[known]]
     mean = values.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
     return np.where(found.filled & ~known, mean, values).astype(head.dtype)
 

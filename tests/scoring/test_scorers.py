@@ -15,6 +15,7 @@ from flukeprint.retrieval.vectors import vectors_of
 from flukeprint.scoring.candidates import (
     Scored,
     best_candidates,
+    best_columns,
     candidate_rows,
     read_candidates,
     scored_of,
@@ -72,6 +73,16 @@ def test_the_best_stand_first_and_equal_ones_by_label(scores, depth):
     for row, candidates, kept in zip(scores, best.labels(), scores_of(best), strict=True):
         expected = sorted((-score, label) for score, label in zip(row[1:], labels[1:], strict=True))[:depth]
         assert list(zip([-score for score in kept], candidates, strict=True)) == expected
+
+
+@pytest.mark.parametrize("columns", [1, 20, 21, 300, 5000, 20_001])
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_the_best_of_many_columns_are_those_of_a_full_sort(columns, decimals):
+    scores = np.random.default_rng(columns).standard_normal((7, columns)).round(decimals).astype(np.float32)
+    scores[0], scores[1, 1:] = -np.inf, -np.inf  # equal ones all, and all but one
+    best = best_columns(scores, 20)
+    assert best.tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :20].tolist()
+    assert best_columns(scores[:0], 20).shape == best[:0].shape
 
 
 def test_without_a_new_whale_class_there_is_no_score_for_it():
