@@ -65,6 +65,8 @@ def connected(cluster: Cluster) -> Iterator[None]:
     # Nobody is told that Ray is used; on a busy machine its processes may take a minute to start.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+    # Its workers would have niceness 15, and of a busy machine next to nothing: what they do is the command's own work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ModuleNotFoundError:

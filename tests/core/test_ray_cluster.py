@@ -106,6 +106,17 @@ def test_a_task_that_fits_no_machine_is_refused(machines, cluster, message):
         cluster.need()
 
 
+def test_the_workers_of_a_ray_of_our_own_have_the_commands_priority(monkeypatch):
+    ray = pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    name = ray._private.ray_constants.RAY_WORKER_NICENESS  # as Ray reads it
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    given = []
+    monkeypatch.setattr(ray, "init", lambda *_, **__: given.append(os.environ[name]))
+    with connected(Cluster(None)):
+        assert given == ["0"]
+
+
 def test_an_address_where_nothing_is_is_refused(machines):
     message = r"no Ray that can be used at runtime\.address '127\.0\.0\.1:9' .*refused"
     with pytest.raises(FlukeprintError, match=message), connected(Cluster("127.0.0.1:9")):
