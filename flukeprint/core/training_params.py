@@ -69,6 +69,7 @@ class ArcFaceParams(Section):
     margin_factor: Radians
     margin_power: Annotated[Float, Field(ge=-10, le=0)]  # the margin of one photo is the largest
     subcenters: Annotated[int, Field(ge=1, le=100)]
+    most_classes: SomeRows
 
 
 class PairParams(Section):

@@ -8,8 +8,9 @@ Everything random follows from (seed, epoch), so any epoch can be given again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,11 +46,15 @@ def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """The calling process's part of a batch: network inputs, class indices, and the photos in all parts together."""
+    """The calling process's part of a batch: network inputs, class indices, and the photos in all parts together.
+
+    `classes` are the classes that the photos are compared with, which targets then count along; None: all.
+    """
 
     inputs: torch.Tensor
     targets: torch.Tensor
     size: int
+    classes: NDArray[np.int64] | None = field(default=None, kw_only=True)
 
 
 class PhotoScaler:
@@ -111,6 +116,14 @@ def own_part(n: int, accelerator: Accelerator) -> tuple[slice, bool]:
     return (slice(start, stop), True) if start < stop else (slice(0, 1), False)
 
 
+# Tells, of each batch's targets, the classes to compare it with, ascending; None: all.
+Draw = Callable[[list[NDArray[np.int64]]], Iterable[NDArray[np.int64] | None]]
+
+
+def _all_classes(targets: list[NDArray[np.int64]]) -> Iterable[None]:
+    return repeat(None, len(targets))
+
+
 # Makes network inputs of rows on the device, mirrored where the array is true, photos of a size if one is given.
 Prepare = Callable[[torch.Tensor, NDArray[np.bool_], Size | None], torch.Tensor]
 
@@ -166,19 +179,26 @@ class Batches:
         for positions, flipped in epoch_order(len(self.targets), batch_size, flip, seed, epoch):
             yield self.batch(positions, flipped)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
+    def in_order(self, batch_size: int, draw: Draw = _all_classes) -> Iterator[Batch]:
         """Yield unflipped batches in row order, for validation."""
-        n = len(self.targets)
-        for start in range(0, n, batch_size):
-            positions = np.arange(start, min(start + batch_size, n))
-            yield self.batch(positions, np.zeros(len(positions), bool))
+        rows = np.arange(len(self.targets))
+        parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        for positions, classes in zip(parts, draw([self.targets[part] for part in parts]), strict=True):
+            yield self.batch(positions, np.zeros(len(positions), bool), classes=classes)
 
     def batch(
-        self, positions: NDArray[np.int64], flipped: NDArray[np.bool_], mirror: int = 0, size: Size | None = None
+        self,
+        positions: NDArray[np.int64],
+        flipped: NDArray[np.bool_],
+        mirror: int = 0,
+        size: Size | None = None,
+        classes: NDArray[np.int64] | None = None,
     ) -> Batch:
         """Return this process's part of the batch of rows at `positions`; class c, flipped, is class c + mirror."""
         part, counts = own_part(len(positions), self.accelerator)
         own, turned = positions[part], flipped[part]
         targets = self.targets[own] + mirror * turned if counts else np.array([IGNORED])
+        if classes is not None and counts:
+            targets = np.searchsorted(classes, targets)
         inputs = self._prepare(self._rows[own], turned, size)
-        return Batch(inputs, on_device(targets, self.accelerator.device), len(positions))
+        return Batch(inputs, on_device(targets, self.accelerator.device), len(positions), classes=classes)

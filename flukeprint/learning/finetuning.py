@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from flukeprint.learning.embedding import EmbeddingJob, embed
 from flukeprint.learning.embedding_head import Embedder, EmbedderSpec
 from flukeprint.learning.network_files import load_head
 from flukeprint.learning.networks import Classifier, embedding_size, new_head
+from flukeprint.learning.proxies import ClassDraw, SampledProxies
 from flukeprint.learning.records import BackboneRecord
 from flukeprint.learning.sampling import TrainingBatches, photo_size
 from flukeprint.learning.training import Job, Step, classification_step
@@ -93,12 +95,13 @@ def finetuning_job(
     prepare = _scaled(start.record, accelerator.device)
     photos = Batches(data.array, data.train, prepare, accelerator)
     train = TrainingBatches(photos, start.record.seen_size, len(data.labels), epochs, params, seed)
-    model, step = _model(data, start, params, seed)
+    draw = ClassDraw.of(params, len(data.labels), seed)
+    model, step, proxies = _model(data, start, params, draw)
     return Job(
         model=without_copies(model).to(memory_format=torch.channels_last),
         train_batches=train.epoch,
         steps=len(train),
-        valid_batches=_validation(data, params, prepare, accelerator),
+        valid_batches=_validation(data, params, prepare, accelerator, draw),
         epochs=epochs,
         seed=seed,
         checkpoints=checkpoint_folder(STAGE, member, *ingredients),
@@ -107,6 +110,7 @@ def finetuning_job(
         schedule=params.schedule,
         step=step,
         recordable=not _compares(params),
+        proxies=proxies,
     )
 
 
@@ -131,21 +135,26 @@ def _refuse_small_photos(start: Start, params: FinetuneParams, epochs: int) -> N
         ) from None
 
 
-def _model(data: TrainingData, start: Start, params: FinetuneParams, seed: int) -> tuple[nn.Module, Step]:
-    """Return the network with its loss, and how a batch is run."""
+def _model(
+    data: TrainingData, start: Start, params: FinetuneParams, draw: ClassDraw
+) -> tuple[nn.Module, Step, SampledProxies | None]:
+    """Return the network with its loss, how a batch is run, and the proxies that the loss does not hold all at once."""
     if not params.metric:
         frozen = start.record.folded_batchnorm
-        return Classifier(start.backbone, start.head, frozen_batchnorm=frozen), classification_step
-    from flukeprint.learning.objectives import MetricModel, build_loss, build_miner, build_validation_loss, metric_step
+        return Classifier(start.backbone, start.head, frozen_batchnorm=frozen), classification_step, None
+    from flukeprint.learning import objectives
 
-    targets, classes = data.train.targets, len(data.labels)
+    targets, classes = data.train.targets, draw.classes
     if params.mirrored_ids:
-        targets, classes = np.concatenate([targets, targets + classes]), 2 * classes
+        targets = np.concatenate([targets, targets + classes // 2])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "init"))
+        torch.manual_seed(derived_seed(draw.seed, "init"))
         embedder = Embedder(start.backbone, EmbedderSpec.of(params.embedding), start.record)
-        loss = build_loss(params, targets, classes, embedder.features)
-        return MetricModel(embedder, loss, build_miner(params.pairs), build_validation_loss(params)), metric_step
+        loss = objectives.build_loss(params, targets, classes, embedder.features, draw.most)
+        margins = objectives.class_margins(targets, classes, params.arcface)
+        proxies = SampledProxies(loss, margins) if draw.samples else None
+    miner, validation = objectives.build_miner(params.pairs), objectives.build_validation_loss(params)
+    return objectives.MetricModel(embedder, loss, miner, validation), objectives.metric_step, proxies
 
 
 def _compares(params: FinetuneParams) -> bool:
@@ -154,14 +163,15 @@ def _compares(params: FinetuneParams) -> bool:
 
 
 def _validation(
-    data: TrainingData, params: FinetuneParams, prepare: Prepare, accelerator: Accelerator
+    data: TrainingData, params: FinetuneParams, prepare: Prepare, accelerator: Accelerator, draw: ClassDraw
 ) -> Callable[[], Iterator[Batch]] | None:
     """Return what yields the validation batches; None where there are no photos for them."""
     labelled = validation_pairs(data.train, data.valid) if _compares(params) else data.valid
     if not len(labelled.rows):
         return None
     photos = Batches(data.array, labelled, prepare, accelerator)
-    return lambda: photos.in_order(2 * params.batch_size)
+    # The same draw after every epoch, so that their losses can be compared.
+    return lambda: photos.in_order(2 * params.batch_size, partial(draw.steps, epoch=0))
 
 
 def trained_spread(job: EmbeddingJob, data: TrainingData) -> Spread | None:

@@ -80,16 +80,18 @@ class SubCenterArcFace(_MarginByClass, losses.SubCenterArcFaceLoss):  # type: ig
     """ArcFace with k proxies per class, of which the nearest counts."""
 
 
-def build_loss(params: FinetuneParams, targets: NDArray[np.int64], classes: int, features: int) -> Any:
+def build_loss(
+    params: FinetuneParams, targets: NDArray[np.int64], classes: int, features: int, most: int | None = None
+) -> Any:
     """Build the loss of an objective on embeddings, N x D (D is `features`), for the training photos' class indices.
 
-    Its proxies, if it has any, are drawn from torch's global generator.
+    Its proxies, if it has any, are drawn from torch's global generator. It holds those of `most` classes, None: of all.
     """
     if params.objective not in PROXY_OBJECTIVES:
         return _pair_loss(params)
     options = {
-        "margins": class_margins(targets, classes, params.arcface),
-        "num_classes": classes,
+        "margins": class_margins(targets, classes, params.arcface)[:most],
+        "num_classes": most or classes,
         "embedding_size": features,
         "scale": params.arcface.scale,
         # Short vectors: Adam's steps have a fixed length, and turn short ones quickly.

@@ -13,6 +13,7 @@ from flukeprint.core.runtime import derived_seed
 from flukeprint.core.training_params import FinetuneParams, ScheduleParams
 from flukeprint.learning.augmentation import Draws, augment
 from flukeprint.learning.batches import Batch, Batches, Size, batch_shape, epoch_order, own_part
+from flukeprint.learning.proxies import ClassDraw
 
 Order = Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
@@ -58,8 +59,11 @@ class TrainingBatches:
         """Yield the batches of one epoch. With `mirrored_ids` class c + classes is the mirror class of class c."""
         mirror = self.classes if self.params.mirrored_ids else 0
         size = photo_size(self.size, self.params.schedule, number, self.epochs)
-        for index, (positions, flipped) in enumerate(self._order(number)):
-            batch = self.photos.batch(positions, flipped, mirror, size)
+        order = list(self._order(number))
+        targets = [self.photos.targets[positions] + mirror * flipped for positions, flipped in order]
+        draw = ClassDraw.of(self.params, self.classes, self.seed).steps(targets, number)
+        for index, ((positions, flipped), classes) in enumerate(zip(order, draw, strict=True)):
+            batch = self.photos.batch(positions, flipped, mirror, size, classes)
             generator = np.random.default_rng(derived_seed(self.seed, "augment", number, index))
             own, _ = own_part(len(positions), self.photos.accelerator)
             draws = Draws(generator, len(positions), own)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from flukeprint.core.training_params import ScheduleParams, TrainingParams
     from flukeprint.learning.networks import State
+    from flukeprint.learning.proxies import SampledProxies
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Job:
     step: Step = classification_step
     # Whether a step does the same to all batches of a shape, and asks the device for nothing: a GPU may record it.
     recordable: bool = False
+    proxies: SampledProxies | None = None  # None: the model holds all that it compares photos with
 
     @property
     def label(self) -> str:
@@ -174,6 +176,8 @@ class _Run:
             if self.average is not None:
                 self.average.load_state_dict(states["average"])
             _load_optimizer(self.optimizer.optimizer, states.get("optimizer", {}))
+            if self.job.proxies is not None:
+                self.job.proxies.load(states["proxies"])
         job, done = self.job, len(self.history)
         optimizer = self.optimizer.optimizer
         self.scheduler = build_schedule(optimizer, job.params, job.schedule, job.steps, job.epochs, done)
@@ -194,6 +198,7 @@ class _Run:
         self.model.train()
         totals = _Totals(self.accelerator)
         for step, batch in enumerate(self.job.train_batches(number), 1):
+            self.bring(batch)
             loss, right = self.advance(batch)
             self.scheduler.step()
             if self.average is not None:
@@ -223,9 +228,16 @@ class _Run:
         totals = _Totals(self.accelerator)
         with torch.inference_mode():
             for batch in self.job.valid_batches():
+                self.bring(batch)
                 with self.accelerator.autocast():
                     totals.add(*self.job.step(model, batch), batch)
         return totals.means()
+
+    def bring(self, batch: Batch) -> None:
+        """Have the model hold the proxies of the classes that a batch is compared with."""
+        if self.job.proxies is not None and batch.classes is not None:
+            average = None if self.average is None else self.average.module.loss
+            self.job.proxies.bring(batch.classes, self.optimizer.optimizer, average)
 
     def record(self, epoch: Epoch) -> None:
         """Add an epoch to the curve and keep the weights, or their average, if they are the best so far."""
@@ -242,11 +254,13 @@ class _Run:
         """Write the checkpoint of the last finished epoch."""
         if not self.accelerator.is_main_process:
             return
-        slots = self.optimizer.optimizer.state_dict()["state"].items()
+        proxies, optimizer = self.job.proxies, self.optimizer.optimizer
+        slots = optimizer.state_dict()["state"].items()
         states = {
             "model": self.job.model.state_dict(),
             "best": self.best_state,
             "average": {} if self.average is None else self.average.state_dict(),
+            "proxies": {} if proxies is None else proxies.state(optimizer),
             "optimizer": {f"{i}.{key}": torch.as_tensor(value) for i, slot in slots for key, value in slot.items()},
         }
         history = [asdict(epoch) for epoch in self.history]

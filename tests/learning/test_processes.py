@@ -25,6 +25,12 @@ CASES = {
         "schedule": {"keep": "last", "ema": 0.5},
         "augmentation": {"rotate": 10.0, "erase": 0.5},
     },
+    "sampled": {
+        "batch_size": 8,
+        "objective": "arcface",
+        "arcface": {"most_classes": 1},
+        "mirrored_ids": True,
+    },
     "pairs": {
         "batch_size": 8,
         "objective": "triplet",
@@ -32,6 +38,7 @@ CASES = {
         "embedding": {"pooling": "gem"},
     },
 }
+FOLDED = ("folded", "sampled")
 # Fine-tunes in each way, then embeds.
 SCRIPT = """
 import sys
@@ -47,7 +54,7 @@ from flukeprint.learning.networks import for_inference, freeze, new_head
 from flukeprint.learning.training_data import Labelled, TrainingData
 from flukeprint.core.params import RuntimeParams
 from flukeprint.core.runtime import open_accelerator, relaunched
-from test_processes import CASES
+from test_processes import CASES, FOLDED
 from pixel_folder import pixel_folder
 from training_cases import finetune, finetune_params, random_backbone
 
@@ -59,19 +66,20 @@ if not relaunched(runtime, "script", *sys.argv[1:]):
     assert accelerator.num_processes == processes
     size = (32, 32)
     generator = np.random.default_rng(0)
-    targets = np.arange(37) % 3
     pixels = generator.integers(0, 255, (37, 3, *size), dtype=np.uint8)
     # Photos with the same bytes are computed once, by whichever process has the first of them.
     pixels[[5, 20, 36]] = pixels[30]
-    train, valid = Labelled(np.arange(21), targets[:21]), Labelled(np.arange(21, 32), targets[21:32])
-    data = TrainingData(pixels, train, valid, ["a", "b", "c"])
     for name, changes in CASES.items():
-        backbone, record = random_backbone(size=size, folded=name == "folded")
+        labels = list("abcdefghijkl" if name == "sampled" else "abc")
+        targets = np.arange(37) % len(labels)
+        train, valid = Labelled(np.arange(21), targets[:21]), Labelled(np.arange(21, 32), targets[21:32])
+        data = TrainingData(pixels, train, valid, labels)
+        backbone, record = random_backbone(size=size, folded=name in FOLDED)
         params = finetune_params(optimizer="sgd", lr=0.001, **changes)
         result = finetune(data, Start(backbone, record, new_head(512, 3, 0)), name, 1, 0, params, accelerator)
         path = Path(f"{name}.safetensors")
         if accelerator.is_main_process:
-            save_finetuned(path, result, record, ["a", "b", "c"])
+            save_finetuned(path, result, record, labels)
             save_record(path.with_suffix(".json"), result)
     accelerator.wait_for_everyone()
     network, record = load_finetuned(Path("batchnorm.safetensors"))
@@ -111,12 +119,12 @@ def folder(tmp_path_factory) -> Path:
 def test_two_processes_finetune_as_one(folder, case):
     one, two = (read_safetensors(folder / f"{processes}/{case}.safetensors") for processes in (1, 2))
     assert one[1] == two[1]
-    start = random_backbone(size=(32, 32), folded=case == "folded")[0].state_dict()
+    start = random_backbone(size=(32, 32), folded=case in FOLDED)[0].state_dict()
     before = {f"{part}backbone.{key}": value for part in ("", "embedder.") for key, value in start.items()}
     common = [
         key for key in before if key in one[0] and key.endswith(("weight", "bias", "running_mean", "running_var"))
     ]
-    assert len(common) >= (40 if case == "folded" else 60)  # weights and biases of 20 convolutions
+    assert len(common) >= (40 if case in FOLDED else 60)  # weights and biases of 20 convolutions
     apart, moved = (
         torch.cat([(one[0][key] - other[key]).flatten() for key in common]).norm() for other in (two[0], before)
     )

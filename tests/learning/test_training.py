@@ -20,6 +20,7 @@ from flukeprint.learning.network_files import load_head, save_head
 from flukeprint.learning.networks import for_inference, freeze, new_head
 from flukeprint.learning.optimization import averaged, build_optimizer, build_schedule
 from flukeprint.learning.sampling import TrainingBatches, photo_size
+from flukeprint.learning.training import fit
 from flukeprint.learning.training_data import Labelled, TrainingData, training_data, validation_pairs
 
 SIZE = (32, 32)
@@ -54,15 +55,17 @@ def head_data(n: int = 60, classes: int = 3, features: int = 8) -> TrainingData:
     return TrainingData(embeddings, Labelled(train, targets[train]), Labelled(valid, targets[valid]), ["a", "b", "c"])
 
 
-def photos(n: int = 24) -> TrainingData:
+def photos(n: int = 24, classes: int = 2) -> TrainingData:
     generator = np.random.default_rng(0)
-    targets = np.arange(n) % 2
+    targets = np.arange(n) % classes
     pixels = (
         generator.integers(0, 120, (n, 3, *SIZE), dtype=np.uint8)
-        + (targets * 100).astype(np.uint8)[:, None, None, None]
+        + (targets % 2 * 100).astype(np.uint8)[:, None, None, None]
     )
     rows = np.arange(n)
-    return TrainingData(pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]), ["a", "b"])
+    return TrainingData(
+        pixels, Labelled(rows[6:], targets[6:]), Labelled(rows[:6], targets[:6]), [*"abcdefghijkl"[:classes]]
+    )
 
 
 def start(name: str = "resnet18", *, folded: bool = False) -> Start:
@@ -239,6 +242,7 @@ class TestFinetune:
             {"objective": "arcface", "mirrored_ids": True, "schedule": {"shape": "cosine", "ema": 0.5, "keep": "last"}},
             {"objective": "subcenter_arcface", "embedding": {"pooling": "gem", "dimension": 4, "batchnorm_neck": True}},
             {"objective": "triplet", "pairs": {"sampler": "per_class", "miner": "semihard"}, "mirrored_ids": True},
+            {"objective": "arcface", "arcface": {"most_classes": 1}, "mirrored_ids": True, "schedule": {"ema": 0.5}},
             {
                 "objective": "contrastive",
                 "augmentation": {"rotate": 10.0, "erase": 0.5},
@@ -251,7 +255,8 @@ class TestFinetune:
         params = finetuning(**changes)
         # One of the cases is a network of timm.
         begin = partial(start, "timm/test_efficientnet", folded=True) if params.embedding.pooling == "gem" else start
-        whole = finetune(photos(), begin(), "m1", 3, 0, params, accelerator)
+        data = photos(classes=12 if "arcface" in changes else 2)
+        whole = finetune(data, begin(), "m1", 3, 0, params, accelerator)
         monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / "other")
         epoch_of, trained = training._Run.train_epoch, []
 
@@ -264,11 +269,24 @@ class TestFinetune:
 
         monkeypatch.setattr(training._Run, "train_epoch", one_epoch)
         with pytest.raises(KeyboardInterrupt):
-            finetune(photos(), begin(), "m1", 3, 0, params, accelerator)
-        resumed = finetune(photos(), begin(), "m1", 3, 0, params, accelerator)
+            finetune(data, begin(), "m1", 3, 0, params, accelerator)
+        resumed = finetune(data, begin(), "m1", 3, 0, params, accelerator)
         assert trained == ["epoch", "epoch", "killed", "epoch"]
         assert resumed.history == whole.history
         assert all(torch.equal(resumed.state[key], whole.state[key]) for key in whole.state)
+
+    @pytest.mark.numeric
+    def test_where_all_classes_are_compared_their_bound_changes_nothing(self, accelerator, monkeypatch, tmp_path):
+        kept = []
+        for most in (20_000, 24, 1):
+            monkeypatch.setattr("flukeprint.learning.checkpoints.WORK", tmp_path / str(most))
+            params = finetuning(objective="arcface", arcface={"most_classes": most}, mirrored_ids=True)
+            job = finetuning_job(photos(classes=12), start(), "m1", 1, 0, params, accelerator)
+            classes = [batch.classes for batch in [*job.train_batches(1), *job.valid_batches()]]
+            assert [each is None or len(each) for each in classes] == [True if most > 1 else 16] * len(classes)
+            kept.append(fit(job, accelerator).state)
+        assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
+        assert [state["loss.W"].shape[1] for state in kept] == [24, 24, 16]
 
     def test_the_last_epoch_is_kept_and_validation_photos_are_trained_on(self, accelerator):
         params = finetuning(objective="arcface", schedule={"keep": "last"})
