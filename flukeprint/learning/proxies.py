@@ -82,6 +82,9 @@ class SampledProxies:
         self._rest: State = {"margins": torch.from_numpy(margins[:, None]), "proxies": proxies}
         self._held: NDArray[np.int64] | None = None
 
+    # Validation asks in inference mode, whose tensors could not be changed by training.
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
     def bring(self, classes: NDArray[np.int64], optimizer: torch.optim.Optimizer, average: Any = None) -> None:
         """Have the loss hold the proxies of `classes`, in this order, and put back what it held.
 
