@@ -1,11 +1,13 @@
 """A project of its own for tests: a temporary git and DVC repository with our code and params for tiny data."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from flukeprint.data.sample import SampleSpec
@@ -25,6 +27,13 @@ TRACKED = (
     ".gitignore",
 )
 MEMBERS = ["m1", "m2"]
+# Runs stages, each as NAME or NAME@MEMBER, in one process: their imports take far longer than tiny data does.
+ONE_PROCESS = """
+import importlib, sys
+for stage in sys.argv[1:]:
+    sys.argv = stage.split("@")
+    importlib.import_module("stages." + sys.argv[0]).main()
+"""
 PHOTOS = SampleSpec(
     photos=(8, 7, 6, 5, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1), new_whales=8, test_known=8, test_new=4, duplicates=2, conflicts=1
 )
@@ -50,6 +59,26 @@ def run(folder: Path, *command: str, ok: bool = True) -> str:
 def stages_run(output: str) -> set[str]:
     """Return the stages that DVC says it ran (not restored from its cache of runs)."""
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def stages_of(members: list[str]) -> list[str]:
+    """Return all stages, in an order in which each finds what it reads."""
+    return [
+        "backbone", "fetch", "localize", "validate", "select", "pixels", "baseline", "train",
+        *(f"{stage}@{member}" for stage in ("start", "finetune", "embed") for member in members),
+        "full_head", "ensemble", "gallery", "calibrate", "evaluate", "submit",
+    ]  # fmt: skip
+
+
+def run_here(folder: Path, monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
+    """Run stages one after the other in this process, which has imported most of what they need."""
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("gc.freeze", lambda: None)  # stage validate's process would end with it
+        for stage in stages:
+            name, *member = stage.split("@")
+            patch.setattr("sys.argv", [name, *member])
+            importlib.import_module(f"stages.{name}").main()
 
 
 def set_params(folder: Path, **changes) -> None:

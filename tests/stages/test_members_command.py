@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from pipeline_project import ENVIRONMENT, MEMBERS, run, set_params
+from pipeline_project import ENVIRONMENT, MEMBERS, ONE_PROCESS, run, set_params
 from ray_here import RAY, ray_here
 
 TREES = ("models/finetuned", "data/embeddings", "metrics/finetune", "metrics/embed")
@@ -32,7 +32,7 @@ def test_members_by_ray_are_those_of_this_machine_alone(project, tmp_path):
     """Two members side by side, by a Ray that the command starts: equal bytes, and nothing left for DVC to do."""
     set_params(project, runtime__threads=1, finetune__lr=0.0003)
     alone = Path(shutil.copytree(project, tmp_path / "alone", symlinks=True))
-    run(alone, "dvc", "repro", "--quiet", "--single-item", *STAGES)
+    run(alone, "python", "-c", ONE_PROCESS, *STAGES)
     set_params(project, runtime__engine="ray")
     (project / "data/embeddings/m1/old.npy").write_bytes(b"of an earlier run")
     said = run(project, "python", "-m", "flukeprint.cli", "members")

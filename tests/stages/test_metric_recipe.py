@@ -2,14 +2,14 @@
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pipeline_project import PHOTOS, new_project, run, set_params, stages_run
+from pipeline_project import PHOTOS, new_project, run, run_here, set_params, stages_of
 
+from flukeprint.cli.main import main
 from flukeprint.core.files import read_safetensors, write_safetensors
 from flukeprint.data.photos import read_rgb
 from flukeprint.data.sample import plan_sample
@@ -23,12 +23,13 @@ OTHER_BACKBONE = {
     "name": "timm/test_efficientnet", "weights": "m2.safetensors", "mean": "auto", "std": "auto", "batchnorm": "frozen",
 }  # fmt: skip
 OTHER_SIZE = [40, 48]
-COMMAND = (sys.executable, "-m", "flukeprint.cli")
 
 
-def identify(project: Path, photo: Path, *options: str) -> dict:
-    """Return the answer about a photo as JSON."""
-    return json.loads(run(project, *COMMAND, "identify", str(photo), "--format", "json", *options))
+def identify(capsys, photo: Path, *options: str) -> dict:
+    """Return the current folder's answer about a photo as JSON."""
+    capsys.readouterr()
+    main(["identify", str(photo), "--format", "json", *options])
+    return json.loads(capsys.readouterr().out)
 
 
 def assert_answers_alike(own: list[dict], bundled: list[dict]) -> None:
@@ -74,8 +75,7 @@ def assert_backbones(project: Path) -> None:
 
 
 @pytest.mark.numeric
-def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_path, photos):
-    # A project of its own: alone, as `pytest -m numeric` runs it, it needs no other pipeline before it.
+def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_path, photos, monkeypatch, capsys):
     project = new_project(tmp_path / "project", photos)
     write_other_weights(project, photos)
     # So few queries choose no best scorer; with the single photos there are more steps.
@@ -84,20 +84,23 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
         recipes__metric__submit={"decision": "class"}, ensemble__members=["m1", "m2"],
         profiles__folder__members={"m2": {"backbone": OTHER_BACKBONE, "image_size": OTHER_SIZE}},
     )  # fmt: skip
-    ran = stages_run(run(project, "dvc", "repro"))
-    assert {"finetune@m1", "finetune@m2", "embed@m1", "embed@m2", "gallery", "evaluate", "submit"} <= ran
+    run_here(project, monkeypatch, *stages_of(["m1", "m2"]))
     assert_backbones(project)
+    run(project, "dvc", "commit", "--force", "--quiet")
     set_params(project, train__lr=0.001)
-    assert stages_run(run(project, "dvc", "repro", "start")) == {"train", "start@m1", "start@m2"}
-    assert set(json.loads(run(project, "dvc", "status", "--json"))) == {"evaluate"}  # which draws the heads' curves
+    run_here(project, monkeypatch, "train", "start@m1", "start@m2")
+    # No fine-tuning; stage evaluate draws the heads' curves.
+    stale = {"train", "start@m1", "start@m2", "evaluate"}
+    assert set(json.loads(run(project, "dvc", "status", "--json"))) == stale
     page = (project / "reports/evaluation/index.html").read_text()
     assert "full fine-tuning: loss" in page
     assert "can hardly be told apart" not in page
-    run(project, *COMMAND, "export", "bundle")
+    monkeypatch.chdir(project)
+    main(["export", "bundle"])
     # A photo whose nearest individual is known whatever was learned: it copies one of the gallery.
     asked = min((photo for photo in plan_sample(0, PHOTOS)[1] if photo.copy_of), key=lambda photo: photo.name)
     own, bundled = (
-        identify(project, photos / "test" / asked.name, "--top", str(len(PHOTOS.photos)), *options)["photos"][0]
+        identify(capsys, photos / "test" / asked.name, "--top", str(len(PHOTOS.photos)), *options)["photos"][0]
         for options in ((), ("--bundle", "bundle"))
     )
     spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
@@ -111,17 +114,21 @@ def test_the_metric_recipe_ends_in_answers_and_a_bundle_that_gives_the_same(tmp_
 
 
 @pytest.mark.numeric
-def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(tmp_path, photos):
+def test_a_collapsed_embedding_is_told_by_the_stage_its_metrics_and_identify(
+    tmp_path, photos, monkeypatch, capsys, caplog
+):
     """Two epochs from random weights leave all photos alike: a fixture that no processor can tell apart."""
     project = new_project(tmp_path / "project", photos)
     set_params(
         project, recipe="metric", recipes__metric__finetune__epochs=2, recipes__metric__finetune__min_photos=1,
         profiles__folder__backbone__weights="random", ensemble__members=["m1"],
     )  # fmt: skip
-    output = run(project, "dvc", "repro", "gallery")
-    assert "photos can hardly be told apart" in output
+    stages = stages_of(["m1"])
+    run_here(project, monkeypatch, *stages[: stages.index("embed@m1") + 1], "gallery")
+    assert "finetune m1: photos can hardly be told apart" in caplog.text
     spread = json.loads((project / "metrics/finetune/m1.json").read_text())["spread"]
     assert spread["mean_cosine"] > 0.99
-    answer = identify(project, min((photos / "test").iterdir()))
+    monkeypatch.chdir(project)
+    answer = identify(capsys, min((photos / "test").iterdir()))
     assert "mean cosine" in answer["collapsed"]
     assert answer["photos"][0]["candidates"] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pipeline_project import set_params
+from pipeline_project import ONE_PROCESS, set_params
 from pixel_folder import pixel_folder
 from two_machines import Machine, copy_project, two_machines, why_not
 
@@ -18,14 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_n
 LONGEST = 3600  # seconds, on a very busy machine
 WEIGHTS, CURVE = Path("models/finetuned/m1.safetensors"), Path("metrics/finetune/m1.json")
 EMBEDDINGS = Path("data/embeddings/m1")
-# In one process: torch is imported once.
-PREPARE = """
-import sys
-from stages import backbone, start
-backbone.main()
-sys.argv = ["start", "m1"]
-start.main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +30,7 @@ def machines(tmp_path_factory):
             one.project, profiles__sample__image_size=32, profiles__sample__epochs__finetune=12, finetune__on="full",
             finetune__batch_size=16, runtime__threads=1, runtime__batch_size=8,
         )  # fmt: skip
-        one.run("python", "-c", PREPARE)
+        one.run("python", "-c", ONE_PROCESS, "backbone", "start@m1")
         shutil.copytree(one.project, other.project, dirs_exist_ok=True)
         yield one, other
 
