@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from flukeprint.pages.charts import Axis, Line, bar_chart, histogram, interval_c
 from flukeprint.scoring.calibration import EARLIER, read_calibration, write_calibration
 from flukeprint.scoring.registry import CHOOSABLE
 from flukeprint.scoring.small_galleries import FullGallery
+from stages import evaluate as stage
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = ["m1", "m2"]
@@ -42,6 +44,14 @@ def generated(tmp_path_factory) -> Path:
     generate(folder, 45, 30, MEMBERS)
     evaluate(folder)
     return folder
+
+
+@pytest.fixture
+def project(generated, tmp_path, monkeypatch) -> Path:
+    """A copy, to be changed and evaluated anew: the current folder."""
+    shutil.copytree(generated, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return Path()
 
 
 def evaluate(folder: Path) -> None:
@@ -171,28 +181,26 @@ def test_the_page_has_every_part(generated):
     assert all(f".p{number}{{background-image" in text for number in sheets)
 
 
-def test_lists_without_a_query_are_named_at_the_end(tmp_path):
-    generate(tmp_path, 30, 20, ["m1"])
-    table = pd.read_parquet(tmp_path / "data/predictions/query.parquet")
-    table[table["truth"] == NEW_WHALE].to_parquet(tmp_path / "data/predictions/query.parquet")
-    write_calibration(tmp_path / "models/decision.json", calibration_of())
-    evaluate(tmp_path)
-    text = (tmp_path / REPORT).read_text()
+def test_lists_without_a_query_are_named_at_the_end(project):
+    table = pd.read_parquet(project / "data/predictions/query.parquet")
+    table[table["truth"] == NEW_WHALE].to_parquet(project / "data/predictions/query.parquet")
+    write_calibration(project / "models/decision.json", calibration_of())
+    stage.main()
+    text = (project / REPORT).read_text()
     assert "right" not in Page(text).ids
     assert "No query to show for: Known whales: right and most sure; Known whales: most confidently wrong" in text
     assert "no more than scores" in text
 
 
-def test_names_cannot_become_markup(tmp_path):
-    generate(tmp_path, 30, 20, ["m1"])
-    rename(tmp_path, pd.read_parquet(tmp_path / "data/predictions/query.parquet")["Image"].iloc[0], HOSTILE)
-    params = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(re.sub(r"examples: \d+", "examples: 100", params))
-    evaluate(tmp_path)
-    text = (tmp_path / REPORT).read_text()
+def test_names_cannot_become_markup(project):
+    rename(project, pd.read_parquet(project / "data/predictions/query.parquet")["Image"].iloc[0], HOSTILE)
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(re.sub(r"examples: \d+", "examples: 100", params))
+    stage.main()
+    text = (project / REPORT).read_text()
     assert "alert(" in text
     assert "script" not in Page(text).tags
-    assert HOSTILE in pd.read_csv(tmp_path / "reports/evaluation/queries.csv")["Image"].tolist()
+    assert HOSTILE in pd.read_csv(project / "reports/evaluation/queries.csv")["Image"].tolist()
 
 
 def rename(folder: Path, old: str, new: str) -> None:
@@ -202,13 +210,12 @@ def rename(folder: Path, old: str, new: str) -> None:
         table.assign(Image=table["Image"].replace(old, new)).to_parquet(folder / name)
 
 
-def test_without_queries_the_page_says_so(tmp_path):
-    generate(tmp_path, 30, 20, ["m1"])
-    table = pd.read_parquet(tmp_path / "data/predictions/query.parquet").iloc[:0]
-    table.to_parquet(tmp_path / "data/predictions/query.parquet")
-    write_calibration(tmp_path / "models/decision.json", calibration_of(fitted_to=PROVENANCE))
-    evaluate(tmp_path)
-    assert json.loads((tmp_path / "metrics/evaluation.json").read_text()) == {
+def test_without_queries_the_page_says_so(project):
+    table = pd.read_parquet(project / "data/predictions/query.parquet").iloc[:0]
+    table.to_parquet(project / "data/predictions/query.parquet")
+    write_calibration(project / "models/decision.json", calibration_of(fitted_to=PROVENANCE))
+    stage.main()
+    assert json.loads((project / "metrics/evaluation.json").read_text()) == {
         "queries": 0,
         "known_queries": 0,
         "new_queries": 0,
@@ -217,10 +224,10 @@ def test_without_queries_the_page_says_so(tmp_path):
         "new_whale_queries": 0,
         "held_out_individuals": 0,
     }
-    page = (tmp_path / REPORT).read_text()
+    page = (project / REPORT).read_text()
     assert "No photos were set aside" in page
     assert EARLIER in page
-    assert (tmp_path / "reports/evaluation/queries.csv").read_text().startswith("scorer,Image,Id,truth,label_1")
+    assert (project / "reports/evaluation/queries.csv").read_text().startswith("scorer,Image,Id,truth,label_1")
 
 
 def test_results_print_the_leaderboard_from_the_bottom_up(generated, monkeypatch):
