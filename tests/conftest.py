@@ -3,6 +3,8 @@
 import pytest
 from real_browser import CHROMIUM
 
+from flukeprint import core  # noqa: F401 - before torch, whose threads then sleep while they wait for each other
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the pipelines first: they take as long as all the rest, which other processes do meanwhile."""
