@@ -15,21 +15,27 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_bytes
 from flukeprint.core.replacement import scratch_folder
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 # Tasks that are under way or wait their turn, for each that can run: more would fill the memory with photos.
 _AHEAD = 2
 # Of the files that one task reads; more than that stays here.
-_MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 29
 _PATIENCE = 30  # seconds, for an answer from the address of Ray
 # Of the environment of a stage that a worker runs: it does the work itself.
 IN_TASK = "FLUKEPRINT_IN_TASK"
-# Our packages, in folders of the project's root, from which workers get them.
+# Our packages, which lie side by side: workers get them from there.
 CODE = ("flukeprint", "stages")
+Content: TypeAlias = "NDArray[np.uint8]"  # of a file
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Cluster:
     threads: int = 1
     processes: int = 1
     device: str = "cpu"
+    option: str = ""  # of the command that asks for it; empty: params.yaml does
+
+    @property
+    def without(self) -> str:
+        """What to do to have the work done here."""
+        return f"leave {self.option} out" if self.option else "set runtime.engine to local"
 
     def need(self) -> dict[str, int]:
         """Return what Ray has to reserve for a task; a FlukeprintError where no machine has that much."""
@@ -52,16 +64,17 @@ class Cluster:
         most = max((int(machine.get(kind, 0)) for machine in machines), default=0)
         if most < number:
             asked = "runtime.processes" if on_gpu else "runtime.threads x runtime.processes"
+            asked, lower = ("", "L") if self.option else (f" ({asked} in params.yaml)", "Lower it, or l")
             raise FlukeprintError(
-                f"a task asks for {number} {kind}s ({asked} in params.yaml), but no machine that Ray knows has more "
-                f"than {most}. Lower it, or let a larger machine join (`ray start --address=...`)."
+                f"a task asks for {number} {kind}s{asked}, but no machine that Ray knows has more than {most}. "
+                f"{lower}et a larger machine join (`ray start --address=...`)."
             )
         return {"num_cpus": 0, "num_gpus": number} if on_gpu else {"num_cpus": number}
 
 
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[None]:
-    """Join the cluster, or start Ray here where it has no address; workers get the code of the current folder."""
+    """Join the cluster, or start Ray here where it has no address; workers get the code that runs here."""
     # Nobody is told that Ray is used; on a busy machine its processes may take a minute to start.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
@@ -70,9 +83,10 @@ def connected(cluster: Cluster) -> Iterator[None]:
     try:
         import ray
     except ModuleNotFoundError:
+        asked = f"{cluster.option} asks for Ray" if cluster.option else "runtime.engine in params.yaml is 'ray'"
         raise FlukeprintError(
-            "runtime.engine in params.yaml is 'ray', but the package ray is not installed here. Install it, "
-            "`pip install 'flukeprint[cluster]'`, or set runtime.engine to local."
+            f"{asked}, but the package ray is not installed here. Install it, "
+            f"`pip install 'flukeprint[cluster]'`, or {cluster.without}."
         ) from None
     # Ray puts its own in place of it, after which SIGTERM has another exit code and no tidying up.
     handler = signal.getsignal(signal.SIGTERM)
@@ -89,6 +103,8 @@ def _join(cluster: Cluster, code: Path) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    # Else what it says of a lost worker, whose task it begins again, goes to standard output, among answers.
+    ray._private.worker._worker_logs_enabled = False
     try:
         if cluster.address is None:
             ray.init("local", include_dashboard=False, **quiet)
@@ -97,19 +113,22 @@ def _join(cluster: Cluster, code: Path) -> None:
             _look_for(cluster.address)
         # A folder of its own, so that no worker imports what lies under the same path on its machine.
         for name in CODE:
-            shutil.copytree(name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(_ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
         ray.init(cluster.address, runtime_env={"working_dir": str(code)}, **quiet)
     except Exception as error:  # noqa: BLE001 - Ray raises plain ones too
+        alone = "set runtime.address to null, which starts one for the time of the command"
         raise FlukeprintError(
-            f"no Ray that can be used at runtime.address {cluster.address!r} ({_first_line(error)}). Start one on this "
-            "machine (`ray start --head`, or `ray start --address=HOST:PORT` to join another's), or set "
-            "runtime.address to null, which starts one for the time of the command."
+            f"no Ray that can be used at {cluster.option or 'runtime.address'} {cluster.address!r} "
+            f"({_first_line(error)}). Start one on this machine (`ray start --head`, or `ray start "
+            f"--address=HOST:PORT` to join another's), or {cluster.without if cluster.option else alone}."
         ) from None
 
 
 def _look_for(address: str) -> None:
     """Raise a ConnectionError where nobody listens: Ray would go on asking for minutes."""
     host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConnectionError("expected auto or HOST:PORT")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except (OSError, OverflowError) as error:
@@ -180,17 +199,17 @@ def ray_map(cluster: Cluster) -> Iterator[Callable[..., Iterator[Any]]]:
     """Yield what `worker_processes.spread_map` does, with the cluster's machines as the processes."""
     with connected(cluster):
         try:
-            yield _Spread(cluster).map
+            yield _Spread(cluster.need()).map
         except LostWorkerError as error:
             raise FlukeprintError(
                 f"a worker ended several times before its task did, probably for lack of memory ({error}). "
-                "Give its machine more, or set runtime.engine to local."
+                f"Give its machine more, or {cluster.without}."
             ) from None
 
 
 @dataclass(frozen=True)
 class _Spread:
-    cluster: Cluster
+    need: dict[str, int]  # of one task
 
     def map(
         self,
@@ -202,7 +221,7 @@ class _Spread:
         """Return the results in order; tasks that can run start at once, not when the first result is asked for."""
         import ray
 
-        need = self.cluster.need()
+        need = self.need
         run = ray.remote(_run_chunk).options(**need)
         known = ray.put((function, packages()))
         kind = "GPU" if "num_gpus" in need else "CPU"
@@ -228,34 +247,53 @@ def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def contents_of(paths: Iterable[Path]) -> dict[str, bytes] | None:
+def contents_of(paths: Iterable[Path]) -> dict[str, Content] | None:
     """Return the bytes of files by their paths, to be laid out elsewhere; None where they have to be read here.
 
     That is what is missing, no plain file inside the current folder, cannot be read, or would fill the memory: whoever
     reads it here says what is wrong with it.
     """
-    contents: dict[str, bytes] = {}
+    paths = list(paths)
+    if any(path.is_absolute() or ".." in path.parts for path in paths):
+        return None
+    found = buffers_of(paths)
+    return None if found is None else dict(zip(map(str, paths), found, strict=True))
+
+
+def buffers_of(paths: Iterable[Path]) -> list[Content] | None:
+    """Return the bytes of files; None where one is no plain file, cannot be read, or all would fill the memory.
+
+    They are arrays, which Ray passes on as they lie: bytes it copies several times.
+    """
+    import numpy as np
+
+    contents: list[Content] = []
     room = _MOST_BYTES
     for path in paths:
-        if path.is_absolute() or ".." in path.parts:
-            return None
         try:
             found = path.lstat()
             room -= found.st_size
             if not stat.S_ISREG(found.st_mode) or room < 0:
                 return None
-            contents[str(path)] = read_bytes(path, "a photo")
+            contents.append(np.frombuffer(read_bytes(path, "a photo"), np.uint8))
         except (OSError, ValueError, FlukeprintError):
             return None
     return contents
 
 
-def _run_chunk(known: tuple[Callable[[Any], Any], Mapping[str, str]], items: list[Any], files: dict[str, bytes]) -> Any:
+def _run_chunk(
+    known: tuple[Callable[[Any], Any], Mapping[str, str]], items: list[Any], files: dict[str, Content]
+) -> Any:
     """Run one task's share in a worker, in a folder in which the files lie as they do where they come from."""
     function, expected = known
     refuse_other_packages(expected)
     with scratch_folder(Path(tempfile.gettempdir()) / "flukeprint-photos") as folder, chdir(folder):
-        for name, content in files.items():
-            Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).write_bytes(content)
+        lay_out(files)
         return [function(item) for item in items]
+
+
+def lay_out(files: Mapping[str, bytes | Content]) -> None:
+    """Write files below the current folder: in a worker, that of its task."""
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.data)

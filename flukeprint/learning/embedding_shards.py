@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import create_npy, read_bytes
+from flukeprint.core.ray_cluster import lay_out
 from flukeprint.core.replacement import replacing
 from flukeprint.core.runtime import open_accelerator, runtime_record
 from flukeprint.core.worker_processes import spread_map
@@ -91,9 +92,7 @@ def _embed_shard(
     network: SavedNetwork, files: Mapping[str, bytes], runtime: RuntimeParams, views: int, photos: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], Record]:
     """Embed a shard in a worker, whose current folder is its own."""
-    for name, content in files.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(content)
+    lay_out(files)
     accelerator = open_accelerator(runtime)
     job = embedding_job(*network.load(network.path), runtime, accelerator)
     starts = range(0, len(photos), runtime.batch_size)

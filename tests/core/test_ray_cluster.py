@@ -18,7 +18,8 @@ def test_files_that_any_machine_can_read_go_with_a_task(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"a")
     (folder / "b.jpg").write_bytes(b"")
-    assert contents_of([folder / "a.jpg", folder / "b.jpg"]) == {"photos/a.jpg": b"a", "photos/b.jpg": b""}
+    contents = contents_of([folder / "a.jpg", folder / "b.jpg"])
+    assert {name: bytes(content) for name, content in contents.items()} == {"photos/a.jpg": b"a", "photos/b.jpg": b""}
     assert contents_of([]) == {}
 
 
@@ -69,6 +70,9 @@ def test_the_engine_without_its_package_is_refused(monkeypatch):
     message = r"runtime\.engine .* is 'ray', but .* `pip install 'flukeprint\[cluster\]'`"
     with pytest.raises(FlukeprintError, match=message), spread_map(Cluster("auto")):
         pass
+    message = r"^--ray asks for Ray, but .* `pip install 'flukeprint\[cluster\]'`, or leave --ray out\.$"
+    with pytest.raises(FlukeprintError, match=message), spread_map(Cluster("auto", option="--ray")):
+        pass
 
 
 @pytest.fixture
@@ -117,10 +121,35 @@ def test_the_workers_of_a_ray_of_our_own_have_the_commands_priority(monkeypatch)
         assert given == ["0"]
 
 
+def test_an_option_of_a_command_is_named_as_what_asked(machines):
+    machines += [{"CPU": 0.0}]
+    with pytest.raises(FlukeprintError, match=r"^a task asks for 1 CPUs, but no .* more than 0\. Let a larger"):
+        Cluster("auto", option="--ray").need()
+
+
 def test_an_address_where_nothing_is_is_refused(machines):
     message = r"no Ray that can be used at runtime\.address '127\.0\.0\.1:9' .*refused"
     with pytest.raises(FlukeprintError, match=message), connected(Cluster("127.0.0.1:9")):
         pass
+
+
+@pytest.mark.parametrize("address", ["here", ":6379", "gpu1:", "gpu1:port"])
+def test_what_is_no_address_is_refused(machines, address):
+    message = rf"at --ray '{address}' \(expected auto or HOST:PORT\).* or leave --ray out\.$"
+    with pytest.raises(FlukeprintError, match=message), connected(Cluster(address, option="--ray")):
+        pass
+
+
+def test_workers_get_the_code_that_runs_wherever_that_is_asked_for(tmp_path, monkeypatch, machines):
+    ray, sent = sys.modules["ray"], []
+
+    def join(address, runtime_env, **_):
+        sent.extend(sorted(str(path.name) for path in Path(runtime_env["working_dir"]).iterdir()))
+
+    monkeypatch.setattr(ray, "init", join)
+    monkeypatch.chdir(tmp_path)
+    with connected(Cluster("auto")):
+        assert sent == ["flukeprint", "stages"]
 
 
 def test_photos_are_laid_out_for_tasks_and_results_come_in_order(tmp_path, monkeypatch):
