@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from calibrations import calibration_of, open_set
@@ -79,6 +82,18 @@ def import_folder(
         set_setting(connection, MODEL, fingerprint_of(model))
     plan = planned(catalogue, read_source(source, layout, **options))
     return Import(catalogue, model, number, "ann").carry_out(plan)
+
+
+def everything(place: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bytes]]:
+    """Return all rows of a catalogue's tables, but for when they were written, and the bytes of its photos."""
+    with closing(sqlite3.connect(place / "catalogue.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for name in names}
+    for row in (row for table in rows.values() for row in table):
+        row.pop("at", None)
+    photos = {str(path.relative_to(place)): path.read_bytes() for path in place.glob("photos/*/*")}
+    return rows, photos
 
 
 def seeds(names: Sequence[str], photos: int) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,7 @@ A member is a function from pixels (uint8, N x 3 x H x W) and a number of views 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -92,19 +92,23 @@ def encoded_batches(
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Encoded]:
     """Yield what `encode_photos` returns batch by batch, in the order given, while the next ones are worked on."""
+    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels, encoder.cropper)
+    with ThreadPoolExecutor(encoder.at_once) as pool:
+        yield from counted(ahead(pool, partial(encoded, encoder), batches, encoder.at_once), len(paths))
+
+
+def counted(parts: Iterable[Encoded], number: int) -> Iterator[Encoded]:
+    """Yield batches, and show how many of all photos are done."""
     from tqdm import tqdm
 
-    batches = read_batches(paths, encoder.size, batch_size, workers, max_pixels, encoder.cropper)
-    with (
-        tqdm(total=len(paths), desc="photos", unit="photo", disable=None) as bar,
-        ThreadPoolExecutor(encoder.at_once) as pool,
-    ):
-        for part in ahead(pool, partial(_encoded, encoder), batches, encoder.at_once):
+    with tqdm(total=number, desc="photos", unit="photo", disable=None) as bar:
+        for part in parts:
             yield part
             bar.update(len(part.photos) + len(part.failed))
 
 
-def _encoded(encoder: Encoder, batch: list[ReadPhoto]) -> Encoded:
+def encoded(encoder: Encoder, batch: Sequence[ReadPhoto]) -> Encoded:
+    """Encode photos that were read, in one batch."""
     pixels = [photo.pixels for photo in batch if photo.pixels is not None]
     photos = [ReadPhoto(photo.path, photo.record) for photo in batch]  # pixels are not kept
     return Encoded(

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from flukeprint.bundle.album import Album, Albums, album_path, read_album
 from flukeprint.bundle.encoder import Encoded, Encoder, encode_photos, encoded_batches
+from flukeprint.bundle.encoding_shards import encoded_shards
 from flukeprint.data.cropping import Crop
 from flukeprint.quality.flags import Limits
 from flukeprint.retrieval.gallery import Gallery
@@ -31,6 +33,8 @@ class Model:
     own_album: Album  # of the photos that the model came with
     crop: Crop | None = None  # how photos are cropped before they are compared
     folder: Path | None = None  # where the calibration of local matching is, if there is one
+    # The `map` of core/worker_processes.py by machines that encode batches; None: this one does.
+    machines: Callable[..., Iterator[Any]] | None = None
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -43,6 +47,8 @@ class Model:
 
     def encode_batches(self, paths: Sequence[Path]) -> Iterator[Encoded]:
         """Yield what `encode` returns batch by batch, in the order given, while the next ones are worked on."""
+        if self.machines is not None:
+            return encoded_shards(self.encoder, paths, self.machines, self.limits.max_pixels)
         return encoded_batches(self.encoder, paths, self.workers, max_pixels=self.limits.max_pixels)
 
     def gallery(self) -> Gallery:

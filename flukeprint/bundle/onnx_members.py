@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,43 @@ def onnx_member(path: Path, size: tuple[int, int]) -> Member:
         _refuse_foreign(content)
         if fault := fault_of(path, size):
             raise ValueError(fault)
-        return partial(_embeddings, session_of(content))
+        return partial(_embeddings, OnnxNetwork(content, path))
+
+
+class OnnxNetwork:
+    """A network that onnxruntime runs. Pickled it is its file's bytes; a process that gets them makes it but once."""
+
+    def __init__(self, content: bytes, path: Path | None = None) -> None:
+        self._path, self._stamp, self._session = path, path and _stamp(path), session_of(content)
+
+    def run(self, photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return one vector per photo (N x 3 x H x W)."""
+        vectors: NDArray[np.float32] = self._session.run(None, {INPUT: photos})[0]
+        return vectors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._path is None:
+            raise TypeError("a network that came from another process is not sent on")
+        content = read_bytes(self._path, "an ONNX network", REPAIR)
+        if _stamp(self._path) != self._stamp:
+            raise FlukeprintError(f"{self._path} was changed after it was opened. Run the command again.")
+        return _made_once, (sha256(content).hexdigest(), content)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Return what tells a file from one that took its place."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+# Of a process that gets networks with every task, by the SHA-256 of their bytes.
+_MADE: dict[str, OnnxNetwork] = {}
+
+
+def _made_once(digest: str, content: bytes) -> OnnxNetwork:
+    if digest not in _MADE:
+        _MADE[digest] = OnnxNetwork(content)
+    return _MADE[digest]
 
 
 def onnx_cropper(path: Path, crop: Crop) -> Cropper:
@@ -168,9 +205,9 @@ def _rounded(answers: Member, photos: NDArray[np.uint8]) -> NDArray[np.float64]:
     return answers(photos, 1)[:, 0].astype(np.float64).round(DIGITS)
 
 
-def _embeddings(session: Any, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+def _embeddings(network: OnnxNetwork, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
     seen = [pixels, np.ascontiguousarray(pixels[..., ::-1])][:views]
-    return np.stack([session.run(None, {INPUT: view})[0] for view in seen], axis=1)
+    return np.stack([network.run(view) for view in seen], axis=1)
 
 
 def _refuse_foreign(content: bytes) -> None:

@@ -1,9 +1,10 @@
 """Options that several commands have, and the check of a file to be written."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -27,6 +28,24 @@ Who = Annotated[
     str | None,
     Option(metavar="NAME", envvar="FLUKEPRINT_WHO", help="Who decides; else the name you are logged in with."),
 ]
+
+Ray = Annotated[
+    str | None,
+    Option("--ray", metavar="auto|HOST:PORT", help="Let machines that Ray joins read new photos: docs/cluster.md."),
+]
+Machines = Callable[..., Iterator[Any]] | None
+
+
+@contextmanager
+def machines_of(ray: str | None) -> Iterator[Machines]:
+    """Yield the `map` of core/worker_processes.py by the machines that Ray joins at an address; None without one."""
+    if ray is None:
+        yield None
+        return
+    from flukeprint.core.ray_cluster import Cluster, ray_map
+
+    with ray_map(Cluster(ray, option="--ray")) as mapped:
+        yield mapped
 
 
 def check_networks(networks: tuple[Path, Path] | None, *, local: bool) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Exit, Option, Typer, echo
 
 from flukeprint.cli import catalogue_export, decide
-from flukeprint.cli.arguments import Json, Local, Networks, Place, Who, check_networks
+from flukeprint.cli.arguments import Json, Local, Machines, Networks, Place, Ray, Who, check_networks, machines_of
 from flukeprint.cli.plain_network import MEAN, SIZE, STD, WEIGHTS, Backbone, Mean, Size, Std, Weights, export_network
 from flukeprint.core.errors import FlukeprintError
 
@@ -59,6 +59,7 @@ def create(  # noqa: PLR0913, PLR0917
     dates: Dates = None,
     store: Annotated[Path | None, Option(metavar="DIR", help="Where photos are kept, if it is a URL.")] = None,
     in_place: Annotated[bool, Option("--in-place", help="Leave photos where they are.")] = False,
+    ray: Ray = None,
     who: Who = None,
 ) -> None:
     """Make a catalogue that answers with the model of a bundle, or with a pretrained network as it is (--backbone).
@@ -74,15 +75,23 @@ def create(  # noqa: PLR0913, PLR0917
         raise FlukeprintError("name what answers: a bundle (--bundle DIR), or a pretrained network (--backbone NAME).")
     refuse_full(place)
     found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
+    _refuse_idle(ray, source, "--from FOLDER|TABLE")
     make = partial(create_catalogue, place, store, in_place=in_place)
-    if bundle is not None:
-        made, model = _with_bundle(make, bundle), f"the model in {bundle}"
-    else:
-        made = _with_network(make, str(backbone), weights, size, (mean, std))
-        model = f"the network {backbone}, by similarity alone"
-    echo(f"{printed(place)}: a catalogue that answers with {model}")
-    if found is not None and _import(made, found, who):
-        raise Exit(1)
+    with machines_of(ray) as machines:
+        if bundle is not None:
+            made, model = _with_bundle(make, bundle), f"the model in {bundle}"
+        else:
+            made = _with_network(make, str(backbone), weights, size, (mean, std))
+            model = f"the network {backbone}, by similarity alone"
+        echo(f"{printed(place)}: a catalogue that answers with {model}")
+        if found is not None and _import(made, found, who, machines):
+            raise Exit(1)
+
+
+def _refuse_idle(ray: str | None, source: Path | None, option: str) -> None:
+    """Refuse machines that would have no photo to read."""
+    if ray is not None and source is None:
+        raise FlukeprintError(f"--ray says who reads new photos, and none are named. Name some ({option}).")
 
 
 def _with_bundle(make: "Callable[[], Catalogue]", bundle: Path) -> "Catalogue":
@@ -108,7 +117,7 @@ def _with_network(
 
 
 @app.command("import")
-def import_(
+def import_(  # noqa: PLR0913, PLR0917
     source: Annotated[Path, Argument(metavar="FOLDER|TABLE", help="A folder of photos, or a CSV or XLSX file.")],
     place: Place = "catalogue",
     folders: Layout = "individuals",
@@ -116,6 +125,7 @@ def import_(
     column: Columns = None,
     dates: Dates = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Say row by row what would happen; change nothing.")] = False,
+    ray: Ray = None,
     who: Who = None,
 ) -> None:
     """Add photos; what is there already stays as it is. What was interrupted goes on where it was.
@@ -132,15 +142,17 @@ def import_(
         from flukeprint.catalogue.import_words import plan_text
 
         echo(plan_text(found, planned(opened, found)))
-    elif _import(opened, found, who):
-        raise Exit(1)
+        return
+    with machines_of(ray) as machines:
+        if _import(opened, found, who, machines):
+            raise Exit(1)
 
 
 def _day_first(dates: str | None) -> bool | None:
     return None if dates is None else dates == "day-first"
 
 
-def _import(opened: "Catalogue", source: "Source", who: str | None, *, aside: bool = False) -> int:
+def _import(opened: "Catalogue", source: "Source", who: str | None, machines: Machines, *, aside: bool = False) -> int:
     """Import and say what was done, `aside` on standard error; return how many rows were left out."""
     from flukeprint.catalogue.import_plan import planned
     from flukeprint.catalogue.import_words import done_text, left_out
@@ -149,7 +161,7 @@ def _import(opened: "Catalogue", source: "Source", who: str | None, *, aside: bo
 
     model, number = open_model_of(opened)
     plan = planned(opened, source)
-    done = Import(opened, model, number, decide.name_of(who)).carry_out(plan)
+    done = Import(opened, replace(model, machines=machines), number, decide.name_of(who)).carry_out(plan)
     echo(done_text(source, plan, done), err=aside)
     return left_out(plan, done)
 
@@ -167,6 +179,7 @@ def identify(  # noqa: PLR0913, PLR0917
     local: Local = False,
     networks: Networks = None,
     as_json: Json = False,
+    ray: Ray = None,
     who: Who = None,
 ) -> None:
     """Match encounters of nobody known with the catalogue's individuals, and among themselves.
@@ -181,6 +194,7 @@ def identify(  # noqa: PLR0913, PLR0917
     from flukeprint.catalogue.vector_cache import open_model_of
 
     check_networks(networks, local=local)
+    _refuse_idle(ray, source, "FOLDER or TABLE")
     opened, conditions = open_catalogue(place), (restriction(only or ()), restriction(against or ()))
     model, number = open_model_of(opened)
     # Before photos are imported: it may be refused.
@@ -188,7 +202,8 @@ def identify(  # noqa: PLR0913, PLR0917
     left_out = 0
     if source is not None:
         found = read_source(source, "encounters", photos, column or (), day_first=_day_first(dates))
-        left_out = _import(opened, found, who, aside=as_json)
+        with machines_of(ray) as machines:
+            left_out = _import(opened, found, who, machines, aside=as_json)
     season = ask(opened, model, number, *conditions, local=matching)
     echo(season_json(season) if as_json else season_text(season, top))
     if left_out:
@@ -248,6 +263,7 @@ def log(place: Place = "catalogue", as_json: Json = False) -> None:
 def embed(
     place: Place = "catalogue",
     bundle: Annotated[Path | None, Option(metavar="DIR", help="Another model, to answer from then on.")] = None,
+    ray: Ray = None,
 ) -> None:
     """Compute the vectors that are missing, of a new model all; it answers once it has them. May be interrupted.
 
@@ -263,7 +279,8 @@ def embed(
     else:
         model = open_bundle(bundle)
         number = known_model(opened, model)
-    count, failed = embed_missing(opened, model, number)
+    with machines_of(ray) as machines:
+        count, failed = embed_missing(opened, replace(model, machines=machines), number)
     if bundle is not None:
         use_model(opened, bundle)
     echo("\n".join([*(f"! photo p{photo}: {why}" for photo, why in failed), f"{count} vectors computed"]))

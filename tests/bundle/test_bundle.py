@@ -67,6 +67,18 @@ def resigned(bundle: Path) -> None:
     write_manifest(bundle)
 
 
+def test_networks_go_to_other_processes_as_their_files_and_are_made_there_once(bundle):
+    encoder, photos = open_bundle(bundle).encoder, np.full((3, 3, *SIZE), 7, np.uint8)
+    sent = pickle.dumps(encoder)
+    assert bundle.joinpath("members/m2.onnx").read_bytes() in sent
+    first, second = pickle.loads(sent), pickle.loads(sent)
+    assert np.array_equal(first(photos), encoder(photos))
+    assert [one.args[0] for one in first.members] == [one.args[0] for one in second.members]
+    shutil.copy(bundle / "members/m1.onnx", bundle / "members/m2.onnx")
+    with pytest.raises(FlukeprintError, match=r"m2\.onnx was changed after it was opened"):
+        pickle.dumps(encoder)
+
+
 @pytest.mark.numeric
 def test_onnx_computes_what_torch_computes(project, monkeypatch):
     import torch

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from catalogue_model import fake_model, import_folder, save_whales, seeds, whale
+from catalogue_model import calibration, everything, fake_model, import_folder, save_whales, seeds, whale
 from PIL import Image
+from ray_here import ray_in_this_process
 
 from flukeprint.catalogue.catalogues import create_catalogue, open_catalogue
 from flukeprint.catalogue.checking import faults_of
@@ -20,6 +22,7 @@ from flukeprint.catalogue.kept_state import disagreements
 from flukeprint.catalogue.second_names import open_second_names, second_name_lines
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
 from flukeprint.catalogue.vector_cache import known_model, read_vectors
+from flukeprint.core.ray_cluster import Cluster, ray_map
 
 
 def whom(catalogue) -> dict[str, str | None]:
@@ -300,6 +303,21 @@ def test_batches_do_not_change_the_result(tmp_path, monkeypatch):
         holdings = holdings_of(catalogue)
         found.append((holdings.encounters, holdings.individuals, whom(catalogue)))
     assert found[0] == found[1] == found[2]
+
+
+def test_a_cluster_imports_what_this_machine_does(tmp_path, monkeypatch):
+    source = save_whales(tmp_path / "known", {f"w_{n % 3}/e{n % 5}/{n}.jpg": (n % 3, n) for n in range(70)})
+    (source / "w_1" / "broken.jpg").write_bytes(b"no photo")
+    refused = [import_folder(create_catalogue(str(tmp_path / "here")), source).refused]
+    begun = ray_in_this_process(monkeypatch, tmp_path / "tmp")
+    with ray_map(Cluster("auto", option="--ray")) as machines:
+        model = replace(fake_model(calibration()), machines=machines)
+        refused.append(import_folder(create_catalogue(str(tmp_path / "there")), source, model=model).refused)
+    assert len(begun) == 3
+    assert refused[0] == refused[1] != []
+    rows, photos = everything(tmp_path / "here")
+    assert (len(rows["photos"]), len(rows["vectors"]), len(rows["decisions"]), len(photos)) == (70, 70, 15, 70)
+    assert everything(tmp_path / "there") == (rows, photos)
 
 
 def test_nearly_the_same_picture_under_two_ids_is_said(catalogue, tmp_path):

@@ -272,6 +272,15 @@ def test_nothing_is_made_where_something_is_wrong(here, capsys):
     assert not (here / "whales").exists()
 
 
+def test_machines_that_are_not_there_or_have_nothing_to_read_are_refused_before_anything_is_made(here, capsys):
+    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+    said = refused(capsys, "create", "whales", "--bundle", "bundle", "--from", "known", "--ray", "127.0.0.1:9")
+    assert "no Ray that can be used at --ray '127.0.0.1:9'" in said
+    for command in (("create", "whales", "--bundle", "bundle"), ("identify", "--catalogue", "whales")):
+        assert "--ray says who reads new photos, and none are named" in refused(capsys, *command, "--ray", "auto")
+    assert not (here / "whales").exists()
+
+
 def test_it_runs_without_torch(here):
     code = (
         "import sys; sys.modules['torch'] = None; from flukeprint.cli.main import main;"
