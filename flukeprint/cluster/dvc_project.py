@@ -66,6 +66,15 @@ class DvcProject:
 
 
 def stamps_of(paths: list[Path]) -> Stamps:
-    """Return size and time of the last change of files, and of the files of folders."""
-    files = [file for path in paths for file in ([path, *path.rglob("*")] if path.is_dir() else [path])]
-    return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+    """Return size and time of the last change of files, of folders the number of their files and what they hold.
+
+    What Python compiled meanwhile does not count.
+    """
+    stamps: Stamps = {}
+    for path in paths:
+        inside = [file for file in path.rglob("*") if file.is_file() and file.parent.name != "__pycache__"]
+        files = inside if path.is_dir() else [path]
+        stamps |= {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+        if path.is_dir():
+            stamps[path] = (len(inside), 0)
+    return stamps

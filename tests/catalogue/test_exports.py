@@ -15,7 +15,7 @@ import pytest
 from catalogue_season import ENCOUNTERS, SECRET, fill, photo_bytes
 from dwca.darwincore.utils import qualname
 from dwca.read import DwCAReader
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 from PIL import Image, ImageOps
@@ -207,6 +207,7 @@ def metres_apart(first, second) -> float:
     size=st.floats(0.1, 50),
     unit=st.sampled_from(["km", "deg"]),
 )
+@example(latitude=89.0, longitude=0.0, size=25.0, unit="km")
 def test_a_blurred_position_is_as_near_as_is_said_and_tells_only_its_cell(latitude, longitude, size, unit):
     cells = Precision(size if unit == "km" else size / 50, unit)
     centre = cells.centre(latitude, longitude)
@@ -214,7 +215,8 @@ def test_a_blurred_position_is_as_near_as_is_said_and_tells_only_its_cell(latitu
     assert -180 <= centre[1] <= 180
     # A sphere for WGS 84's ellipsoid: half a percent.
     assert metres_apart((latitude, longitude), centre) <= 1.006 * cells.uncertainty(centre[0])
-    assert cells.uncertainty(centre[0]) <= 1000 * (size if unit == "km" else size / 50 * 111.7) * 0.75 + 1
+    # Half a square's diagonal is 0.71 of its side; a degree from a pole one side of a cell is longer.
+    assert cells.uncertainty(centre[0]) <= 1000 * (size if unit == "km" else size / 50 * 111.7) * 0.85 + 1
     inside = cells.centre(*centre)
     np.testing.assert_allclose(inside, centre, atol=2e-6)
 
