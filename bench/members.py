@@ -4,8 +4,8 @@ python -m bench.members PROJECT [--workers 2] [--runs 3]
 
 PROJECT is a project, with a DVC cache of its own, in which `dvc repro start` is done and the members are not. It is
 copied for each run. Both ways train and embed all its members, so many at a time, one thread each. Runs alternate. CPU
-seconds are of all processes that a run started: they are in a control group of their own, and in a namespace, which ends what is left (as root). Ray
-does not wait for its processes, so nobody else is told what they used.
+seconds are of all processes that a run started: they are in a control group of their own, and in a namespace, which
+ends what is left (as root). Ray does not wait for its processes, so nobody else is told what they used.
 """
 
 from __future__ import annotations
