@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -175,7 +176,7 @@ def test_what_cannot_be_printed(tmp_path, redirected, done):
     code += "def work():\n    with open('file', 'w') as stream:\n        stream.write('whole')\n"
     code += f"    {'say_done' if done else 'print'}('text')\nexit_cleanly(work)"
     (tmp_path / "program.py").write_text(code)
-    command = f"{sys.executable} program.py {redirected}"
+    command = f"{shlex.quote(sys.executable)} program.py {redirected}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
         command, shell=True, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, check=False
@@ -192,7 +193,7 @@ def test_with_both_outputs_closed_it_is_done_all_the_same(tmp_path):
     (tmp_path / "program.py").write_text(code)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for redirected in (">&- 2>&-", ">&- 2>/dev/full", "<&- >/dev/full 2>/dev/full"):
-        command = f"{sys.executable} program.py {redirected}"
+        command = f"{shlex.quote(sys.executable)} program.py {redirected}"
         assert subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=False).returncode == 0
 
 
