@@ -70,19 +70,18 @@ def create(  # noqa: PLR0913, PLR0917
     from flukeprint.catalogue.catalogues import create_catalogue, printed, refuse_full
     from flukeprint.catalogue.import_plan import read_source
 
-    # What can be wrong is asked before anything is made.
+    # What can be wrong is asked first.
     if (bundle is None) == (backbone is None):
         raise FlukeprintError("name what answers: a bundle (--bundle DIR), or a pretrained network (--backbone NAME).")
     refuse_full(place)
-    found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
     _refuse_idle(ray, source, "--from FOLDER|TABLE")
+    found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
     make = partial(create_catalogue, place, store, in_place=in_place)
     with machines_of(ray) as machines:
         if bundle is not None:
-            made, model = _with_bundle(make, bundle), f"the model in {bundle}"
+            made, model = _with_bundle(make, bundle)
         else:
-            made = _with_network(make, str(backbone), weights, size, (mean, std))
-            model = f"the network {backbone}, by similarity alone"
+            made, model = _with_network(make, str(backbone), weights, size, (mean, std))
         echo(f"{printed(place)}: a catalogue that answers with {model}")
         if found is not None and _import(made, found, who, machines):
             raise Exit(1)
@@ -94,26 +93,26 @@ def _refuse_idle(ray: str | None, source: Path | None, option: str) -> None:
         raise FlukeprintError(f"--ray says who reads new photos, and none are named. Name some ({option}).")
 
 
-def _with_bundle(make: "Callable[[], Catalogue]", bundle: Path) -> "Catalogue":
-    """Make a catalogue that a bundle's model answers; the bundle is opened first: it may be refused."""
+def _with_bundle(make: "Callable[[], Catalogue]", bundle: Path) -> "tuple[Catalogue, str]":
+    """Make a catalogue that a bundle's model answers, and say which; the bundle may be refused before."""
     from flukeprint.bundle.opening import open_bundle
     from flukeprint.catalogue.vector_cache import use_model
 
     open_bundle(bundle)
     use_model(made := make(), bundle)
-    return made
+    return made, f"the model in {bundle}"
 
 
 def _with_network(
     make: "Callable[[], Catalogue]", name: str, weights: str, size: str, scaling: tuple[Mean, Std]
-) -> "Catalogue":
-    """Make a catalogue that a pretrained network answers as it is; the network is made first: it may be refused."""
+) -> "tuple[Catalogue, str]":
+    """Make a catalogue that a pretrained network answers as it is, and say so; the network may be refused before."""
     from flukeprint.catalogue.vector_cache import use_plain_model
 
     with TemporaryDirectory() as temporary:
         export_network(network := Path(temporary) / "bundle", name, weights, size, scaling)
         use_plain_model(made := make(), network)
-    return made
+    return made, f"the network {name}, by similarity alone"
 
 
 @app.command("import")
