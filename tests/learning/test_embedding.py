@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +9,7 @@ from hypothesis import strategies as st
 from pixel_folder import pixel_folder
 from training_cases import embedding_job_of
 
-from flukeprint.learning.embedding import DistinctPhotos, embed, embed_to_file
+from flukeprint.learning.embedding import DistinctPhotos, embed, embed_batches, embed_to_file
 
 
 class Counting(torch.nn.Module):
@@ -45,3 +48,23 @@ def test_a_repeated_photo_is_computed_once_and_gets_the_same_embedding(tmp_path,
     assert network.shown == views * len(np.unique(photos, axis=0)) < views * len(photos)
     expected = embed(embedding_job_of(Counting(), 7, 4), photos, views)
     np.testing.assert_array_equal(np.load(tmp_path / "embeddings.npy"), expected)
+
+
+@pytest.mark.parametrize(("device", "read"), [("cpu", [1, 2, 3, 4, 5]), ("cuda", [3, 4, 5, 5, 5])])
+def test_a_gpu_is_given_two_batches_more_before_a_result_is_taken(device, read):
+    """By a stand-in for the GPU: how many batches are read when each of five results comes, in their order."""
+    photos = np.random.default_rng(0).integers(0, 255, (10, 3, 4, 4), dtype=np.uint8)
+    job = embedding_job_of(Counting(), 2, 4)
+    job = replace(job, accelerator=SimpleNamespace(device=SimpleNamespace(type=device)))
+    given_so_far, found, parts = [], [], []
+
+    def batches():
+        for start in range(0, 10, 2):
+            given_so_far.append(start)
+            yield photos[start : start + 2]
+
+    for part in embed_batches(job, batches(), 1):
+        found.append(len(given_so_far))
+        parts.append(part)
+    assert found == read
+    np.testing.assert_array_equal(np.concatenate(parts), embed(embedding_job_of(Counting(), 7, 4), photos, 1))
