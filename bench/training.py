@@ -4,7 +4,8 @@ Ours is `finetune` by the recipe `metric` on random photos: the loop, the sampli
 the same backbone with a linear head and cross-entropy on one synthetic batch that lies on the device: forwards,
 backwards, the same optimizer, with as many threads. Both run in one process, in turns of `--steps` steps, at the sizes
 that ours takes; the ratio is the median over turns of bare seconds over ours, of CPU seconds on a CPU, which other work
-on the machine disturbs less. Embedding likewise, beside forward passes alone.
+on the machine disturbs less. Where ours records its steps as CUDA graphs, the bare network is run in both ways.
+Embedding likewise, beside forward passes alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from flukeprint.core.params import RuntimeParams, check_params, read_params
 from flukeprint.core.runtime import open_accelerator
 from flukeprint.core.training_params import FinetuneParams
 from flukeprint.learning.batches import Batch
+from flukeprint.learning.cuda_graphs import WARM_UP, RecordedSteps
 from flukeprint.learning.embedding import EmbeddingJob, embed, embedding_job
 from flukeprint.learning.finetuning import Start, finetuning_job
 from flukeprint.learning.network_files import pretrained_backbone
@@ -58,28 +60,33 @@ class Clock:
 
 @dataclass
 class Turns:
-    """Seconds, (wall, CPU), of each turn of ours, of making its batches, of saving its epoch, and of the bare one."""
+    """Seconds, (wall, CPU), of each turn of ours, of making its batches, of saving its epoch, and of the bare ones."""
 
     ours: list[tuple[float, float]] = field(default_factory=list)
     batches: list[tuple[float, float]] = field(default_factory=list)
     saving: list[tuple[float, float]] = field(default_factory=list)
-    bare: list[tuple[float, float]] = field(default_factory=list)
+    bare: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def figures(self, photos: int, device: torch.device) -> dict[str, Any]:
         """Return rates and shares; the first turn of each, which warms up, is left out."""
         which = 1 if device.type == "cpu" else 0
-        ours, bare, batches = ([turn[which] for turn in part[1:]] for part in (self.ours, self.bare, self.batches))
-        found = {
-            "ours_photos_per_s": [round(photos / median(turn[n] for turn in self.ours[1:]), 1) for n in (0, 1)],
-            "bare_photos_per_s": [round(photos / median(turn[n] for turn in self.bare[1:]), 1) for n in (0, 1)],
-            "ratio": round(median(b / a for a, b in zip(ours, bare, strict=True)), 3),
-            "ratios": [round(b / a, 3) for a, b in zip(ours, bare, strict=True)],
-        }
+        ours, batches = ([turn[which] for turn in part[1:]] for part in (self.ours, self.batches))
+        found: dict[str, Any] = {"ours_photos_per_s": rates(photos, self.ours[1:])}
+        for name, turns in self.bare.items():
+            ratios = [turn[which] / own for own, turn in zip(ours, turns[1:], strict=True)]
+            found[f"{name}_photos_per_s"] = rates(photos, turns[1:])
+            found[f"ratio_to_{name}"] = round(median(ratios), 3)
+            found[f"ratios_to_{name}"] = [round(ratio, 3) for ratio in ratios]
         if any(wall for wall, _ in self.batches):
             found["share_of_making_batches"] = round(median(b / a for a, b in zip(ours, batches, strict=True)), 3)
         if self.saving:
             found["saving_an_epoch_s"] = [round(median(turn[n] for turn in self.saving), 2) for n in (0, 1)]
         return found
+
+
+def rates(photos: int, turns: list[tuple[float, float]]) -> list[float]:
+    """Return photos per second of the wall and of CPUs, by the medians of turns."""
+    return [round(photos / median(turn[n] for turn in turns), 1) for n in (0, 1)]
 
 
 def main() -> None:
@@ -133,7 +140,9 @@ def training_figures(
     """Run fine-tuning and embedding in turns with the bare network."""
     accelerator = open_accelerator(runtime)
     data = random_photos(arguments.steps * settings.batch_size, size)
-    bare = Bare(start, settings, accelerator)
+    bare = {"bare": Bare(start, settings, accelerator, recorded=False)}
+    if accelerator.device.type == "cuda":
+        bare["bare_as_graphs"] = Bare(start, settings, accelerator, recorded=True)
     alone = embedding_job(deepcopy(start.backbone), start.record, runtime, accelerator)
     job = finetuning_job(data, start, "m1", arguments.turns, 0, settings, accelerator)
     turns, clock = Turns(), Clock(accelerator.device)
@@ -163,7 +172,7 @@ def random_photos(n: int, size: tuple[int, int]) -> TrainingData:
 class Bare:
     """The backbone as a classifier, trained on one batch of noise again and again."""
 
-    def __init__(self, start: Start, settings: FinetuneParams, accelerator: Any) -> None:
+    def __init__(self, start: Start, settings: FinetuneParams, accelerator: Any, *, recorded: bool) -> None:
         network = Classifier(
             deepcopy(start.backbone),
             new_head(start.record.features, 2 * CLASSES, 0),
@@ -173,24 +182,30 @@ class Bare:
         self.optimizer = build_optimizer(network, settings, settings.schedule, accelerator.device)
         self.accelerator = accelerator
         self.targets = torch.arange(settings.batch_size, device=accelerator.device)
+        self.advance = RecordedSteps(self.step) if recorded else self.step
 
     def run(self, sizes: list[torch.Size]) -> None:
         """Do a step for each of the sizes."""
-        inputs = {size: self.noise(size) for size in dict.fromkeys(sizes)}
+        batches = {size: Batch(self.noise(size), self.targets[: size[0]], size[0]) for size in dict.fromkeys(sizes)}
         for size in sizes:
-            self.optimizer.zero_grad()
-            with self.accelerator.autocast():
-                loss = functional.cross_entropy(self.network(inputs[size]).float(), self.targets[: size[0]])
-            torch.autograd.backward(loss)
-            self.optimizer.step()
+            self.advance(batches[size])
+
+    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do a step on a batch."""
+        self.optimizer.zero_grad()
+        with self.accelerator.autocast():
+            loss = functional.cross_entropy(self.network(batch.inputs).float(), batch.targets)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        return loss.detach(), loss.detach()
 
     def noise(self, size: torch.Size) -> torch.Tensor:
         """Return a batch of normalised photos of noise."""
         return torch.randn(size, device=self.targets.device).to(memory_format=torch.channels_last)
 
 
-def in_turns(batches: Iterator[Batch], turns: Turns, clock: Clock, bare: Bare) -> Iterator[Batch]:
-    """Yield the batches of an epoch, timed as it is trained; then let the bare network do as many steps, timed."""
+def in_turns(batches: Iterator[Batch], turns: Turns, clock: Clock, bare: dict[str, Bare]) -> Iterator[Batch]:
+    """Yield the batches of an epoch, timed as it is trained; then let the bare networks do as many steps, timed."""
     if turns.ours:
         turns.saving.append(clock.lap())
     sizes, making, stepping = [], [], []
@@ -205,10 +220,11 @@ def in_turns(batches: Iterator[Batch], turns: Turns, clock: Clock, bare: Bare) -
     stepping += [] if apart else [clock.lap()]
     turns.batches.append(added(making))
     turns.ours.append(added(making + stepping))
-    bare.run(sizes[:1])
-    clock.lap()
-    bare.run(sizes)
-    turns.bare.append(clock.lap())
+    for name, network in bare.items():
+        network.run(sizes[:1] * (WARM_UP + 1 if clock.device.type == "cuda" else 1))
+        clock.lap()
+        network.run(sizes)
+        turns.bare.setdefault(name, []).append(clock.lap())
     clock.lap()
 
 
@@ -222,12 +238,13 @@ def embedding_turn(job: EmbeddingJob, photos: RowArray, turns: Turns, clock: Clo
     noise = torch.randn(job.batch_size, *photos.shape[1:], device=clock.device)
     noise = noise.to(memory_format=torch.channels_last)
     clock.lap()
-    embed(job, photos, 1)
+    with job.accelerator.autocast():
+        embed(job, photos, 1)
     turns.ours.append(clock.lap())
     with torch.inference_mode(), job.accelerator.autocast():
         for first in range(0, len(photos), job.batch_size):
             job.backbone(noise[: len(photos) - first])
-    turns.bare.append(clock.lap())
+    turns.bare.setdefault("bare", []).append(clock.lap())
 
 
 def profiled(run: Callable[[], Any]) -> None:
