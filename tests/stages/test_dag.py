@@ -1,5 +1,6 @@
 """dvc.yaml against the code: every module that a stage imports, every key that it reads, and nothing else."""
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -37,6 +38,13 @@ def test_a_missing_module_would_be_noticed(tmp_path):
     assert "flukeprint/data/sample.py" in closure(ROOT / "stages" / "fetch.py")  # imported inside a function
     # Type-only in network_files.py.
     assert "flukeprint/learning/training.py" not in closure(ROOT / "stages" / "embed.py")
+
+
+def test_the_exceptions_that_no_stage_lists_are_names_without_code():
+    docstring, *classes = ast.parse((ROOT / "flukeprint/core/errors.py").read_text()).body
+    for body in ([docstring], *(node.body for node in classes if isinstance(node, ast.ClassDef))):
+        assert [type(node) for node in body] == [ast.Expr]
+    assert {type(node) for node in classes} == {ast.ClassDef}
 
 
 def test_stages_modules_and_dvc_yaml_have_the_same_names():
