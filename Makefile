@@ -32,9 +32,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 
+# --all-pipelines: there is one; without it DVC reads dvc.yaml and dvc.lock twice.
 run: env ## the whole pipeline on the current profile, where its results are, and a bundle of it
 	@python -m flukeprint.core.dvc_lock
-	@dvc repro
+	@dvc repro --all-pipelines
 	@python -m flukeprint.cli results
 	@test models/bundle/manifest.json -nt dvc.lock || python -m flukeprint.cli export models/bundle
 	@echo "A catalogue of your own photos (a folder per whale), answered by this model:"
