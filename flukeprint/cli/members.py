@@ -20,11 +20,15 @@ def members(
     from flukeprint.core.params import load_params
 
     params = load_params(("ensemble.members",))
-    # What DVC says of a stage that fails is on the terminal.
-    begun = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "start"], check=False)
-    if begun.returncode:
-        sys.exit(begun.returncode)
-    if cluster := params.runtime.member_workers:
-        spread_members(params.ensemble.members, cluster, echo)
-    else:
-        run_members(params.ensemble.members, most, echo)
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "--quiet", "start"]) as start:
+
+        def begun() -> None:
+            # What DVC says of a stage that fails is on the terminal.
+            if code := start.wait():
+                sys.exit(code)
+
+        if cluster := params.runtime.member_workers:
+            spread_members(params.ensemble.members, cluster, echo, begun)
+        else:
+            begun()
+            run_members(params.ensemble.members, most, echo)

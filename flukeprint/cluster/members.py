@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ Stream = Any  # Ray's generator of references to what a worker yields
 Waiting = Generator[Stream, None, None]  # of a member: it yields the stream whose next item it needs
 
 
-def spread_members(members: Sequence[str], cluster: Cluster, say: Say) -> None:
+def spread_members(members: Sequence[str], cluster: Cluster, say: Say, begun: Callable[[], None]) -> None:
     """Train and embed members, as many at a time as the cluster has room for; stages that are up to date are not run.
 
+    What they start from is made meanwhile: `begun` returns when it is there.
     Whatever is interrupted, here or there, goes on from the last epoch that came back. A stage that fails stops its own
     member alone; in the end a FlukeprintError says which failed, and why.
     """
@@ -47,6 +48,7 @@ def spread_members(members: Sequence[str], cluster: Cluster, say: Say) -> None:
             say(f"{member}: failed")
 
     with connected(cluster):
+        begun()
         spreading = _Spreading(cluster, say)
         of_stream: dict[Stream, tuple[str, Waiting]] = {}
         for member in members:
@@ -73,18 +75,29 @@ class _Spreading:
         self._shared: dict[Path, tuple[Stamps, list[CarriedFile]]] = {}
 
     def through(self, member: str) -> Waiting:
-        """Bring one member through its stages."""
-        for stage in MEMBER_STAGES:
-            plan = self._project.plan(f"{stage}@{member}")
-            if plan is not None:
+        """Bring one member through its stages. DVC is told of one, for a second or two, while the next one runs."""
+        with ExitStack() as unsaid:
+            for stage in MEMBER_STAGES:
+                plan = self._project.plan(f"{stage}@{member}")
+                if plan is None:
+                    continue
                 read = [*plan.inputs, *(_backbone_of(member) if stage == "finetune" else ())]
                 stamps = stamps_of(plan.deps)
                 came: set[Path] = set()
-                yield from self._run(plan, stage, member, read, came)
+                running = self._run(plan, stage, member, read, came)
+                first = next(running)
+                unsaid.close()
+                # DVC puts the files that it is told of in place anew.
+                stamps |= stamps_of([path for path in plan.deps if path.stem == member])
+                yield first
+                yield from running
                 _remove_others(plan, came)
-                self._project.accept(plan, stamps)
-                for folder in _checkpoints(stage, member):
-                    shutil.rmtree(folder)
+                unsaid.callback(self._accept, plan, stamps, stage, member)
+
+    def _accept(self, plan: StagePlan, stamps: Stamps, stage: str, member: str) -> None:
+        self._project.accept(plan, stamps)
+        for folder in _checkpoints(stage, member):
+            shutil.rmtree(folder)
 
     def _run(self, plan: StagePlan, stage: str, member: str, read: list[Path], came: set[Path]) -> Waiting:
         """Let a worker run a stage, and the next one where that is lost, and write here the files that `came`."""
@@ -116,19 +129,19 @@ class _Spreading:
                 self._say(f"{plan.name}: lost ({lost}), goes on from its last epoch")
 
     def _order(self, plan: StagePlan, stage: str, member: str, read: list[Path]) -> StageOrder:
-        files = [file for path in read for file in self._packed(path, member)]
-        files += [file for folder in _checkpoints(stage, member) for file in packed(folder, carry=True)]
+        own = [*(path for path in read if path.stem == member), *_checkpoints(stage, member)]
+        shared = [file for path in read if path.stem != member for file in self._packed(path)]
+        carried = [file for path in own for file in packed(path, carry=True)]
         outputs = [str(path) for path in plan.outputs]
-        return StageOrder(plan.command, files, outputs, str(Path.cwd()), self._node, packages())
+        return StageOrder(plan.command, shared, carried, outputs, str(Path.cwd()), self._node, packages())
 
-    def _packed(self, path: Path, member: str) -> list[CarriedFile]:
-        """Pack a file, or a folder; what members have in common goes into the object store once."""
+    def _packed(self, path: Path) -> list[CarriedFile]:
+        """Pack a file, or a folder, that members have in common: it goes into the object store once."""
         stamps = stamps_of([path])
         known, files = self._shared.get(path, ({}, []))
         if known != stamps:
             files = list(packed(path, carry=self._carry))
-            if path.stem != member:
-                self._shared[path] = stamps, files
+            self._shared[path] = stamps, files
         return files
 
 

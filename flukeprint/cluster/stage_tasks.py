@@ -34,7 +34,8 @@ class StageOrder:
     """What a worker needs to know of a stage: DVC's command, the files that it reads, and what it writes."""
 
     command: str
-    inputs: list[CarriedFile]
+    inputs: list[CarriedFile]  # what members have in common
+    own: list[CarriedFile]  # what is the member's, unfinished trainings among it
     outputs: list[str]  # files, or folders of files
     workspace: str  # the project's root on the machine that sends the order,
     node: str  # which is this one of Ray's
@@ -53,12 +54,9 @@ def run_stage(order: StageOrder) -> Iterator[Piece | str]:
     here = ray.get_runtime_context().get_node_id() == order.node
     temporary = Path(tempfile.gettempdir()) / "flukeprint-stage"
     with scratch_folder(temporary) as folder, tempfile.TemporaryFile() as said:
-        # A checkpoint is replaced, and removed in the end: never by a link.
-        started = [file for file in order.inputs if Path(file.path).is_relative_to(WORK)]
-        laid_out(
-            [file for file in order.inputs if file not in started], folder, Path(order.workspace) if here else None
-        )
-        laid_out(started, folder, None)
+        laid_out(order.inputs, folder, Path(order.workspace) if here else None)
+        # Never by a link: checkpoints are replaced, and what the stage before wrote DVC may put in place anew.
+        laid_out(order.own, folder, None)
         process = _start(order.command, folder, said)
         yield from _checkpoints_of(process, folder)
         text = _said(said)

@@ -35,7 +35,7 @@ def order_of(folder: Path, code: str, **changes) -> StageOrder:
     (folder / "stage.py").write_text(code)
     values = {
         "command": "python stage.py", "inputs": [CarriedFile("in", ()), CarriedFile("stage.py", ())],
-        "outputs": ["out", "folder"], "workspace": str(folder), "node": "here", "packages": packages(),
+        "own": [], "outputs": ["out", "folder"], "workspace": str(folder), "node": "here", "packages": packages(),
     }  # fmt: skip
     return StageOrder(**values | changes)
 
@@ -93,8 +93,8 @@ def test_checkpoints_come_as_they_are_made_and_are_gone_on_with(worker, monkeypa
     path = ".work/finetune/m1-ab/last.safetensors"
     came = Piece(path, 0, 1, np.frombuffer(b"2", np.uint8))
     monkeypatch.setattr("flukeprint.core.ray_cluster.result_of", lambda _: came)
-    inputs = [CarriedFile("stage.py", ()), CarriedFile(path, ("reference",))]
-    assert contents(order_of(worker, CHECKPOINTS, inputs=inputs), worker) == [b"3", b"2"]
+    own = [CarriedFile(path, ("reference",))]
+    assert contents(order_of(worker, CHECKPOINTS, own=own), worker) == [b"3", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ import ray
 from flukeprint.cluster.stage_tasks import StageOrder, run_stage
 from flukeprint.cluster.carried_files import CarriedFile, Piece
 ray.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "here")
-order = StageOrder("python stage.py", [CarriedFile("stage.py", ())], [], sys.argv[1], "here", {})
+order = StageOrder("python stage.py", [CarriedFile("stage.py", ())], [], [], sys.argv[1], "here", {})
 for piece in run_stage(order):
     print(piece.data.tobytes().decode() if hasattr(piece, "data") else piece, flush=True)
 """
