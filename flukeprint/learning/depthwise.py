@@ -1,7 +1,8 @@
-"""Depthwise convolutions on a GPU without a wait for each size of photos.
+"""Depthwise convolutions where torch's are slow: on a GPU for each new size of photos, on a CPU in bfloat16.
 
 cuDNN compiles its kernels for them anew for every shape, for about a second each; a network of a dozen waits eight
-seconds for each size that photos grow through. Those in depthwise_kernels.py are compiled once.
+seconds for each size that photos grow through. Those in depthwise_kernels.py are compiled once. On a CPU, oneDNN has
+fast gradients of few shapes in bfloat16, and of all of them in single precision.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import logging
 import os
 import shutil
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +28,20 @@ _COMPILERS = ("clang", "gcc", "cc")
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution on a GPU; `same` tells that it pads as TensorFlow does."""
+    """A depthwise convolution of N x C x H x W in the precision of autocast; `same`: it pads as TensorFlow does."""
 
     same: bool
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Convolve N x C x H x W, in the precision that autocast asks for."""
+        """Convolve each channel by itself."""
+        device = inputs.device.type
+        if torch.is_autocast_enabled(device):
+            inputs = inputs.to(torch.get_autocast_dtype(device))
+        return self._on_cpu(inputs) if device == "cpu" else self._by_kernels(inputs)
+
+    def _by_kernels(self, inputs: torch.Tensor) -> torch.Tensor:
         from flukeprint.learning.depthwise_kernels import Depthwise
 
-        if torch.is_autocast_enabled("cuda"):
-            inputs = inputs.to(torch.get_autocast_dtype("cuda"))
         rows, columns = (self._placed(side, inputs.shape[2 + side]) for side in (0, 1))
         edge, shape = zip(rows, columns, strict=True)
         result: torch.Tensor = Depthwise.apply(inputs, self.weight, self.bias, self.stride[0], edge, shape)
@@ -47,14 +56,52 @@ class DepthwiseConv2d(nn.Conv2d):
         padding = int(self.padding[side])
         return padding, (length + 2 * padding - kernel) // stride + 1
 
+    def _on_cpu(self, inputs: torch.Tensor) -> torch.Tensor:
+        from timm.layers.padding import pad_same
 
-def compiled_once(network: nn.Module, device: torch.device) -> nn.Module:
-    """Have a GPU run the depthwise convolutions of a network by kernels for photos of any size; its state is the same.
+        padded = pad_same(inputs, list(self.kernel_size), list(self.stride)) if self.same else inputs
+        result: torch.Tensor = _GradientsInSingle.apply(padded, self.weight, self.bias, self.stride, self.padding)
+        return result
 
-    Elsewhere, and where they cannot be compiled, which is said, the network stays as it is.
+
+class _GradientsInSingle(torch.autograd.Function):
+    """torch's depthwise convolution, whose gradients are computed in single precision."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+    ) -> torch.Tensor:
+        context.save_for_backward(inputs, weights)
+        context.stride, context.padding, context.biased = stride, padding, bias is not None
+        rounded = None if bias is None else bias.to(inputs.dtype)
+        return nn.functional.conv2d(inputs, weights.to(inputs.dtype), rounded, stride, padding, 1, len(weights))
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        inputs, weights = context.saved_tensors
+        number, wanted = len(weights), [*context.needs_input_grad[:2], context.biased and context.needs_input_grad[2]]
+        of_inputs, of_weights, of_bias = torch.ops.aten.convolution_backward(
+            gradient.float(), inputs.float(), weights.to(inputs.dtype).float(), [number],
+            context.stride, context.padding, [1, 1], False, [0, 0], number, wanted,
+        )  # fmt: skip
+        return None if of_inputs is None else of_inputs.to(inputs.dtype), of_weights, of_bias, None, None
+
+
+def fast_depthwise(network: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Run the depthwise convolutions of a network, in place, by those of this module; its state is the same.
+
+    In single precision on a CPU, and on a GPU whose kernels cannot be compiled, which is said, it stays as it is.
     """
-    layers = [layer for layer in network.modules() if _fits(layer)] if device.type == "cuda" else []
-    if layers and not _compiles():
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and accelerator.mixed_precision != "bf16":
+        return network
+    layers = [layer for layer in network.modules() if _fits(layer)]
+    if layers and not on_cpu and not _compiles():
         logger.warning(
             "depthwise convolutions are compiled anew for every size of photos, which takes seconds each: install "
             "triton and a C compiler (%s, or the one that CC names) to avoid it",

@@ -18,7 +18,7 @@ from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import create_npy
 from flukeprint.core.replacement import replacing
 from flukeprint.learning.batches import PhotoScaler, on_device
-from flukeprint.learning.depthwise import compiled_once
+from flukeprint.learning.depthwise import fast_depthwise
 from flukeprint.learning.networks import for_inference, freeze
 from flukeprint.learning.synchronization import gathered
 
@@ -51,7 +51,7 @@ def embedding_job(
     backbone: nn.Module, record: BackboneRecord, runtime: RuntimeParams, accelerator: Accelerator
 ) -> EmbeddingJob:
     """Freeze a backbone and move it to the device, with the scaling that its record names."""
-    network = compiled_once(for_inference(freeze(backbone), record.size).to(accelerator.device), accelerator.device)
+    network = fast_depthwise(for_inference(freeze(backbone), record.size).to(accelerator.device), accelerator)
     scaler = PhotoScaler(record.mean, record.std, accelerator.device)
     return EmbeddingJob(network, scaler, record.features, runtime.batch_size, accelerator)
 

@@ -18,7 +18,7 @@ from flukeprint.core.runtime import derived_seed, runtime_record
 from flukeprint.learning.batches import IGNORED, Batch
 from flukeprint.learning.checkpoints import clear_checkpoints, refuse_other_runtime, save_checkpoint, shared_checkpoint
 from flukeprint.learning.cuda_graphs import RecordedSteps
-from flukeprint.learning.depthwise import compiled_once
+from flukeprint.learning.depthwise import fast_depthwise
 from flukeprint.learning.divergence import DivergenceError, LossBounds
 from flukeprint.learning.optimization import STEP_LR, averaged, build_optimizer, build_schedule, clip_gradient
 from flukeprint.learning.synchronization import synchronize_batchnorm
@@ -151,7 +151,7 @@ class _Run:
         self.job, self.accelerator = job, accelerator
         self.runtime = runtime_record(accelerator)
         synchronize_batchnorm(job.model, accelerator)
-        compiled_once(job.model, accelerator.device)
+        fast_depthwise(job.model, accelerator)
         recorded = job.recordable and accelerator.device.type == "cuda" and accelerator.num_processes == 1
         self.advance = RecordedSteps(self._advance) if recorded else self._advance
         # Accelerate's wrappers of both.

@@ -12,6 +12,12 @@ from torch import nn
 
 from flukeprint.learning.depthwise import DepthwiseConv2d
 
+
+class ByKernels(DepthwiseConv2d):
+    def forward(self, inputs):
+        return self._by_kernels(inputs)
+
+
 CASES = {
     "3 by 3": (nn.Conv2d, 5, 3, 1, (6, 7)),
     "5 by 5, more channels than a tile has": (nn.Conv2d, 70, 5, 1, (4, 3)),
@@ -28,7 +34,7 @@ def differences(kind, channels, side, stride, size, bias):
     layer = kind(channels, channels, side, stride, 0 if kind is Conv2dSame else side // 2, groups=channels, bias=bias)
     photos = torch.randn(2, channels, *size, requires_grad=True)
     wanted = results(layer, photos)
-    layer.same, layer.__class__ = kind is Conv2dSame, DepthwiseConv2d
+    layer.same, layer.__class__ = kind is Conv2dSame, ByKernels
     return [float((own - other).abs().max()) for own, other in zip(results(layer, photos), wanted, strict=True)]
 
 
