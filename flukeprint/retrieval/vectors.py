@@ -71,7 +71,9 @@ def on_all_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> lis
     import faiss
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
+    # Before the limit: it is one for FAISS's threads too where its BLAS shares them.
+    number = faiss.omp_get_max_threads()
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(number) as pool:
         return list(pool.map(work, items))
 
 

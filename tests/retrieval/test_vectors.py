@@ -1,7 +1,10 @@
+from threading import Barrier
+
+import faiss
 import numpy as np
 import pytest
 
-from flukeprint.retrieval.vectors import EmbeddedPhotos, chunks, photo_vectors, unit, vectors_of
+from flukeprint.retrieval.vectors import EmbeddedPhotos, chunks, on_all_threads, photo_vectors, unit, vectors_of
 
 
 def cosine(a, b):
@@ -40,3 +43,14 @@ def test_embedded_photos_are_made_where_they_are_asked_for():
     photos = EmbeddedPhotos(parts, np.array([8, 0, 3]), 2)
     assert photos.shape == (3, 22)
     np.testing.assert_array_equal(photos[np.array([2, 0])], photo_vectors([part[[3, 8]] for part in parts], 2))
+
+
+def test_items_are_worked_on_by_as_many_threads_at_once_as_faiss_has():
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    met = Barrier(3, timeout=20)
+    try:
+        assert sorted(on_all_threads(lambda item: (met.wait(), item)[1], [5, 6, 7])) == [5, 6, 7]
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(threads)
