@@ -51,7 +51,7 @@ def submission_rows(table: pd.DataFrame, members: list[Member], views: int, exac
     `table` are all labelled photos. Column `individuals` tells how many of them have a name: calibrations need it.
     """
     test = read_frame(VALIDATED / "test.parquet", columns=["Image", "cluster"])
-    photos = LabelledPhotos.of(table, [member.embeddings for member in members], views, exact_up_to)
+    photos = LabelledPhotos.of(table, [member.embeddings for member in members], views, exact_up_to, len(test))
     of_test = load_members([member.name for member in members], "test")
     scored = classify(of_test, test.index.to_numpy(), views, apart=False, photos=photos)
     scored[DUPLICATES] = near_duplicates(table, test["cluster"].tolist())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flukeprint.retrieval.vectors import Stored, Vectors, blocks, on_all_threads, single
+from flukeprint.retrieval.vectors import Stored, Vectors, blocks, highest, on_all_threads, single
 
 # Photos up to which every search compares with all of them: a few hundredths of a second per query.
 EXACT_UP_TO = 200_000
@@ -88,16 +88,15 @@ def new_codes(vectors: Stored, individual: NDArray[np.int64]) -> Codes:
 
 
 def _axes(sample: Vectors, rng: np.random.Generator) -> Vectors:
-    """Return the axes of `Codes` by subspace iteration on n x D vectors."""
+    """Return the axes of `Codes`, from n x D vectors."""
     from threadpoolctl import threadpool_limits
 
     dimension = sample.shape[1]
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred, basis = sample - mean, rng.standard_normal((dimension, min(_AXES, *sample.shape)), np.float32)
+    centred = sample - mean
+    basis = subspace(centred, _AXES, rng)
     # One thread: the last bits of a product depend on their number.
     with threadpool_limits(1):
-        for _ in range(_ROUNDS):
-            basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
         inner = centred @ basis
         variances, turned = np.linalg.eigh((inner.T @ inner).astype(np.float64) / len(sample))
         units = (basis @ turned.astype(np.float32)).T[::-1]
@@ -110,6 +109,17 @@ def _axes(sample: Vectors, rng: np.random.Generator) -> Vectors:
     axes[used, :-1] = units[used] / steps[used, None]
     axes[:, -1] = axes[:, :-1] @ mean
     return axes
+
+
+def subspace(vectors: Vectors, axes: int, rng: np.random.Generator) -> Vectors:
+    """Return orthonormal axes along which n x D vectors are longest, D x `axes` or fewer, by subspace iteration."""
+    from threadpoolctl import threadpool_limits
+
+    basis = rng.standard_normal((vectors.shape[1], min(axes, *vectors.shape)), np.float32)
+    with threadpool_limits(1):
+        for _ in range(_ROUNDS):
+            basis = np.linalg.qr(vectors.T @ (vectors @ basis))[0]
+    return basis
 
 
 def _encoded(vectors: Stored, axes: Vectors) -> NDArray[np.uint8]:
@@ -144,12 +154,10 @@ def _needed(codes: Codes, vectors: Stored, individual: NDArray[np.int64], probed
 
 def _nearest(queries: Vectors, vectors: Stored) -> NDArray[np.int64]:
     """Return the rows of the _NEIGHBOURS vectors nearest to each query, best first."""
-    import faiss
-
     similarity, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for block in blocks(len(vectors), _COMPARED):
         part = single(vectors[block])
-        found = faiss.knn(queries, part, min(_NEIGHBOURS, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
+        found = highest(queries, part, min(_NEIGHBOURS, len(part)))
         similarity = np.concatenate([similarity, found[0]], axis=1)
         rows = np.concatenate([rows, block.start + found[1]], axis=1)
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :_NEIGHBOURS]

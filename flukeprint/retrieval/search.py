@@ -7,17 +7,19 @@ and among others, whatever the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.retrieval.bounds import Bounds
 from flukeprint.retrieval.codes import Codes
 from flukeprint.retrieval.gallery import Gallery, too_long
-from flukeprint.retrieval.vectors import Stored, Vectors, blocks, chunks, cosines, on_all_threads, single
+from flukeprint.retrieval.vectors import Stored, Vectors, blocks, chunks, cosines, highest, on_all_threads, single
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -29,7 +31,7 @@ DEPTH = 20
 _FETCHED, _FEWEST, _GROWTH = 5, 100, 8
 # Individuals whose vectors are summed at a time, and whose vectors are all compared with queries.
 _INDIVIDUALS, _SCORED = 1 << 7, 1 << 13
-# Queries up to which a matrix product with all vectors is faster: of so few FAISS takes each on one core alone.
+# Queries up to which numpy's matrix product with all vectors is faster than FAISS's.
 _FEW = 19
 # More than float32 loses in an inner product of unit vectors.
 _ROUNDING = np.float32(1e-4)
@@ -82,12 +84,13 @@ class Searcher:
 
     Without codes a query is compared with every photo (FAISS's exact inner product search, on the array itself: no copy
     of it). With codes it is compared with those nearest by their codes: an individual may be missed, but all that is
-    said of those found is exact.
+    said of those found is exact. Bounds say which photos cannot be among the nearest: the answers are those without.
     """
 
     vectors: Stored  # N x D, of length 1, those of an individual together
     individual: Places  # N places, ascending from 0 without gaps
     codes: Codes | None = None
+    bounds: Bounds | None = None  # where there are no codes
 
     @classmethod
     def of(cls, gallery: Gallery) -> Searcher:
@@ -122,20 +125,24 @@ class Searcher:
 
     @cached_property
     def _photos(self) -> _Neighbours:
-        return _Neighbours(self.vectors, self.individual, self.starts[:-1], self.codes)
+        return _Neighbours(self.vectors, self.individual, self.starts[:-1], self.codes, self.bounds)
 
     @cached_property
     def _centres(self) -> _Neighbours:
         places = np.arange(len(self.centres))
-        return _Neighbours(self.centres, places, places, self.codes and self.codes.of(self.centres))
+        codes, bounds = self.codes and self.codes.of(self.centres), self.bounds and self.bounds.of(self.centres)
+        return _Neighbours(self.centres, places, places, codes, bounds)
 
-    def search(self, queries: Vectors, depth: int = DEPTH, named: Places | None = None) -> Candidates:
+    def search(
+        self, queries: Vectors, depth: int = DEPTH, named: Places | None = None, *, by_centre: bool = True
+    ) -> Candidates:
         """Return the `depth` individuals with the most similar photos, and those with the most similar centres.
 
         Args:
             queries: n x D, unit vectors from `photo_vectors`.
             depth: candidates by each similarity, at least 1; there are fewer only if there are fewer individuals.
             named: n x k places of further individuals that are wanted, -1: none.
+            by_centre: whether those with the most similar centres are wanted.
 
         Returns:
             Candidates in 2 depth + k columns; nearest, centre and photo are exact for all of them.
@@ -143,7 +150,7 @@ class Searcher:
         queries = self._checked(queries)
         named = np.empty((len(queries), 0), np.int64) if named is None else named
         parts = [
-            self._described(queries[some], depth, named[some]).best(depth, named[some])
+            self._described(queries[some], depth, named[some], by_centre=by_centre).best(depth, named[some])
             for some in chunks(np.arange(len(queries)))
         ]
         columns = zip(*((one.individual, one.nearest, one.centre, one.photo) for one in parts), strict=True)
@@ -163,13 +170,15 @@ class Searcher:
             raise FlukeprintError(f"a query's vector has length {length:g}, expected 1. Make it with photo_vectors.")
         return np.ascontiguousarray(queries, np.float32)
 
-    def _described(self, queries: Vectors, depth: int, named: Places) -> Candidates:
+    def _described(self, queries: Vectors, depth: int, named: Places, *, by_centre: bool) -> Candidates:
         """Return everybody who may be among the best, and those named, with exact similarities."""
         number = max(len(self.starts) - 1, 1)
         query, place = np.nonzero(named >= 0)
         found = [query * number + named[query, place]]
         if len(self.vectors):
-            found += [near.best(queries, depth) for near in (self._photos, self._centres)]
+            found.append(self._photos.best(queries, depth))
+        if len(self.vectors) and by_centre:
+            found.append(self._centres.best(queries, depth))
         query, individual = np.divmod(np.unique(np.concatenate(found)), number)
         nearest, photo = self._nearest(queries, query, individual)
         centre = cosines(queries, query, self.centres, individual)
@@ -201,6 +210,17 @@ class Searcher:
         return best, rows[hits[np.searchsorted(hits, first)]]
 
 
+class _Near(NamedTuple):
+    """Vectors that n queries were compared with, the most similar first, n x k each."""
+
+    similarity: Vectors  # but for rounding
+    rows: Places  # -1: none
+    others: Vectors  # n: no vector that is not among them is taken to be more similar
+
+
+_Nearest = Callable[[Vectors, int], _Near]
+
+
 @dataclass(frozen=True, eq=False)
 class _Neighbours:
     """The nearest of some vectors, as individuals."""
@@ -209,55 +229,72 @@ class _Neighbours:
     individual: Places  # N, ascending
     starts: Places  # first row of each individual
     codes: Codes | None
+    bounds: Bounds | None
 
     def best(self, queries: Vectors, depth: int) -> Places:
         """Return who may be among the `depth` best of each query, as pairs: query x individuals + individual."""
         depth = min(depth, len(self.starts))
         found, lacking = [np.empty(0, np.int64)], np.arange(len(queries))
-        least = self.codes.fetched if self.codes else _FEWEST
-        k = min(max(_FETCHED * (depth + 1), least), len(self.vectors))
-        most = 0 if self.codes is None and len(queries) <= _FEW else max(len(self.vectors) // _GROWTH, k)
+        k = min(_FETCHED * (depth + 1), len(self.vectors))
+        if self.bounds is not None and len(queries):
+            lacking = self._looked_at(found, queries, lacking, k, depth, partial(self._by_bounds, self.bounds))
+        k = min(max(k, self.codes.fetched if self.codes else _FEWEST), len(self.vectors))
+        nearest = self._by_vectors if self.codes is None else partial(self._by_codes, self.codes)
+        most = 0 if self.codes is None and len(lacking) <= _FEW else max(len(self.vectors) // _GROWTH, k)
         while len(lacking) and k <= most:
-            parts = [self._of_nearest(queries, some, k, depth) for some in chunks(lacking, _pieces(k))]
-            found += [pairs for pairs, _ in parts]
-            lacking = np.concatenate([left for _, left in parts])
+            lacking = self._looked_at(found, queries, lacking, k, depth, nearest)
             k *= _GROWTH
         if len(lacking):
             found += [self._of_all(queries, some, depth) for some in chunks(lacking, _pieces(len(self.vectors)))]
         return np.concatenate(found)
 
-    def _of_nearest(self, queries: Vectors, some: Places, k: int, depth: int) -> tuple[Places, Places]:
-        """Return the pairs by the k nearest vectors, and the queries of which more vectors must be looked at."""
-        similarity, rows = self._nearest(queries[some], k)
-        individual = np.where(rows >= 0, self.individual[rows], -1)
-        first = _first_of_each(individual) & (rows >= 0)
+    def _looked_at(
+        self, found: list[Places], queries: Vectors, lacking: Places, k: int, depth: int, nearest: _Nearest
+    ) -> Places:
+        """Add the pairs by k vectors to those found, and return the queries of which more must be looked at."""
+        pieces = chunks(lacking, _pieces(k))
+        parts = [self._of_nearest(some, nearest(queries[some], k), depth) for some in pieces]
+        found += [pairs for pairs, _ in parts]
+        return np.concatenate([left for _, left in parts])
+
+    def _of_nearest(self, some: Places, near: _Near, depth: int) -> tuple[Places, Places]:
+        """Return the pairs by the vectors looked at, and the queries of which more must be."""
+        individual = np.where(near.rows >= 0, self.individual[near.rows], -1)
+        first = _first_of_each(individual) & (near.rows >= 0)
         number = np.cumsum(first, axis=1)
         # Where there are too few, all of this is dropped.
         last = np.argmax(number >= depth, axis=1)[:, None]
-        least = np.take_along_axis(similarity, last, axis=1)[:, 0]
-        enough = number[:, -1] >= depth
-        if self.codes is None and k < len(self.vectors):
-            # Photos that were not fetched may be as similar as the last one that was.
-            enough &= least > similarity[:, -1] + _ROUNDING
-        query, column = np.nonzero(first & (similarity >= least[:, None] - _ROUNDING) & enough[:, None])
+        least = np.take_along_axis(near.similarity, last, axis=1)[:, 0]
+        enough = (number[:, -1] >= depth) & (least > near.others + _ROUNDING)
+        query, column = np.nonzero(first & (near.similarity >= least[:, None] - _ROUNDING) & enough[:, None])
         return some[query] * len(self.starts) + individual[query, column], some[~enough]
 
-    def _nearest(self, queries: Vectors, k: int) -> tuple[Vectors, Places]:
-        """Return the similarities, but for rounding, and the rows of the k nearest vectors, n x k each; -1: none."""
-        if self.codes is None:
-            import faiss
+    def _by_vectors(self, queries: Vectors, k: int) -> _Near:
+        similarity, rows = highest(queries, single(self.vectors), k)
+        return _Near(similarity, rows, self._unless_all(similarity))
 
-            return faiss.knn(queries, single(self.vectors), k, metric=faiss.METRIC_INNER_PRODUCT)
-        found = on_all_threads(partial(self._by_codes, self.codes, k), list(queries))
-        similarity, rows = (np.stack(arrays) for arrays in zip(*found, strict=True))
-        return similarity, rows
+    def _by_codes(self, codes: Codes, queries: Vectors, k: int) -> _Near:
+        rows = np.stack(on_all_threads(partial(codes.nearest, k=k), list(queries)))
+        return self._compared(queries, rows, np.full(len(queries), -np.inf, np.float32))
 
-    def _by_codes(self, codes: Codes, k: int, query: Vectors) -> tuple[Vectors, Places]:
-        """Return the similarities and the rows of the k vectors nearest by their codes, the most similar first."""
-        rows = codes.nearest(query, k)
-        similarity = np.where(rows >= 0, np.einsum("kd,d->k", single(self.vectors[rows]), query), -np.inf)
-        order = np.argsort(-similarity, kind="stable")
-        return similarity[order], rows[order]
+    def _by_bounds(self, bounds: Bounds, queries: Vectors, k: int) -> _Near:
+        values, rows = bounds.highest(queries, k)
+        return self._compared(queries, rows, self._unless_all(values))
+
+    def _unless_all(self, values: Vectors) -> Vectors:
+        """Return the last column, below which are all vectors that are not among the k of the columns."""
+        return values[:, -1] if values.shape[1] < len(self.vectors) else np.full(len(values), -np.inf, np.float32)
+
+    def _compared(self, queries: Vectors, rows: Places, others: Vectors) -> _Near:
+        """Compare n queries with n x k vectors; -1: none."""
+
+        def compared(query: int) -> Vectors:
+            similarity = np.einsum("kd,d->k", single(self.vectors[rows[query]]), queries[query])
+            return np.where(rows[query] >= 0, similarity, np.float32(-np.inf))
+
+        similarity = np.stack(on_all_threads(compared, range(len(queries))))
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        return _Near(np.take_along_axis(similarity, order, 1), np.take_along_axis(rows, order, 1), others)
 
     def _of_all(self, queries: Vectors, some: Places, depth: int) -> Places:
         """Return the pairs by all vectors."""

@@ -115,13 +115,14 @@ def best_candidates(scores: NDArray[np.float32], labels: Sequence[str], depth: i
     names = np.array(labels, dtype=str)
     is_new = names == NEW_WHALE
     new_score = scores[:, is_new][:, 0] if is_new.any() else np.full(len(scores), np.nan, np.float32)
-    identities = scores[:, ~is_new]
-    best = best_columns(identities, depth)
-    kept = np.take_along_axis(identities, best, axis=1)
+    # One more than wanted, and new_whale left out: without it there would be a copy of all scores.
+    best = best_columns(scores, depth + 1)
+    own = np.argsort(is_new[best], axis=1, kind="stable")[:, : min(depth, int((~is_new).sum()))]
+    best = np.take_along_axis(best, own, axis=1)
+    kept = np.take_along_axis(scores, best, axis=1)
     missing = ((0, 0), (0, depth - best.shape[1]))
-    return Scored(
-        names[~is_new], np.pad(best, missing, constant_values=-1), np.pad(kept, missing)[:, :, None], new_score[:, None]
-    )
+    label = np.pad((np.cumsum(~is_new) - 1)[best], missing, constant_values=-1)
+    return Scored(names[~is_new], label, np.pad(kept, missing)[:, :, None], new_score[:, None])
 
 
 def best_columns(scores: NDArray[np.float32], depth: int) -> Places:

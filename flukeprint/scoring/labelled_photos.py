@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.selected_tables import is_trained
+from flukeprint.retrieval.bounds import new_bounds
 from flukeprint.retrieval.codes import new_codes
 from flukeprint.retrieval.search import Searcher
 from flukeprint.retrieval.vectors import chunks, single, vectors_of
@@ -25,6 +26,8 @@ Places = NDArray[np.int64]
 
 # Similarities of one block, 32 MiB, and its most queries.
 _BLOCK, _QUERIES = 1 << 23, 256
+# Similarities of queries to photos up to which all are computed: making bounds would take as long.
+_COMPARED = 1 << 27
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +44,12 @@ class LabelledPhotos:
 
     @classmethod
     def of(
-        cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int, exact_up_to: int | None = None
+        cls, table: pd.DataFrame, parts: Sequence[Vectors], views: int, exact_up_to: int | None = None, queries: int = 0
     ) -> LabelledPhotos:
         """Make the photos of a table (Image, Id, pixel: row of the embeddings) ready, in the order of a gallery.
 
-        More photos of individuals than `exact_up_to` are searched by codes, as those of a gallery are.
+        More photos of individuals than `exact_up_to` are searched by codes, as those of a gallery are; fewer through
+        bounds where so many `queries` are to come that it is worth it.
         """
         table = table.sort_values(["Id", "Image"])
         is_new = (table["Id"] == NEW_WHALE).to_numpy(dtype=bool)
@@ -53,11 +57,16 @@ class LabelledPhotos:
         rows = table["pixel"].to_numpy()
         known, new = vectors_of(parts, rows[~is_new], views), vectors_of(parts, rows[is_new], views)
         codes = new_codes(known, place) if exact_up_to is not None and len(known) > exact_up_to else None
-        return cls(names, Searcher(known, place, codes), Searcher(new, np.arange(len(new))))
+        bounds = new_bounds(known) if codes is None and queries * len(known) > _COMPARED else None
+        return cls(
+            names,
+            Searcher(known, place, codes, bounds),
+            Searcher(new, np.arange(len(new)), bounds=bounds and bounds.of(new)),
+        )
 
     def nearest_new(self, queries: Vectors) -> Vectors:
         """Return the largest similarity to a photo of new_whale, n; NaN where there is none."""
-        found = self.new.search(queries, 1)
+        found = self.new.search(queries, 1, by_centre=False)
         return np.where(found.filled[:, 0], found.nearest[:, 0], np.nan).astype(np.float32)
 
 

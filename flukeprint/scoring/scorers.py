@@ -26,7 +26,6 @@ from flukeprint.retrieval.vectors import CHUNK, chunks, vectors_of
 from flukeprint.scoring.candidates import (
     Scored,
     best_candidates,
-    best_columns,
     gallery_candidates,
     joined,
     ranked,
@@ -69,7 +68,7 @@ def near_duplicates(gallery: pd.DataFrame, clusters: Sequence[int]) -> Scored:
 
 def nearest_photos(photos: LabelledPhotos, queries: Vectors) -> Scored:
     """Score each individual, and new_whale, by the cosine similarity (-1..1) of its most similar photo."""
-    found = photos.individuals.search(queries)
+    found = photos.individuals.search(queries, by_centre=False)
     nearest, new = found.nearest.astype(np.float32), photos.nearest_new(queries)
     return ranked(photos.names, found.individual, nearest, new, DEPTH)
 
@@ -135,17 +134,18 @@ def _classified(
     apart: bool,
 ) -> Iterator[tuple[str, Scored]]:
     """Yield (scorer, its candidates) for one chunk of photos."""
-    total = torch.zeros(len(rows), len(labels))
-    for member in members:
+    total = torch.empty(0)
+    for number, member in enumerate(members):
         logits = _logits(member, rows, views)
-        total += logits
         if apart:
             yield member.name, best_candidates(torch.log_softmax(logits, dim=1).numpy(), labels)
-    scores = torch.log_softmax(total, dim=1).numpy()
-    yield ENSEMBLE, best_candidates(scores, labels)
+        total = total.add_(logits) if number else logits
+    scores = torch.log_softmax(total, dim=1, out=total).numpy()
+    best = best_candidates(scores, labels)
+    yield ENSEMBLE, best
     if photos:
         queries = vectors_of([member.embeddings for member in members], rows, views)
-        yield from search_photos(photos, queries, scores, labels).items()
+        yield from search_photos(photos, queries, best, scores, labels).items()
 
 
 def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor:
@@ -156,22 +156,21 @@ def _logits(member: Member, rows: NDArray[np.int64], views: int) -> torch.Tensor
 
 
 def search_photos(
-    photos: LabelledPhotos, queries: Vectors, scores: Vectors, labels: Sequence[str]
+    photos: LabelledPhotos, queries: Vectors, best: Scored, scores: Vectors, labels: Sequence[str]
 ) -> dict[str, Scored]:
     """Score the L individuals by their photos, by their centre, and by several features at once.
 
     Queries are n x D, of length 1. Scores are the ensemble's log-probabilities, n x C, of the C labels: individuals
-    among the L, and perhaps new_whale.
+    among the L, and perhaps new_whale; `best` are its candidates.
     """
-    names = np.array(labels, dtype=str)
-    is_new = names == NEW_WHALE
-    head, place = scores[:, ~is_new], np.searchsorted(photos.names, names[~is_new])
+    place = np.searchsorted(photos.names, best.names)
     nothing = np.full((len(queries), 1), np.nan, np.float32)
-    found = photos.individuals.search(queries, DEPTH, place[best_columns(head, DEPTH)])
+    found = photos.individuals.search(queries, DEPTH, place[best.label[:, : len(place)]])
     all_three = gallery_candidates(found, photos.names)
-    new = scores[:, is_new] if is_new.any() else nothing
-    of_photo = np.column_stack([new, photos.nearest_new(queries)])
-    features = np.dstack([all_three.features, _by_head(found, head, place, len(photos.names))])
+    of_photo = np.column_stack([best.new_score, photos.nearest_new(queries)])
+    class_of = np.full(len(photos.names), -1)
+    class_of[place] = np.flatnonzero(np.array(labels) != NEW_WHALE)
+    features = np.dstack([all_three.features, _by_head(found, scores, class_of)])
     own = gallery_candidates(found.best(DEPTH), photos.names)
     return {
         GALLERY_NEAREST: ranked(own.names, own.label, own.features[:, :, 0], nothing[:, 0], DEPTH),
@@ -181,21 +180,18 @@ def search_photos(
     }
 
 
-def _by_head(found: Candidates, head: Vectors, place: NDArray[np.int64], individuals: int) -> Vectors:
-    """Return the heads' score of each candidate, 0 where there is none; `place`: of each class among the individuals.
+def _by_head(found: Candidates, scores: Vectors, class_of: NDArray[np.int64]) -> Vectors:
+    """Return the heads' score of each candidate, 0 where there is none; `class_of`: each individual's column of n x C.
 
-    An individual that is no class, because none of its photos was trained on, gets the mean of the photo's other
+    An individual that is no class (-1), because none of its photos was trained on, gets the mean of the photo's other
     candidates: the heads say nothing for it, and nothing against it.
     """
-    nobody = head.shape[1]
-    class_of = np.full(individuals + 1, nobody)
-    class_of[place] = np.arange(nobody)
-    column = class_of[found.individual]  # -1, no further candidate, is the last of them
-    known = column < nobody
-    values = np.zeros(column.shape, head.dtype)
-    values[known] = head[np.nonzero(known)[0], column[known]]
+    column = np.append(class_of, -1)[found.individual]  # -1, no further candidate, is the last of them
+    known = column >= 0
+    values = np.zeros(column.shape, scores.dtype)
+    values[known] = scores[np.nonzero(known)[0], column[known]]
     mean = values.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
-    return np.where(found.filled & ~known, mean, values).astype(head.dtype)
+    return np.where(found.filled & ~known, mean, values).astype(scores.dtype)
 
 
 def score_queries(
@@ -212,7 +208,7 @@ def score_queries(
     refuse_own_photos(queries, gallery)
     rows = queries["pixel"].to_numpy()
     by_pretrained = LabelledPhotos.of(gallery, [pretrained], 1)
-    photos = LabelledPhotos.of(gallery, [member.embeddings for member in members], views)
+    photos = LabelledPhotos.of(gallery, [member.embeddings for member in members], views, queries=len(queries))
     if others := sorted({*photos.names.tolist()} - {*members[0].labels}):
         raise FlukeprintError(
             f"queries would search photos of {len(others)} individuals that the heads were not trained on, such as "

@@ -189,6 +189,15 @@ def test_queries_that_are_refused(queries):
         Searcher.of(small_gallery()).search(queries, 5)
 
 
+@pytest.mark.parametrize("exact_up_to", [10_000, 100])
+def test_without_centres_the_nearest_are_the_same(exact_up_to):
+    searcher, queries = Searcher.of(small_gallery(900, exact_up_to, 16)), vectors_of(40, 16, 1)
+    both, one = searcher.search(queries, 5), searcher.search(queries, 5, by_centre=False)
+    np.testing.assert_array_equal(one.individual[:, :5], both.individual[:, :5])
+    np.testing.assert_array_equal(one.nearest[:, :5], both.nearest[:, :5])
+    assert one.filled.sum() < both.filled.sum()
+
+
 # --- codes ---
 
 

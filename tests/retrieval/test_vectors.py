@@ -4,7 +4,15 @@ import faiss
 import numpy as np
 import pytest
 
-from flukeprint.retrieval.vectors import EmbeddedPhotos, chunks, on_all_threads, photo_vectors, unit, vectors_of
+from flukeprint.retrieval.vectors import (
+    EmbeddedPhotos,
+    chunks,
+    highest,
+    on_all_threads,
+    photo_vectors,
+    unit,
+    vectors_of,
+)
 
 
 def cosine(a, b):
@@ -54,3 +62,13 @@ def test_items_are_worked_on_by_as_many_threads_at_once_as_faiss_has():
         assert faiss.omp_get_max_threads() == 3
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+@pytest.mark.parametrize("queries", [1, 30, 300])
+def test_the_highest_inner_products(queries):
+    generator = np.random.default_rng(2)
+    asked, vectors = (generator.normal(size=(count, 16)).astype(np.float32) for count in (queries, 500))
+    values, rows = highest(asked, vectors, 7)
+    expected = np.argsort(-(asked @ vectors.T), axis=1)[:, :7]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(values, np.take_along_axis(asked @ vectors.T, expected, axis=1), rtol=1e-5)

@@ -50,6 +50,21 @@ def test_more_photos_than_are_compared_one_by_one_have_codes():
     assert (first[1] > 0.999).mean() > 0.9
 
 
+def test_many_queries_of_many_photos_have_bounds(monkeypatch):
+    """From so many similarities on; answers stay as they are."""
+    named = int((TABLE["Id"] != NEW_WHALE).sum())
+    monkeypatch.setattr(labelled_photos, "_COMPARED", 10 * named)
+    few, many = (LabelledPhotos.of(TABLE, [EMBEDDINGS], 1, queries=queries) for queries in (10, 11))
+    assert (few.individuals.bounds, few.new.bounds) == (None, None)
+    assert many.individuals.bounds.rows.shape == (named, 2)
+    assert many.new.bounds.rows.shape == (PHOTOS - named, 2)
+    assert LabelledPhotos.of(TABLE, [EMBEDDINGS], 1, named - 1, 11).individuals.bounds is None  # codes are enough
+    queries = few.individuals.vectors[:30]
+    np.testing.assert_array_equal(few.nearest_new(queries), many.nearest_new(queries))
+    found = [one.individuals.search(queries, 2) for one in (few, many)]
+    np.testing.assert_array_equal(found[0].individual, found[1].individual)
+
+
 def test_the_nearest_new_whale_is_the_most_similar_of_all_of_them():
     unit = EMBEDDINGS[:, 0] / np.linalg.norm(EMBEDDINGS[:, 0], axis=1, keepdims=True)
     new = unit[TABLE["pixel"][TABLE["Id"] == NEW_WHALE]]
