@@ -55,7 +55,9 @@ def measured(server: Server, photos: int, times: int) -> dict[str, object]:
         "individuals": [f"/individuals?page={1 + n % 300}" for n in range(times)],
         "individuals_by_photos": [f"/individuals?order=photos&page={1 + n % 300}" for n in range(times)],
         "search": [f"/search?q=enc{number:06}" for number in some],
-        "log": [f"/log?page={1 + n % 300}" for n in range(times)],
+        "newest": ["/queue?newest=1"] * times,
+        "log": [f"/log?before={draw.randint(2, encounters)}" for _ in range(times)],
+        "log_of_one": ["/log?who=import"] * times,
         "photo_drawn": [f"/photos/{n + 1:064x}/large.jpg" for n in range(min(times, 30))],
         "photo_kept": [f"/photos/{n % 30 + 1:064x}/large.jpg" for n in range(times)],
     }

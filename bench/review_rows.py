@@ -23,6 +23,7 @@ from sqlalchemy import Connection, insert, text
 
 from flukeprint.catalogue.catalogues import Catalogue, create_catalogue
 from flukeprint.catalogue.entities import (
+    IMPORT_NOTE,
     AnswerRow,
     DecisionRow,
     DecisionStateRow,
@@ -91,13 +92,14 @@ def _insert(connection: Connection, table: Any, rows: Any) -> None:
 
 
 def _encounter(number: int) -> dict[str, Any]:
-    day = f"20{10 + number % 16}-07-{1 + number % 28:02}"
-    return {"id": number, "key": f"k{number}", "name": f"enc{number:06}", "date": day, "place": f"Bay {number % 300}"}
+    year, name = 2010 + number % 16, f"enc{number:06}"
+    key, day = json.dumps(["encounter", f"/photos/{year}", name, None]), f"{year}-07-{1 + number % 28:02}"
+    return {"id": number, "key": key, "name": name, "date": day, "place": f"Bay {number % 300}"}
 
 
 def _decision(number: int, individual: int | None) -> dict[str, Any]:
     of_what = {"id": number, "encounter_id": number, "individual": individual}
-    return of_what | {"at": _AT, "who": "import", "action": "confirm", "seen": 0, "note": "import"}
+    return of_what | {"at": _AT, "who": "import", "action": "confirm", "seen": 0, "note": IMPORT_NOTE}
 
 
 def _state(individual: int | None) -> dict[str, Any]:

@@ -72,8 +72,9 @@ def save_whales(folder: Path, photos: Mapping[str, tuple[int, int]]) -> Path:
 
 
 def import_folder(
-    catalogue: Catalogue, source: Path, layout: str = "individuals", *, model: Model | None = None, **options: object
-) -> Imported:
+    catalogue: Catalogue, source: Path, layout: str = "individuals", *, model: Model | None = None, who: str = "ann",
+    **options: object,
+) -> Imported:  # fmt: skip
     """Do what the command does, with the model of tests."""
     model = model or fake_model(calibration())
     number = known_model(catalogue, model)
@@ -81,7 +82,7 @@ def import_folder(
         set_setting(connection, BUNDLE, "none")
         set_setting(connection, MODEL, fingerprint_of(model))
     plan = planned(catalogue, read_source(source, layout, **options))
-    return Import(catalogue, model, number, "ann").carry_out(plan)
+    return Import(catalogue, model, number, who).carry_out(plan)
 
 
 def everything(place: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def fill(catalogue: Catalogue, folder: Path) -> None:
     with catalogue.database.writing() as connection:
         number = 0
         for encounter, (date, place, position, names, _) in ENCOUNTERS.items():
-            values = {"key": f"key {encounter}", "name": f"enc{encounter}", "date": date, "place": place}
+            key = json.dumps(["encounter", "/photos/season", f"enc{encounter}", None])
+            values = {"key": key, "name": f"enc{encounter}", "date": date, "place": place}
             notes = "breached\ttwice" if encounter == 1 else None
             connection.execute(insert(EncounterRow).values(id=encounter, notes=notes, **values))
             open_encounter(connection, encounter)

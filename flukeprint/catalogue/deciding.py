@@ -18,6 +18,7 @@ from sqlalchemy import Connection, insert, select
 from flukeprint.catalogue.catalogues import Catalogue, printed
 from flukeprint.catalogue.entities import (
     ABOUT_SIGHTINGS,
+    IMPORT_NOTE,
     Action,
     AnswerRow,
     DecisionRow,
@@ -70,6 +71,8 @@ def save(connection: Connection, wishes: Sequence[Wish], who: str) -> list[int]:
     if not who.strip() or not who.isprintable():
         raise FlukeprintError(f"who decides is {who!r}, expected a name: every decision says whose it is (--who NAME).")
     for wish in wishes:
+        if wish.note == IMPORT_NOTE:
+            raise FlukeprintError(f"the note {IMPORT_NOTE!r} is what imports leave in the log. Say it in other words.")
         _refuse_what_was_not_seen(connection, wish)
     created: set[str] = set()
     return [_save(connection, wish, who, created) for wish in wishes]

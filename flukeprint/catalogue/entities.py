@@ -19,6 +19,9 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 # Those that say whom a photo or an encounter shows.
 ABOUT_SIGHTINGS: frozenset[Action] = frozenset({"new", "confirm", "reject", "unsure", "split"})
 
+# The note of decisions by which an import says whom new encounters show; people cannot write it.
+IMPORT_NOTE = "import"
+
 Status = Literal["open", "confirmed", "unsure"]
 
 # What kind of decision an answer lets expect (decision_queue.py), in the order in which people decide: what is quickly

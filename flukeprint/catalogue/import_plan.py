@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from flukeprint.catalogue.catalogues import Catalogue
-from flukeprint.catalogue.entities import PhotoRow, PhotoStateRow
+from flukeprint.catalogue.entities import EncounterRow, PhotoRow, PhotoStateRow
 from flukeprint.catalogue.exif import OwnFacts, own_facts
 from flukeprint.catalogue.folder_source import Layout, read_folder
 from flukeprint.catalogue.sightings import own_ids, present_ids
@@ -185,5 +185,17 @@ def _encounter(source: Source, photo: PlannedPhoto) -> tuple[str, str]:
     elif photo.identity is not None and len(day) == _DAY:
         key, name = ["day", source.name, photo.identity, day], f"{photo.identity} {day}"
     else:
-        key, name = ["photo", photo.own.sha256], row.file.name if row.file else row.where
+        key, name = ["photo", source.name, photo.own.sha256], row.file.name if row.file else row.where
     return json.dumps(key), name
+
+
+def source_of(key: str) -> str | None:
+    """Return the source of an encounter by what the catalogue knows it by; older single photos do not say it."""
+    parts = json.loads(key)
+    return parts[1] if len(parts) > 2 else None
+
+
+def is_of_source(name: str) -> ColumnElement[bool]:
+    """Tell of an EncounterRow whether it came from a source."""
+    starts = [json.dumps([kind, name]).removesuffix("]") + "," for kind in ("encounter", "day", "photo")]
+    return or_(*(func.substr(EncounterRow.key, 1, len(start)) == start for start in starts))

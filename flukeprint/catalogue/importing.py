@@ -20,6 +20,7 @@ from flukeprint.bundle.model import Model
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.database import inserted
 from flukeprint.catalogue.entities import (
+    IMPORT_NOTE,
     DecisionRow,
     DecisionStateRow,
     EncounterRow,
@@ -159,7 +160,7 @@ class Import:
         keys |= new_individuals(connection, made)
         self.done.individuals += made
         decided = [(n, "new" if first.get(name) == n else "confirm", keys[name]) for n, _, name in named]
-        now = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": self.who, "note": "import", "seen": 0}
+        now = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": self.who, "note": IMPORT_NOTE, "seen": 0}
         rows = ({"encounter_id": n, "action": action, "individual": key, **now} for n, action, key in decided)
         numbers = inserted(connection, DecisionRow, DecisionRow.id, rows)
         inserted(connection, DecisionStateRow, None, ({"decision_id": number, "holds": True} for number in numbers))

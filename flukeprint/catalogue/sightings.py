@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.entities import (
+    IMPORT_NOTE,
     DecisionRow,
     DecisionStateRow,
     EncounterRow,
@@ -101,6 +102,11 @@ class LoggedDecision:
     shown: Any
     note: str | None
     holds: bool
+
+    @property
+    def imported(self) -> bool:
+        """Tell whether it is what an import said of an encounter."""
+        return self.note == IMPORT_NOTE
 
 
 @dataclass(frozen=True)
@@ -258,12 +264,9 @@ def decisions_of(catalogue: Catalogue) -> list[LoggedDecision]:
 
 
 def read_log(
-    connection: Connection, *conditions: ColumnElement[bool], newest: int | None = None, skipped: int = 0
+    connection: Connection, *conditions: ColumnElement[bool], newest: int | None = None
 ) -> list[LoggedDecision]:
-    """Read the decisions that meet conditions on DecisionRow, oldest first; `newest` so many of the newest alone.
-
-    `skipped` leaves out so many that are newer still.
-    """
+    """Read the decisions that meet conditions on DecisionRow, oldest first; `newest` so many of the newest alone."""
     individual, other = aliased(IndividualStateRow), aliased(IndividualStateRow)
     query = (
         select(DecisionRow, DecisionStateRow.holds, individual.id.label("whom"), other.id.label("whom_else"))
@@ -273,7 +276,7 @@ def read_log(
         .where(*conditions)
         .order_by(DecisionRow.id.desc())
     )
-    return [_logged(row) for row in connection.execute(query.limit(newest).offset(skipped))][::-1]
+    return [_logged(row) for row in connection.execute(query.limit(newest))][::-1]
 
 
 def _logged(row: Any) -> LoggedDecision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from fastapi import APIRouter, HTTPException
 from sqlalchemy import select
@@ -15,9 +16,8 @@ from flukeprint.catalogue.sightings import read_log
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
 from flukeprint.review.access import Deciding, Filled, Form, Opened, field
-from flukeprint.review.looking import Number, encounter_page, individual_page
+from flukeprint.review.looking import Number, encounter_page, individual_page, work_of
 from flukeprint.review.pages import Visitor, page
-from flukeprint.review.work_list import WorkList
 
 router = APIRouter()
 _ACTIONS = ("confirm", "reject", "unsure", "new")
@@ -31,22 +31,30 @@ _BACK = re.compile(r"/(encounters/\d+|individuals/\d+|log|second-names)?")
 @router.post("/encounters/{number}/decide")
 def decide_encounter(visitor: Deciding, catalogue: Opened, number: Number, form: Filled) -> Response:
     """Save what somebody decided about an encounter, and go on with the next one."""
+    newest = field(form, "newest") == "1"
     with catalogue.database.reading() as connection:
-        kind = WorkList(connection, visitor.name, visitor.settings.two_reviewers).kind_of(number)
+        work = work_of(connection, visitor, newest=newest)
+        kind = work.kind_of(number)
     try:
         saved = decide(catalogue, wishes_of(form, number), visitor.name)
     except ConflictError:
-        return encounter_page(visitor, catalogue, number, status=409, refused=_conflict(catalogue, form, number))
+        refused = _conflict(catalogue, form, number)
+        return encounter_page(visitor, catalogue, number, status=409, refused=refused, newest=newest)
     except FlukeprintError as error:
         typed = field(form, "individual")
-        return encounter_page(visitor, catalogue, number, status=422, refused=str(error), typed=typed)
+        return encounter_page(visitor, catalogue, number, status=422, refused=str(error), typed=typed, newest=newest)
     if back := _back(form, ""):
         return RedirectResponse(f"{back}?saved={saved[-1]}", 303)
     # Only now: what was decided together with it need not be looked at.
     with catalogue.database.reading() as connection:
-        following = WorkList(connection, visitor.name, visitor.settings.two_reviewers).following(number, kind)
+        following = replace(work, connection=connection).following(number, kind)
     stays = field(form, "action") == "reject" or following is None
-    return RedirectResponse(f"/encounters/{number if stays else following}?saved={saved[-1]}", 303)
+    return RedirectResponse(f"/encounters/{number if stays else following}?saved={saved[-1]}{_among(form)}", 303)
+
+
+def _among(form: Form) -> str:
+    """Return what keeps whoever decides only about the newest source within it."""
+    return "&newest=1" if field(form, "newest") == "1" else ""
 
 
 def wishes_of(form: Form, encounter: int) -> list[Wish]:
@@ -109,7 +117,7 @@ def _about_individual(visitor: Visitor, catalogue: Catalogue, key: int, wish: Wi
         saved = decide(catalogue, [wish], visitor.name)
     except FlukeprintError as error:
         return individual_page(visitor, catalogue, key, status=422, refused=str(error))
-    return RedirectResponse(f"{_back(form, f'/individuals/{key}')}?saved={saved[-1]}", 303)
+    return RedirectResponse(f"{_back(form, f'/individuals/{key}')}?saved={saved[-1]}{_among(form)}", 303)
 
 
 @router.post("/decisions/{number}/undo")
@@ -125,7 +133,7 @@ def undo(visitor: Deciding, catalogue: Opened, number: Number, form: Filled) -> 
         encounter = connection.execute(select(DecisionRow.encounter_id).where(DecisionRow.id == number)).scalar()
     # What was undone is shown again, so that it can be decided otherwise.
     back = f"/encounters/{encounter}" if encounter is not None else _back(form, "/log")
-    return RedirectResponse(f"{back}?saved={saved[-1]}", 303)
+    return RedirectResponse(f"{back}?saved={saved[-1]}{_among(form)}", 303)
 
 
 def _id_of(catalogue: Catalogue, key: int) -> str:

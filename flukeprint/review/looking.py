@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Path, Query
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from starlette.responses import RedirectResponse, Response
 
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.doubts import doubts_about
-from flukeprint.catalogue.entities import AnswerRow, DecisionRow, EncounterRow, IndividualStateRow, PhotoRow
+from flukeprint.catalogue.entities import (
+    IMPORT_NOTE,
+    AnswerRow,
+    DecisionRow,
+    EncounterRow,
+    IndividualStateRow,
+    PhotoRow,
+)
+from flukeprint.catalogue.folded_log import LoggedImport, read_folded_log
 from flukeprint.catalogue.second_names import open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, read_log
 from flukeprint.core.errors import FlukeprintError
@@ -22,7 +33,7 @@ from flukeprint.review.individual_view import Order, found_by, individual_view, 
 from flukeprint.review.pages import Visitor, page
 from flukeprint.review.position_map import drawn_map
 from flukeprint.review.previews import Previews, Size
-from flukeprint.review.work_list import COUNTED, KINDS, TITLES, Kind, WorkList, deciders, is_settled
+from flukeprint.review.work_list import COUNTED, KINDS, TITLES, Kind, WorkList, deciders, is_settled, newest_source
 
 router = APIRouter()
 
@@ -31,33 +42,44 @@ _RECENT = 8
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Page = Annotated[int, Query(ge=1, le=100_000, alias="page")]
 Word = Annotated[str, Query(max_length=200)]
+Decided = Annotated[int | None, Query(ge=1, le=2**31 - 1)]  # number of a decision
 
 
 @router.get("/")
 def start(visitor: Looking, catalogue: Opened) -> Response:
     """Say what is to do."""
     with catalogue.database.reading() as connection:
-        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
+        work, newest = work_of(connection, visitor), work_of(connection, visitor, newest=True)
         counts, first = work.counts(), work.first()
         totals = [connection.execute(select(func.count(column))).scalar_one() for column in _COUNTED_COLUMNS]
-        log = read_log(connection, newest=_RECENT)[::-1]
+        log = read_folded_log(connection, newest=_RECENT)
         answer = select(AnswerRow.content).where(AnswerRow.encounter_id == first)
         says = about_percentages(json.loads(connection.execute(answer).scalar() or "{}"))
         names = len(open_second_names(connection))
+        left = newest.left() if newest.source else 0
     return page(
         "start", visitor, counts=counts, counted=COUNTED, first=first, totals=totals, log=log, titles=TITLES,
-        place=catalogue.place.rpartition("@")[2], about_percentages=says, second_names=names,
+        place=catalogue.place.rpartition("@")[2], about_percentages=says, second_names=names, left=left,
+        newest=newest.source and PurePath(newest.source).name,
     )  # fmt: skip
 
 
 _COUNTED_COLUMNS = (PhotoRow.id, EncounterRow.id, IndividualStateRow.key)
 
 
+def work_of(connection: Connection, visitor: Visitor, *, newest: bool = False) -> WorkList:
+    """Return what a visitor is to decide; with `newest` only of the source that came last."""
+    source = newest_source(connection) if newest else None
+    return WorkList(connection, visitor.name, visitor.settings.two_reviewers, source)
+
+
 @router.get("/queue")
-def queue(visitor: Looking, catalogue: Opened, kind: Kind | None = None, number: Page = 1) -> Response:
+def queue(
+    visitor: Looking, catalogue: Opened, kind: Kind | None = None, number: Page = 1, *, newest: bool = False
+) -> Response:
     """List what is to be decided: of a kind, else of the first kind of which there is something."""
     with catalogue.database.reading() as connection:
-        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
+        work = work_of(connection, visitor, newest=newest)
         counts = work.counts()
         first = next((one for one in KINDS if counts[one]), KINDS[0])
         listed = first if kind is None else kind
@@ -65,6 +87,7 @@ def queue(visitor: Looking, catalogue: Opened, kind: Kind | None = None, number:
     return page(
         "queue", visitor, kind=listed, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
         filled=[one for one in KINDS if counts[one]], items=items[:PER_PAGE], more=len(items) > PER_PAGE,
+        newest=work.source,
     )  # fmt: skip
 
 
@@ -80,14 +103,16 @@ def second_names(visitor: Looking, catalogue: Opened, number: Page = 1, saved: i
 
 
 @router.get("/encounters/{number}")
-def encounter(visitor: Looking, catalogue: Opened, number: Number, saved: int = 0, candidate: int = 1) -> Response:
-    """Show an encounter beside its candidates."""
-    return encounter_page(visitor, catalogue, number, saved=saved, candidate=candidate)
+def encounter(
+    visitor: Looking, catalogue: Opened, number: Number, saved: int = 0, candidate: int = 1, *, newest: bool = False
+) -> Response:
+    """Show an encounter beside its candidates; `newest`: what follows is of the source that came last."""
+    return encounter_page(visitor, catalogue, number, saved=saved, candidate=candidate, newest=newest)
 
 
-def encounter_page(
+def encounter_page(  # noqa: PLR0913
     visitor: Visitor, catalogue: Catalogue, number: int, *, saved: int = 0, candidate: int = 1, status: int = 200,
-    refused: str = "", typed: str = "",
+    refused: str = "", typed: str = "", newest: bool = False,
 ) -> Response:  # fmt: skip
     """Return the page of an encounter; `refused` says why what was just wished was not saved."""
     try:
@@ -95,7 +120,7 @@ def encounter_page(
     except FlukeprintError as error:
         raise HTTPException(404, str(error)) from None
     with catalogue.database.reading() as connection:
-        work = WorkList(connection, visitor.name, visitor.settings.two_reviewers)
+        work = work_of(connection, visitor, newest=newest)
         kind = work.kind_of(number)
         next_ = work.following(number, kind)
         opinions = deciders(connection, number) if visitor.settings.two_reviewers else {}
@@ -105,6 +130,7 @@ def encounter_page(
         "encounter", visitor, status, view=view, kind=kind, titles=TITLES, next=next_, blind=blind, settled=settled,
         opinions=opinions, chosen=min(max(candidate, 1), max(len(view.candidates), 1)), refused=refused, typed=typed,
         said=said_of(catalogue, saved), proposed_id=_proposed_id(view, catalogue),
+        newest=newest,
     )  # fmt: skip
 
 
@@ -169,11 +195,29 @@ def search(visitor: Looking, catalogue: Opened, q: Word = "") -> Response:
 
 
 @router.get("/log")
-def log(visitor: Looking, catalogue: Opened, number: Page = 1) -> Response:
-    """List the decisions, the newest first."""
+def log(
+    visitor: Looking, catalogue: Opened, who: Word = "", before: Decided = None, first: Decided = None,
+    last: Decided = None,
+) -> Response:  # fmt: skip
+    """List the decisions, the newest first; those of one person, older than `before`, or an import's single ones."""
+    conditions = [DecisionRow.who == who] if who else []
+    single = first is not None and last is not None
+    found: Sequence[LoggedDecision | LoggedImport]
     with catalogue.database.reading() as connection:
-        found = read_log(connection, newest=PER_PAGE + 1, skipped=(number - 1) * PER_PAGE)[::-1]
-    return page("log", visitor, log=found[:PER_PAGE], more=len(found) > PER_PAGE, number=number)
+        if single:
+            conditions += [DecisionRow.note == IMPORT_NOTE, DecisionRow.id.between(first, last)]
+            older = [] if before is None else [DecisionRow.id < before]
+            found = read_log(connection, *conditions, *older, newest=PER_PAGE + 1)[::-1]
+        else:
+            found = read_folded_log(connection, *conditions, newest=PER_PAGE + 1, before=before)
+    shown = found[:PER_PAGE]
+    oldest = shown[-1].first if shown and isinstance(shown[-1], LoggedImport) else shown[-1].id if shown else None
+    given = {"who": who or None, "first": first, "last": last}
+    address = "/log?" + urlencode({name: value for name, value in given.items() if value is not None})
+    return page(
+        "log", visitor, log=shown, older=oldest if len(found) > PER_PAGE else None, who=who, single=single,
+        before=before, address=address,
+    )  # fmt: skip
 
 
 @router.get("/photos/{sha256}/{size}.jpg")

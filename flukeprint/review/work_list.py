@@ -22,6 +22,7 @@ from flukeprint.catalogue.entities import (
     PhotoRow,
     PhotoStateRow,
 )
+from flukeprint.catalogue.import_plan import is_of_source, source_of
 
 # The kinds of answers (WORTHS); decided, and no second reviewer has agreed yet; somebody was unsure; not yet asked.
 Kind = Literal["sure", "new", "doubtful", "second", "unsure", "unasked"]
@@ -56,11 +57,12 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class WorkList:
-    """What is to be decided by somebody; `two` asks for second opinions."""
+    """What is to be decided by somebody; `two` asks for second opinions, `source` leaves all others out."""
 
     connection: Connection
     who: str
     two: bool
+    source: str | None = None
 
     def counts(self) -> dict[Kind, int]:
         """Return how many encounters of each kind there are, COUNTED at most."""
@@ -69,6 +71,12 @@ class WorkList:
             few = self._of(kind).with_only_columns(self._encounter(kind)).limit(COUNTED).subquery()
             found[kind] = self.connection.execute(select(func.count()).select_from(few)).scalar_one()
         return found
+
+    def left(self) -> int:
+        """Return how many encounters have a photo that nobody decided about, COUNTED at most."""
+        own = () if self.source is None else (is_of_source(self.source),)
+        few = select(EncounterRow.id).where(*own, _is_open(EncounterRow.id)).limit(COUNTED).subquery()
+        return self.connection.execute(select(func.count()).select_from(few)).scalar_one()
 
     def items(self, kind: Kind, skipped: int, number: int) -> list[WorkItem]:
         """Return some encounters of a kind, in the order in which they are best decided."""
@@ -104,6 +112,13 @@ class WorkList:
         return None
 
     def _of(self, kind: Kind) -> Select[int]:
+        query = self._of_all_sources(kind)
+        if self.source is None:
+            return query
+        own = select(EncounterRow.id).where(EncounterRow.id == self._encounter(kind), is_of_source(self.source))
+        return query.where(exists(own))
+
+    def _of_all_sources(self, kind: Kind) -> Select[int]:
         if kind == "second":
             return self._second()
         if kind == "unsure":
@@ -174,6 +189,15 @@ def _agreeing(encounter: Any) -> Any:
         .join(now, now.key == state.individual)
     )
     return query.where(same).scalar_subquery()
+
+
+def newest_source(connection: Connection) -> str | None:
+    """Return the source of the newest encounter that was, or is, to be decided; None where it is not known."""
+    asked = select(func.max(AnswerRow.encounter_id))
+    still = select(func.max(EncounterStateRow.encounter_id)).where(EncounterStateRow.status == "open")
+    numbers = [connection.execute(query).scalar() or 0 for query in (asked, still)]
+    key = connection.execute(select(EncounterRow.key).where(EncounterRow.id == max(numbers))).scalar()
+    return None if key is None else source_of(key)
 
 
 def is_settled(connection: Connection, encounter: int) -> bool:

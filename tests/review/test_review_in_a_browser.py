@@ -11,8 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from catalogue_model import import_folder, save_whales
 from real_browser import Page
 
+from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
 
 WHALES = {"e_known": "w_2", "e_again": "w_2", "e_four": "w_4", "e_new": "w_50", "e_new_again": "w_50"}
@@ -163,7 +165,7 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(
     page.page.goto(f"{served}/encounters/{number('e_known')}")
     page.leave("u")
     paths = ["/", "/queue?kind=sure", f"/encounters/{number('e_known')}", "/individuals", "/individuals/3", "/log"]
-    for path in [*paths, "/search?q=w_5", "/nothing"]:
+    for path in [*paths, "/log?who=ann", "/queue?newest=1", "/search?q=w_5", "/nothing"]:
         page.page.goto(served + path)
         assert page.serious_faults() == []
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -175,3 +177,37 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(
     page.page.keyboard.press("?")
     assert page.page.locator("#keys").evaluate("e => e.scrollTop") == 0
     assert page.serious_faults() == []
+
+
+@pytest.mark.parametrize(("width", "abreast"), [(1366, 2), (420, 1)])
+def test_sightings_of_an_individual_are_compact(chromium, served, catalogue, number, width, abreast):
+    decide(catalogue, [Wish("confirm", number("e_known"), individual="w_2")], "ann")
+    page = Page(chromium, width)
+    [key] = [one.key for one in holdings_of(catalogue).individuals if one.id == "w_2"]
+    page.page.goto(f"{served}/individuals/{key}")
+    cards = [card.bounding_box() for card in page.page.locator(".sighting").all()]
+    assert len({card["x"] for card in cards}) == abreast
+    assert len(cards) == 4
+    assert sum(card["height"] for card in cards) / abreast < 500
+    # What an encounter of one photo is called stands beside it.
+    photo, words = (page.page.locator(f".sighting .{part}").last.bounding_box() for part in ("strip", "words"))
+    assert words["x"] >= photo["x"] + photo["width"]
+
+
+def test_whoever_decides_the_newest_photos_gets_no_others_by_keyboard(chromium, served, catalogue, tmp_path):
+    import_folder(catalogue, save_whales(tmp_path / "more", {"f_1/1.jpg": (61, 1), "f_2/2.jpg": (62, 1)}), "encounters")
+    page = Page(chromium)
+    page.page.goto(f"{served}/queue?newest=1")
+    with page.page.expect_navigation():
+        page.page.locator("a.card").first.click()
+    page.leave("j")
+    assert "f_2" in page.text("h1")
+    page.leave("n", "Enter")
+    assert "f_1" in page.text("h1")
+    page.leave("z")
+    assert "f_2" in page.text("h1")
+    page.leave("u")
+    assert "f_1" in page.text("h1")
+    page.leave("n", "Enter")
+    assert "f_2" in page.text("h1")  # somebody was unsure
+    assert page.complaints == []
