@@ -111,7 +111,9 @@ def encounter_of(connection: Connection, wish: Wish) -> int:
         ).scalar()
     if found is None:
         name = f"encounter e{wish.encounter}" if wish.photo is None else f"photo p{wish.photo}"
-        raise FlukeprintError(f"there is no {name}. `flukeprint catalogue show` lists what there is.")
+        raise FlukeprintError(
+            f"there is no {name}. `flukeprint catalogue export sightings FILE.csv` lists all of them."
+        )
     return found
 
 

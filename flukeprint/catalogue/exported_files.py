@@ -92,6 +92,8 @@ def _cell(value: Any) -> Any:
 @contextmanager
 def new_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Yield a zip archive to add members to; it takes its place when all are in it."""
+    if path.suffix.lower() != ".zip":
+        raise FlukeprintError(f"{path} does not end in .zip, which is what is written. Rename it.")
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         yield archive
 

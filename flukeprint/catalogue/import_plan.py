@@ -24,6 +24,7 @@ from flukeprint.catalogue.source_rows import Source, SourceRow, id_of
 from flukeprint.catalogue.table_source import read_table_source, said_columns
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable, told_apart
+from flukeprint.data.inspection import inspect_photo
 from flukeprint.data.labels import NEW_WHALE
 from flukeprint.data.photos import UnusableError, reason
 from flukeprint.data.spellings import spelling_key
@@ -88,6 +89,22 @@ def planned(catalogue: Catalogue, source: Source) -> list[PlannedPhoto]:
     order = sorted(range(len(rows)), key=lambda place: rows[place].row.individual is None)
     judged = {place: judge(rows[place]) for place in order}
     return [judged[place] for place in range(len(rows))]
+
+
+def tried(plan: Iterable[PlannedPhoto]) -> list[PlannedPhoto]:
+    """Read the photos that a plan would add, as its import will; refuse those that cannot be used."""
+    from tqdm import tqdm
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        rows = list(plan)
+        return list(tqdm(pool.map(_tried, rows), "photos", len(rows), unit="photo", disable=None))
+
+
+def _tried(photo: PlannedPhoto) -> PlannedPhoto:
+    if photo.verdict != "new" or photo.row.file is None:
+        return photo
+    fault = inspect_photo(photo.row.file.parent, photo.row.file.name).fault
+    return photo if fault is None else replace(photo, verdict="refused", why=fault)
 
 
 def _looked_at(row: SourceRow) -> PlannedPhoto:

@@ -24,8 +24,8 @@ def individual_key(connection: Connection, name: str | None, *, merged: bool = F
     row = _found(connection, name)
     if row is None:
         raise FlukeprintError(
-            f"there is no individual {printable(name)}. Check the spelling (`flukeprint catalogue show`); a whale that "
-            "is not in the catalogue yet is decided with `new`."
+            f"there is no individual {printable(name)}. Check the spelling (`flukeprint catalogue export individuals "
+            "FILE.csv` lists all of them); a whale that is not in the catalogue yet is decided with `new`."
         )
     return int(row.key if merged or row.merged_into is None else row.merged_into)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flukeprint.catalogue.sightings import Sighting
+from flukeprint.catalogue.source_rows import moment
 from flukeprint.core.errors import FlukeprintError
 
 
@@ -29,8 +30,18 @@ def restriction(given: Iterable[str]) -> Restriction:
             raise FlukeprintError(f"{text!r} is no condition, expected one of {', '.join(_SAID)}.")
         if name == "area":
             _corners(value)
+        if name in ("since", "until"):
+            value = _date(text, value)
         conditions[name] = value
     return Restriction(conditions)
+
+
+def _date(text: str, value: str) -> str:
+    """Return a date as dates are kept, by which they are compared: 2026-5-1 is 2026-05-01."""
+    try:
+        return moment(value, day_first=None) or value
+    except FlukeprintError:
+        raise FlukeprintError(f"{text!r} names no date, expected one such as 2026, 2026-05 or 2026-05-01.") from None
 
 
 def _corners(text: str) -> tuple[float, ...]:

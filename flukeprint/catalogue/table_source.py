@@ -135,7 +135,10 @@ def _separator(text: str) -> str:
 def _grid(path: Path, rows: list[tuple[int, list[Any]]], remarks: list[str]) -> _Grid:
     filled = [(number, cells) for number, cells in rows if any(str(c or "").strip() for c in cells)]
     if len(filled) < 2:
-        raise FlukeprintError(f"{path} holds no rows below a header. Save the table with its header in the first row.")
+        raise FlukeprintError(
+            f"{path} holds no rows below a header. Save the table as CSV in UTF-8, or as XLSX, with its header in the "
+            "first row."
+        )
     if len(filled) > _MOST_ROWS:
         raise FlukeprintError(f"{path} has more than {_MOST_ROWS} rows. Cut it into several tables.")
     (_, header), *below = filled

@@ -137,10 +137,10 @@ def import_(  # noqa: PLR0913, PLR0917
     opened = open_catalogue(place)
     found = read_source(source, folders, photos, column or (), day_first=_day_first(dates))
     if dry_run:
-        from flukeprint.catalogue.import_plan import planned
+        from flukeprint.catalogue.import_plan import planned, tried
         from flukeprint.catalogue.import_words import plan_text
 
-        echo(plan_text(found, planned(opened, found)))
+        echo(plan_text(found, tried(planned(opened, found))))
         return
     with machines_of(ray) as machines:
         if _import(opened, found, who, machines):

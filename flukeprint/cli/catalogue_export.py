@@ -1,5 +1,6 @@
 """`flukeprint catalogue export ...` and `flukeprint catalogue snapshot`: what a catalogue gives to others."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -213,4 +214,5 @@ def snapshot(
     if done.undecided:
         what = "are in it as new_whale" if undecided == "new-whale" else "are left out (--undecided new-whale)"
         echo(f"{done.undecided} photo(s) that nobody decided {what}")
-    echo(f"Train on it: dvc exp run -S profile=catalogue -S profiles.catalogue.path={done.path}")
+    change = shlex.quote(f"profiles.catalogue.path={done.path}")
+    echo(f"Train on it: dvc exp run -S profile=catalogue -S {change}")

@@ -1,6 +1,7 @@
 """`flukeprint review DIR`: decide in a browser. `flukeprint reviewers ...`: who may, where a login is asked for."""
 
 import os
+import shlex
 import socket
 import webbrowser
 from contextlib import closing
@@ -114,7 +115,7 @@ def _refuse_unreachable(place: str, host: str, allow_host: list[str] | None, *, 
     if asks and not any(one.until for one in reviewers_of(opened)):
         raise FlukeprintError(
             f"it would ask for a login, and nobody has a token: `flukeprint reviewers add NAME --role administer "
-            f"--catalogue {printed(place)}` makes one."
+            f"--catalogue {shlex.quote(printed(place))}` makes one."
         )
     if host not in _LOOPBACK and not allow_host:
         raise FlukeprintError(f"by which name do browsers ask for it? Say it: --allow-host NAME (listening on {host}).")

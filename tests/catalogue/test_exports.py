@@ -451,6 +451,17 @@ def test_a_photo_that_is_not_the_decided_one_is_named_and_nothing_is_written(tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "photos"]
 
 
+@pytest.mark.parametrize("command", [["photos"], ["darwin-core", "--creator", "Ann"]])
+@pytest.mark.parametrize("name", ["out.rar", "out", "photos.csv"])
+def test_an_archive_is_a_zip_by_its_name(tmp_path, command, name):
+    fill(create_catalogue(str(tmp_path / "c")), tmp_path / "photos")
+    with pytest.raises(SystemExit, match=rf"error: .*{name} does not end in \.zip"):
+        main(
+            ["catalogue", "export", command[0], str(tmp_path / name), *command[1:], "--catalogue", str(tmp_path / "c")]
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "photos"]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["a.jpg", "A.jpg", "a-00000000.jpg", "b"]), st.integers(0, 30)), max_size=12))
 def test_no_two_photos_get_one_name(photos):
     given = [(name, f"{number:064x}") for number, name in enumerate(name for name, _ in photos)]

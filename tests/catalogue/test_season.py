@@ -265,6 +265,7 @@ def test_restrictions_say_what_is_asked_and_what_it_is_compared_with(tmp_path, p
     assert (everything.photos, sum(len(one.encounters) for one in everything.asked)) == (18, 7)
     counts = {
         "since=2026": 0, "until=2025-02": 12, "until=2025-02-01": 12, "since=2025-03-01": 6, "viewpoint=LEFT": 18,
+        "until=2025-2": 12, "since=2025-3-1": 6, "since=20250301": 6, "since=13/2/2025": 6,
         "viewpoint=right": 0, "area=-45,170,-40,175": 6, "area=-90,175,90,171": 15, "flags=none": 18, "place=x": 0,
     }  # fmt: skip
     for condition, number in counts.items():
@@ -272,7 +273,9 @@ def test_restrictions_say_what_is_asked_and_what_it_is_compared_with(tmp_path, p
     assert answered(catalogue, only=restriction(["until=2025-12-31"])).asked == []
 
 
-@pytest.mark.parametrize("text", ["x=1", "since", "since=", "area=1,2,3", "area=5,0,-5,0", "area=a,b,c,d"])
+@pytest.mark.parametrize(
+    "text", ["x=1", "since", "since=", "area=1,2,3", "area=5,0,-5,0", "area=a,b,c,d", "since=x", "until=3/4/2026"]
+)
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(FlukeprintError):
         restriction([text])

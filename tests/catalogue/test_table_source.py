@@ -152,10 +152,12 @@ def test_a_table_is_imported_whole_and_an_encounter_of_two_whales_is_two(catalog
     }
 
 
-@pytest.mark.parametrize("content", [b"", b"image,id\n", b"\x00\x01\x02\x00", b"PK\x03\x04 no workbook", b'a,b\n"x'])
-def test_what_is_no_table_is_refused(tmp_path, photos, content):
+@pytest.mark.parametrize(
+    "content", [b"", b"image,id\n", b"no workbook", b"\x00\x01\x02\x00", b"PK\x03\x04 no workbook", b'a,b\n"x']
+)
+def test_what_is_no_table_is_refused_with_the_formats_that_are_read(tmp_path, photos, content):
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(FlukeprintError):
+    with pytest.raises(FlukeprintError, match=r"none of the columns|CSV.*XLSX|XLSX.*CSV"):
         rows_of(tmp_path / "t.csv", photos)
 
 

@@ -212,6 +212,9 @@ def test_ids_that_cannot_be_used_change_nothing(filled, capsys, identity):
 
 def test_what_is_no_subject_or_no_name_is_refused(filled, capsys):
     assert "e12" in refused(capsys, "decide", "confirm", "12", "w_a")
+    for subject, identity, what in (("e99", "w_a", "sightings"), ("e1", "w_99", "individuals")):
+        said = refused(capsys, "decide", "confirm", subject, identity, "--seen", "1")
+        assert f"`flukeprint catalogue export {what} FILE.csv` lists all of them" in said
     assert "what?" in refused(capsys, "decide", "confirm", "w_a")
     assert "--who" in refused(capsys, "decide", "unsure", "e1", "--who", " ", "--seen", "1")
 
@@ -221,7 +224,8 @@ def test_a_dry_run_says_row_by_row_what_would_happen_and_changes_nothing(filled,
     texture(70).save(filled / "known" / "w_b" / "more.jpg")
     said = run(capsys, "import", "known", "--dry-run")
     assert "w_b/more.jpg: will be added (w_b, encounter 'more.jpg')" in said
-    assert said.count("is there already") == 13
+    assert "w_a/broken.jpg: refused: not an image" in said
+    assert "14 rows: 1 will be added, 12 is there already, 1 refused. Nothing was changed." in said
     assert run(capsys, "show").startswith("12 photos")
 
 
@@ -325,3 +329,15 @@ def test_networks_from_files_re_rank_and_without_them_no_photo_is_imported(netwo
     one, other = ([entry["candidates"] for entry in content["queue"]] for content in (plain, found))
     assert one != other
     assert [{row["id"] for row in rows} for rows in one] == [{row["id"] for row in rows} for rows in other]
+
+
+def test_printed_commands_can_be_copied_where_folders_have_blanks_in_their_names(filled, capsys):
+    said = run(capsys, "snapshot", "--to", "my snapshots")
+    command = shlex.split(said.rpartition("Train on it: ")[2])
+    assert command[:-1] == ["dvc", "exp", "run", "-S", "profile=catalogue", "-S"]
+    assert Path(command[-1].removeprefix("profiles.catalogue.path=")).is_file()
+    shutil.copytree("catalogue", "my whales")
+    with pytest.raises(SystemExit) as stopped:
+        main(["review", "my whales", "--login", "--port", "0"])
+    command = shlex.split(str(stopped.value).split("`")[1])
+    assert command[command.index("--catalogue") + 1] == "my whales"
