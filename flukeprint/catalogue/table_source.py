@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -174,7 +175,7 @@ def _assigned(path: Path, header: Sequence[str], said: Mapping[str, str]) -> dic
 
 @dataclass(frozen=True)
 class _Files:
-    """The photos of a folder by their path in it and by their name, both without regard to case."""
+    """The photos of a folder by their path in it and by their name, both as `_spelled`."""
 
     folder: Path
     by_path: dict[str, Path]
@@ -187,21 +188,26 @@ class _Files:
         by_name: defaultdict[str, list[Path]] = defaultdict(list)
         photos, _ = photos_below(folder)
         for path in photos:
-            by_name[path.name.casefold()].append(path)
-        return cls(folder, {path.relative_to(folder).as_posix().casefold(): path for path in photos}, by_name)
+            by_name[_spelled(path.name)].append(path)
+        return cls(folder, {_spelled(path.relative_to(folder).as_posix()): path for path in photos}, by_name)
 
     def find(self, text: str) -> Path:
         """Return the photo that a cell names; refuse one that is missing, or one of several of that name."""
         given = text.replace("\\", "/").removeprefix("./")
-        if found := self.by_path.get(given.casefold()):
+        if found := self.by_path.get(_spelled(given)):
             return found
-        named = self.by_name.get(given.rsplit("/", 1)[-1].casefold(), [])
+        named = self.by_name.get(_spelled(given.rsplit("/", 1)[-1]), [])
         if len(named) > 1:
             several = ", ".join(printable(path.relative_to(self.folder)) for path in named[:3])
             raise FlukeprintError(f"{len(named)} photos have this name ({several}). Write the path in the table.")
         if not named:
             raise FlukeprintError(f"there is no photo {printable(text)} in {printable(self.folder)}. Check the name.")
         return named[0]
+
+
+def _spelled(name: str) -> str:
+    """Return a file's name without regard to case, and to how accents are encoded: file systems and tables differ."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _row(number: int, cells: Mapping[str, Any], files: _Files, day_first: bool | None) -> SourceRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import zipfile
 from datetime import date, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from catalogue_model import import_folder, save_whales
 from openpyxl import Workbook
+from quality_folder import texture
 
 from flukeprint.catalogue.import_plan import planned, read_source
 from flukeprint.catalogue.sightings import holdings_of
@@ -173,6 +175,14 @@ def test_what_is_no_table_is_refused_with_the_formats_that_are_read(tmp_path, ph
 )  # fmt: skip
 def test_dates_are_as_exact_as_they_are_known(cell, day_first, expected):
     assert moment(cell, day_first=day_first) == expected
+
+
+@pytest.mark.parametrize(("written", "named"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_photos_are_found_however_a_file_system_encodes_accents(tmp_path, written, named):
+    (tmp_path / unicodedata.normalize(written, "Été")).mkdir()
+    texture(1).save(tmp_path / unicodedata.normalize(written, "Été/café.jpg"))
+    (tmp_path / "t.csv").write_text(unicodedata.normalize(named, "image\nÉTÉ/Café.jpg\ncafé.JPG\n"), encoding="utf-8")
+    assert [row.fault for row in rows_of(tmp_path / "t.csv", tmp_path)] == [None, None]
 
 
 def test_degrees():

@@ -255,6 +255,15 @@ def test_search_finds_individuals_encounters_and_photos(browser, word, finds):
     assert finds in text_of(browser.get(f"/search?q={word.replace('%', '%25')}"))
 
 
+@pytest.mark.parametrize("word", ["Ölwal", "ÖLWAL", "ölwal", "ñandú", "BAHÍA Ñ"])
+def test_search_finds_letters_of_all_alphabets_in_whatever_case(browser, catalogue, number, word):
+    with catalogue.database.writing() as connection:
+        connection.execute(update(EncounterRow).where(EncounterRow.id == number("e_known")).values(place="Bahía Ñandú"))
+        connection.execute(update(IndividualStateRow).where(IndividualStateRow.id == "w_5").values(name="Der Ölwal"))
+    found = {"e_known", "Der Ölwal"} & set(re.findall(r"<bdi>([^<]*)</bdi>", browser.get(f"/search?q={word}")))
+    assert found == ({"Der Ölwal"} if "l" in word.lower() else {"e_known"})
+
+
 def test_photos_come_as_jpegs_by_their_checksum_to_be_kept(browser, catalogue):
     sighting = holdings_of(catalogue).sightings[0]
     answer = browser.client.get(f"/photos/{sighting.sha256}/small.jpg")
