@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from flukeprint.catalogue.database import inserted
-from flukeprint.catalogue.entities import EncounterStateRow, IndividualRow, IndividualStateRow, PhotoStateRow
+from flukeprint.catalogue.entities import (
+    DecisionRow,
+    EncounterStateRow,
+    IndividualRow,
+    IndividualStateRow,
+    PhotoStateRow,
+)
 from flukeprint.catalogue.kept_state import keep_new_individual
 from flukeprint.catalogue.present_state import Known
 from flukeprint.core.errors import FlukeprintError
@@ -88,3 +94,26 @@ def root_of(connection: Connection, key: int) -> int:
     """Return the key of whom an individual was merged into, or its own."""
     into = connection.execute(select(IndividualStateRow.merged_into).where(IndividualStateRow.key == key)).scalar_one()
     return key if into is None else into
+
+
+def ever_called(connection: Connection) -> dict[str, int]:
+    """Return the key of every id that there is or was; a present id goes before an old one of somebody else."""
+    first = connection.execute(select(IndividualRow.first_id, IndividualRow.key))
+    later = connection.execute(
+        select(DecisionRow.new_id, DecisionRow.individual)
+        .where(DecisionRow.action == "rename")
+        .order_by(DecisionRow.id)
+    )
+    now = connection.execute(select(IndividualStateRow.id, IndividualStateRow.key))
+    return {name: key for rows in (first, later, now) for name, key in rows if name is not None and key is not None}
+
+
+def keys_by_now(connection: Connection, ids: Collection[str]) -> dict[str, int]:
+    """Return the key of whom each id means by now, also where that individual was renamed or merged since."""
+    state = IndividualStateRow
+    found = dict(connection.execute(select(state.id, state.key).where(state.id.in_(ids))).all())
+    if len(found) < len(set(ids)):
+        found |= {name: key for name, key in ever_called(connection).items() if name in ids}
+    merged = connection.execute(select(state.key, state.merged_into).where(state.key.in_(found.values())))
+    root = {key: into or key for key, into in merged}
+    return {name: root[key] for name, key in found.items()}

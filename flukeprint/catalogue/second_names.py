@@ -18,14 +18,13 @@ from sqlalchemy.orm import aliased
 from flukeprint.catalogue.entities import (
     DecisionRow,
     EncounterStateRow,
-    IndividualRow,
     IndividualStateRow,
     PhotoRow,
     PhotoStateRow,
     SecondNameRow,
 )
 from flukeprint.catalogue.import_plan import PlannedPhoto
-from flukeprint.catalogue.individual_ids import new_individual
+from flukeprint.catalogue.individual_ids import ever_called, new_individual
 from flukeprint.catalogue.kept_state import keys_of
 from flukeprint.core.safe_text import printable
 
@@ -65,7 +64,7 @@ def keep_second_names(
     if not rows:
         return [], []
     facts = {row.sha256: row for row in connection.execute(_FACTS)}
-    keys, made, asked = _ever_called(connection), [], set()
+    keys, made, asked = ever_called(connection), [], set()
     root = _roots(connection)
     for one in rows:
         photo = facts.get(one.own.sha256)
@@ -85,18 +84,6 @@ def keep_second_names(
 _FACTS = select(PhotoRow.sha256, PhotoRow.id, PhotoRow.encounter_id, PhotoStateRow.individual).join(
     PhotoStateRow, PhotoStateRow.photo_id == PhotoRow.id
 )
-
-
-def _ever_called(connection: Connection) -> dict[str, int]:
-    """Return the key of every id that there is or was; a present id goes before an old one of somebody else."""
-    first = connection.execute(select(IndividualRow.first_id, IndividualRow.key))
-    later = connection.execute(
-        select(DecisionRow.new_id, DecisionRow.individual)
-        .where(DecisionRow.action == "rename")
-        .order_by(DecisionRow.id)
-    )
-    now = connection.execute(select(IndividualStateRow.id, IndividualStateRow.key))
-    return {name: key for rows in (first, later, now) for name, key in rows if name is not None and key is not None}
 
 
 def _roots(connection: Connection) -> dict[int | None, int]:

@@ -22,6 +22,7 @@ from flukeprint.catalogue.entities import (
     PhotoStateRow,
     VectorRow,
 )
+from flukeprint.catalogue.individual_ids import keys_by_now
 from flukeprint.catalogue.keypoint_matches import KeypointMatch, read_matches
 from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, Sighting, read_log, read_sightings
@@ -188,16 +189,15 @@ class _Reader:
     ) -> list[CandidateView]:
         """Return whom it may show: `decided`, whom those answered with it show by now, then those of the answer."""
         named = {one["id"]: one for one in self.answer.get("candidates", ())}
-        state = IndividualStateRow
-        rows = self.connection.execute(select(state.id, state.key, state.merged_into).where(state.id.in_(named)))
-        keys = {row.id: row.merged_into or row.key for row in rows}
+        now = keys_by_now(self.connection, named)
+        keys = {name: now[name] for name in named if name in now}
         because = dict.fromkeys(decided, "as it was decided") | {
             mate.individual: f"decided for e{mate.id}, which probably shows the same whale"
             for mate in mates
             if mate.individual is not None
         }
         of_answer = {key: named[name] for name, key in reversed(keys.items())}
-        ordered = [*because, *(keys[name] for name in named if name in keys)]
+        ordered = [*because, *keys.values()]
         wanted = [key for key in dict.fromkeys(ordered) if key not in rejected][:CANDIDATES]
         present = self._roots(wanted)
         photos = self._photos_of(wanted)

@@ -23,6 +23,7 @@ from flukeprint.catalogue.entities import (
     PhotoStateRow,
 )
 from flukeprint.catalogue.import_plan import is_of_source, source_of
+from flukeprint.catalogue.individual_ids import keys_by_now
 
 # The kinds of answers (WORTHS); decided, and no second reviewer has agreed yet; somebody was unsure; not yet asked.
 Kind = Literal["sure", "new", "doubtful", "second", "unsure", "unasked"]
@@ -220,15 +221,27 @@ def described_items(connection: Connection, encounters: Sequence[int]) -> list[W
     sha256 = dict(connection.execute(select(PhotoRow.id, PhotoRow.sha256).where(PhotoRow.id.in_(firsts))).all())
     query = select(EncounterRow, AnswerRow.content).outerjoin(AnswerRow, AnswerRow.encounter_id == EncounterRow.id)
     rows = {row.id: row for row in connection.execute(query.where(EncounterRow.id.in_(encounters)))}
+    answers = {number: json.loads(row.content or "{}") for number, row in rows.items()}
+    bests: dict[int, dict[str, Any]] = {
+        number: next(iter(answer.get("candidates", ())), {}) for number, answer in answers.items()
+    }
+    called = _called_now(connection, {best["id"] for best in bests.values() if best})
     found = []
     for number in encounters:
         row, (photo_count, first) = rows[number], count.get(number, (0, None))
-        answer = json.loads(row.content or "{}")
-        best: dict[str, Any] = next(iter(answer.get("candidates", ())), {})
+        best = bests[number]
         found.append(
             WorkItem(
-                number, row.name, row.date, row.place, photo_count, sha256.get(first or 0), best.get("id"),
-                best.get("probability"), answer.get("new_probability"),
+                number, row.name, row.date, row.place, photo_count, sha256.get(first or 0), called.get(best.get("id")),
+                best.get("probability"), answers[number].get("new_probability"),
             )
         )  # fmt: skip
     return found
+
+
+def _called_now(connection: Connection, ids: set[str]) -> dict[str | None, str]:
+    """Return what those are called now whom an answer named by these ids."""
+    keys = keys_by_now(connection, ids)
+    state = IndividualStateRow
+    present = dict(connection.execute(select(state.key, state.id).where(state.key.in_(keys.values()))).all())
+    return {name: present[key] for name, key in keys.items()}

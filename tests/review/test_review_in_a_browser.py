@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 import pytest
 from catalogue_model import import_folder, save_whales
 from real_browser import Page
+from sqlalchemy import select
 
 from flukeprint.catalogue.deciding import Wish, decide
+from flukeprint.catalogue.entities import AnswerRow
 from flukeprint.catalogue.sightings import decisions_of, holdings_of
 
 WHALES = {"e_known": "w_2", "e_again": "w_2", "e_four": "w_4", "e_new": "w_50", "e_new_again": "w_50"}
@@ -177,6 +180,24 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_move_otherwise(
     page.page.keyboard.press("?")
     assert page.page.locator("#keys").evaluate("e => e.scrollTop") == 0
     assert page.serious_faults() == []
+
+
+@pytest.mark.parametrize("name", ["e_new", "e_known"])
+@pytest.mark.parametrize("whale", ["w_81c722f", "=".join(["a_long_id"] * 6)])
+def test_what_the_buttons_do_can_be_read_on_a_narrow_page(chromium, served, catalogue, number, name, whale):
+    page = Page(chromium, 420)
+    with catalogue.database.reading() as connection:
+        kept = select(AnswerRow.content).where(AnswerRow.encounter_id == number(name))
+        best = json.loads(connection.execute(kept).scalar_one())["candidates"][0]["id"]
+    decide(catalogue, [Wish("rename", individual=best, new_id=whale)], "ann")
+    page.page.goto(f"{served}/encounters/{number(name)}")
+    buttons = page.page.locator(".buttons > *").all()
+    assert len(buttons) == 5
+    heights = [button.bounding_box()["height"] for button in buttons if whale not in button.inner_text()]
+    assert max(heights) < 45, "one line"
+    confirm = next(button for button in buttons if whale in button.inner_text().replace("\n", ""))
+    assert confirm.bounding_box()["height"] < (45 if len(whale) < 10 else 110)
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= 420
 
 
 @pytest.mark.parametrize(("width", "abreast"), [(1366, 2), (420, 1)])

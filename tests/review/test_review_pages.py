@@ -248,6 +248,20 @@ def test_merging_and_renaming_from_the_page_of_an_individual(browser, catalogue)
     assert "there is no individual w_nobody" in refused.text
 
 
+def test_a_candidate_that_is_called_otherwise_by_now_is_still_the_first_one(browser, catalogue, number):
+    before = re.search(
+        r"Candidate 1: w_2.*?1 w_2 (\S+ ?\d* %)", text_of(browser.get(f"/encounters/{number('e_known')}"))
+    )
+    decide(catalogue, [Wish("rename", individual="w_2", new_id="HW-0815")], "bob")
+    page = text_of(browser.get(f"/encounters/{number('e_known')}"))
+    assert re.search(r"Candidate 1: HW-0815.*?1 HW-0815 (\S+ ?\d* %)", page)[1] == before[1]
+    assert browser.field("individual") == "HW-0815"
+    # Of two that are one whale by now, the chance of the likelier one is shown.
+    decide(catalogue, [Wish("merge", individual="HW-0815", other="w_0")], "bob")
+    page = text_of(browser.get(f"/encounters/{number('e_known')}"))
+    assert re.search(r"Candidate 1: w_0.*?1 w_0 (\S+ ?\d* %)", page)[1] == before[1]
+
+
 @pytest.mark.parametrize(
     ("word", "finds"), [("W_5", "w_5"), ("four", "e_four"), ("a2.jpg", "a2.jpg"), ("p7", "p7 2_0.jpg"), ("%", "None.")]
 )
