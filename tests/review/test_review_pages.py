@@ -256,6 +256,7 @@ def test_a_candidate_that_is_called_otherwise_by_now_is_still_the_first_one(brow
     page = text_of(browser.get(f"/encounters/{number('e_known')}"))
     assert re.search(r"Candidate 1: HW-0815.*?1 HW-0815 (\S+ ?\d* %)", page)[1] == before[1]
     assert browser.field("individual") == "HW-0815"
+    assert re.search(r"e_known 2 photos HW-0815 ", text_of(browser.get("/queue?kind=sure")))
     # Of two that are one whale by now, the chance of the likelier one is shown.
     decide(catalogue, [Wish("merge", individual="HW-0815", other="w_0")], "bob")
     page = text_of(browser.get(f"/encounters/{number('e_known')}"))
