@@ -19,7 +19,14 @@ def read_folder(folder: Path, layout: Layout) -> Source:
     if not photos:
         raise FlukeprintError(f"the folder {str(folder)!r} holds no photo. Name a folder of photos, or a table.")
     rows = [_row(path, path.relative_to(folder), layout) for path in photos]
-    return Source(str(folder.absolute()), rows, left_alone(others))
+    return Source(str(folder.absolute()), rows, [*_in_no_folder(photos, folder, layout), *left_alone(others)])
+
+
+def _in_no_folder(photos: list[Path], folder: Path, layout: Layout) -> list[str]:
+    """Say what becomes of photos beside the folders: a folder that is an individual's itself names nobody."""
+    outside = sum(path.parent == folder for path in photos)
+    nobody = ", and nobody is named" if layout == "individuals" else ""
+    return [f"{outside} photo(s) are in no inner folder: each is an encounter of its own{nobody}"] if outside else []
 
 
 def _row(path: Path, relative: Path, layout: Layout) -> SourceRow:

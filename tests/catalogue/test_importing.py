@@ -119,6 +119,14 @@ def test_files_that_are_no_photos_are_left_alone_and_counted(tmp_path):
     assert "3 other file(s)" in found.remarks[0]
 
 
+@pytest.mark.parametrize(("layout", "says"), [("individuals", ", and nobody is named"), ("encounters", "")])
+def test_photos_in_no_inner_folder_are_said_since_they_name_nobody(tmp_path, layout, says):
+    source = save_whales(tmp_path / "w_a", {"1.jpg": (1, 0), "2.jpg": (1, 1), "inner/3.jpg": (2, 0)})
+    says = f"2 photo(s) are in no inner folder: each is an encounter of its own{says}"
+    assert read_source(source, layout).remarks == [says]
+    assert read_source(source / "inner", layout).remarks[0].startswith("1 photo(s)")
+
+
 def test_one_file_twice_is_added_once_and_a_second_individual_for_it_is_said(catalogue, tmp_path):
     source = save_whales(tmp_path / "known", seeds(["w_a"], 1))
     (source / "w_b").mkdir()
