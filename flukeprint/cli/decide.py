@@ -106,7 +106,7 @@ def undo(
     """Take decisions back. An undo is a decision too, and can be undone."""
     from flukeprint.catalogue.deciding import Wish
 
-    _save([Wish("undo", undoes=number, note=note) for number in decisions], place, who)
+    _save([Wish("undo", undoes=number, note=note) for number in dict.fromkeys(decisions)], place, who)
 
 
 def name_of(who: str | None) -> str:
@@ -125,7 +125,7 @@ def _save_about(action: "Action", subjects: Sequence[str], who: str | None, plac
 
     if not subjects:
         raise FlukeprintError(f"{action} what? Name encounters (e12) or photos (p7), then the individual.")
-    _save([Wish(action, **_subject(text), **wanted) for text in subjects], place, who)
+    _save([Wish(action, **_subject(text), **wanted) for text in dict.fromkeys(subjects)], place, who)
 
 
 def _subject(text: str) -> dict[str, Any]:

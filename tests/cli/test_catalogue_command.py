@@ -219,6 +219,16 @@ def test_what_is_no_subject_or_no_name_is_refused(filled, capsys):
     assert "--who" in refused(capsys, "decide", "unsure", "e1", "--who", " ", "--seen", "1")
 
 
+def test_what_is_named_twice_is_decided_and_undone_once(filled, capsys):
+    run(capsys, "identify", "season")
+    before = len(run(capsys, "log").splitlines())
+    number = run(capsys, "decide", "unsure", "e13", "e13").splitlines()[0].rpartition(" ")[2]
+    assert "saved: decision" in run(capsys, "decide", "undo", number, number)
+    assert [line.split()[3:] for line in run(capsys, "log").splitlines()[before:]] == [
+        ["unsure", "e13", "[undone]"], ["undo", number],
+    ]  # fmt: skip
+
+
 def test_a_dry_run_says_row_by_row_what_would_happen_and_changes_nothing(filled, capsys):
     (filled / "known" / "w_a" / "broken.jpg").write_bytes(b"no photo")
     texture(70).save(filled / "known" / "w_b" / "more.jpg")
