@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 
 from fastapi import APIRouter, HTTPException
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select
 from starlette.responses import RedirectResponse, Response
 
 from flukeprint.catalogue.catalogues import Catalogue
 from flukeprint.catalogue.deciding import ConflictError, Wish, decide
-from flukeprint.catalogue.entities import DecisionRow, EncounterStateRow, IndividualStateRow
+from flukeprint.catalogue.entities import DecisionRow, EncounterStateRow, IndividualStateRow, PhotoRow
 from flukeprint.catalogue.sightings import read_log
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
@@ -130,10 +130,19 @@ def undo(visitor: Deciding, catalogue: Opened, number: Number, form: Filled) -> 
     except FlukeprintError as error:
         return page("refused", visitor, 409, refused=str(error), back=_back(form, "/log"))
     with catalogue.database.reading() as connection:
-        encounter = connection.execute(select(DecisionRow.encounter_id).where(DecisionRow.id == number)).scalar()
+        encounter = _encounter_of(connection, number)
     # What was undone is shown again, so that it can be decided otherwise.
     back = f"/encounters/{encounter}" if encounter is not None else _back(form, "/log")
     return RedirectResponse(f"{back}?saved={saved[-1]}{_among(form)}", 303)
+
+
+def _encounter_of(connection: Connection, decision: int) -> int | None:
+    """Return the encounter that a decision is about, itself or one of its photos; an undo is about what it undid."""
+    row = DecisionRow
+    query = select(row.undoes, func.coalesce(row.encounter_id, PhotoRow.encounter_id).label("encounter"))
+    query = query.outerjoin(PhotoRow, PhotoRow.id == row.photo_id)
+    found = connection.execute(query.where(row.id == decision)).one()
+    return found.encounter if found.undoes is None else _encounter_of(connection, found.undoes)
 
 
 def _id_of(catalogue: Catalogue, key: int) -> str:

@@ -110,6 +110,20 @@ def test_undo_takes_it_back_and_shows_the_encounter_again(browser, catalogue, nu
     assert "undone already" in again.text
 
 
+@pytest.mark.parametrize("subject", ["", "p{}"])
+def test_an_undo_that_is_taken_back_shows_the_encounter_again_as_well(browser, catalogue, number, subject):
+    first = number("e_known")
+    photo = next(one.photo for one in holdings_of(catalogue).sightings if one.encounter == first)
+    browser.get(f"/encounters/{first}")
+    browser.decide(first, "unsure", subject=subject.format(photo))
+    for action in ("unsure", "undo", "undo"):
+        last = decisions_of(catalogue)[-1]
+        assert last.action == action
+        answer = browser.post(f"/decisions/{last.id}/undo")
+        assert answer.headers["location"] == f"/encounters/{first}?saved={last.id + 1}"
+        browser.get(answer.headers["location"])
+
+
 def test_a_rejected_candidate_is_no_longer_named_and_the_encounter_stays(browser, catalogue, number):
     first = number("e_known")
     browser.get(f"/encounters/{first}")
