@@ -146,6 +146,8 @@ def onnx_member(path: Path, size: tuple[int, int]) -> Member:
     `size` is (height, width) of photos in px. Refused: what is no ONNX that our exporter could have written, what takes
     far more memory or time than its size explains, and what does not give one finite vector for each photo.
     """
+    import onnxruntime  # noqa: F401 - where it cannot be, the trial would take that for the network's fault
+
     kind = f"an ONNX network for photos of {size[0]} x {size[1]} px"
     content = read_bytes(path, kind, REPAIR)
     with reading(path, kind, REPAIR):

@@ -37,17 +37,20 @@ def reading(path: Path | str, kind: str, repair: str = REPAIR) -> Iterator[None]
 
     A missing file is a MissingFileError, all else a FlukeprintError. What is no regular file is not opened: a FIFO may
     wait for ever, a device never end. Any exception counts as the file's fault, since decoders of hostile bytes raise
-    anything: keep what may fail for another reason out of the block.
+    anything: keep what may fail for another reason out of the block. A package that cannot be imported meanwhile is not
+    the file's fault, nor is another file without permission: both are raised as they are.
     """
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise ValueError("no regular file")
         yield
-    except FlukeprintError:
+    except (FlukeprintError, ImportError):
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{path} is missing. {repair}") from None
-    except PermissionError:
+    except PermissionError as error:
+        if error.filename is not None and str(error.filename) != str(path):
+            raise
         raise FlukeprintError(f"no permission to read {path}. Change its permissions.") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:

@@ -420,3 +420,12 @@ def test_an_onnx_with_other_inputs_is_refused(tmp_path):
     (tmp_path / "m1.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(FlukeprintError, match="expected uint8 photos"):
         onnx_member(tmp_path / "m1.onnx", SIZE)
+
+
+def test_a_runtime_that_cannot_be_imported_is_no_fault_of_the_network(tmp_path, monkeypatch):
+    (tmp_path / "m1.onnx").write_bytes(b"")
+    (tmp_path / "onnxruntime.py").write_text("raise PermissionError(13, 'Permission denied', __file__)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModuleNotFoundError, match="onnxruntime"):
+        onnx_member(tmp_path / "m1.onnx", SIZE)

@@ -175,6 +175,21 @@ def test_what_may_not_be_read_is_called_that(tmp_path, monkeypatch, read):
 
 @pytest.mark.parametrize(
     "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "/packages/onnx/__init__.py"),
+        ModuleNotFoundError("No module named 'onnx'"),
+        ImportError("libgomp.so.1: cannot open shared object file"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_no_fault_of_the_file(tmp_path, error):
+    (tmp_path / "a").write_text("{}")
+    with pytest.raises(type(error)) as found, reading(tmp_path / "a", "valid JSON"):
+        raise error
+    assert found.value is error
+
+
+@pytest.mark.parametrize(
+    "error",
     [tokenize.TokenError("EOF"), zlib.error("x"), IndexError(3), struct.error("y"), MemoryError(), OverflowError()],
 )
 def test_whatever_a_decoder_raises_names_the_file(tmp_path, error):
