@@ -18,6 +18,7 @@ from flukeprint.core.safe_text import printable
 from flukeprint.review.access import Deciding, Filled, Form, Opened, field
 from flukeprint.review.looking import Number, encounter_page, individual_page, work_of
 from flukeprint.review.pages import Visitor, page
+from flukeprint.review.second_opinions import WAITS, as_told
 
 router = APIRouter()
 _ACTIONS = ("confirm", "reject", "unsure", "new")
@@ -38,7 +39,7 @@ def decide_encounter(visitor: Deciding, catalogue: Opened, number: Number, form:
     try:
         saved = decide(catalogue, wishes_of(form, number), visitor.name)
     except ConflictError:
-        refused = _conflict(catalogue, form, number)
+        refused = _conflict(catalogue, visitor, form, number)
         return encounter_page(visitor, catalogue, number, status=409, refused=refused, newest=newest)
     except FlukeprintError as error:
         typed = field(form, "individual")
@@ -82,7 +83,7 @@ def wishes_of(form: Form, encounter: int) -> list[Wish]:
     return wishes
 
 
-def _conflict(catalogue: Catalogue, form: Form, encounter: int) -> str:
+def _conflict(catalogue: Catalogue, visitor: Visitor, form: Form, encounter: int) -> str:
     """Say what somebody else decided after the page was shown, about the encounter or one decided with it."""
     asked = {encounter: field(form, "seen")}
     asked |= {int(found[1]): found[2] for other in form.get("also", []) if (found := _SEEN.fullmatch(other))}
@@ -90,8 +91,10 @@ def _conflict(catalogue: Catalogue, form: Form, encounter: int) -> str:
     with catalogue.database.reading() as connection:
         rows = connection.execute(select(state.encounter_id, state.version).where(state.encounter_id.in_(asked)))
         changed = {number: version for number, version in rows if str(version) != asked[number]}
-        log = read_log(connection, DecisionRow.id.in_(changed.values()))
-    told = "; ".join(f"{one.who}: {one.action} {one.individual or ''}".strip() for one in log)
+        log = as_told(connection, visitor, read_log(connection, DecisionRow.id.in_(changed.values())))
+    told = "; ".join(
+        one.who if one.action == WAITS else f"{one.who}: {one.action} {one.individual or ''}".strip() for one in log
+    )
     wished = f"{field(form, 'action')} {field(form, 'individual')}".strip()
     names = ", ".join(f"e{number}" for number in changed)
     return f"Not saved ({wished}): somebody decided about {names} after this page was shown ({told}). Look again."

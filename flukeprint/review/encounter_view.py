@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from flukeprint.catalogue.keypoint_matches import KeypointMatch, read_matches
 from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, Sighting, read_log, read_sightings
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.review.pages import Visitor
+from flukeprint.review.second_opinions import kept_from
 from flukeprint.review.shown_photos import ShownPhoto, kilometres, shown_photo
 
 CANDIDATES = 9  # as many as there are digits to choose one by
@@ -101,21 +104,22 @@ class EncounterMate:
     version: int
 
 
-def encounter_view(catalogue: Catalogue, number: int) -> EncounterView:
-    """Read what there is to see of an encounter.
+def encounter_view(catalogue: Catalogue, number: int, visitor: Visitor) -> EncounterView:
+    """Read what there is to see of an encounter; of others nothing that is kept from the visitor.
 
     Raises:
         FlukeprintError: there is no such encounter.
     """
     with catalogue.database.reading() as connection:
-        return _Reader(catalogue, connection, number).view()
+        return _Reader(catalogue, connection, number, visitor).view()
 
 
 class _Reader:
     """What is read about one encounter, on one connection."""
 
-    def __init__(self, catalogue: Catalogue, connection: Connection, number: int) -> None:
+    def __init__(self, catalogue: Catalogue, connection: Connection, number: int, visitor: Visitor) -> None:
         self.catalogue, self.connection, self.number = catalogue, connection, number
+        self.kept_from = partial(kept_from, connection, visitor)
         query = select(EncounterRow, EncounterStateRow.status, EncounterStateRow.individual)
         query = query.add_columns(EncounterStateRow.rejected, EncounterStateRow.version)
         query = query.join(EncounterStateRow, EncounterStateRow.encounter_id == EncounterRow.id)
@@ -191,10 +195,11 @@ class _Reader:
         named = {one["id"]: one for one in self.answer.get("candidates", ())}
         now = keys_by_now(self.connection, named)
         keys = {name: now[name] for name in named if name in now}
+        kept = self.kept_from([mate.id for mate in mates])
         because = dict.fromkeys(decided, "as it was decided") | {
             mate.individual: f"decided for e{mate.id}, which probably shows the same whale"
             for mate in mates
-            if mate.individual is not None
+            if mate.individual is not None and mate.id not in kept
         }
         of_answer = {key: named[name] for name, key in reversed(keys.items())}
         ordered = [*because, *keys.values()]
@@ -209,7 +214,7 @@ class _Reader:
         ]
 
     def _photos_of(self, roots: Sequence[int]) -> dict[int, list[Sighting]]:
-        """Return the photos of individuals, but for those of this encounter."""
+        """Return the photos of individuals, but for those of this encounter and of what is kept from the visitor."""
         state = IndividualStateRow
         own = or_(state.key.in_(roots), state.merged_into.in_(roots))
         root = {row.key: row.merged_into or row.key for row in self.connection.execute(select(state).where(own))}
@@ -217,9 +222,10 @@ class _Reader:
         rows = self.connection.execute(states.where(PhotoStateRow.individual.in_(root)))
         key_of = {photo: root[key] for photo, key in rows if key is not None}
         found: dict[int, list[Sighting]] = {key: [] for key in roots}
-        of_them = PhotoStateRow.individual.in_(root)
-        for sighting in read_sightings(self.catalogue, self.connection, of_them):
-            if sighting.encounter != self.number:
+        sightings = read_sightings(self.catalogue, self.connection, PhotoStateRow.individual.in_(root))
+        left_out = {self.number, *self.kept_from({one.encounter for one in sightings})}
+        for sighting in sightings:
+            if sighting.encounter not in left_out:
                 found[key_of[sighting.photo]].append(sighting)
         return found
 

@@ -21,6 +21,8 @@ from flukeprint.catalogue.entities import (
 from flukeprint.catalogue.second_names import SecondName, open_second_names
 from flukeprint.catalogue.sightings import LoggedDecision, Sighting, read_log, read_sightings
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.review.pages import Visitor
+from flukeprint.review.second_opinions import kept_from, untold
 from flukeprint.review.shown_photos import ShownPhoto, shown_photo
 
 _MOST_SIGHTINGS = 300  # photos on a page
@@ -75,8 +77,8 @@ class FoundThings:
     photos: list[tuple[int, str, int]]  # number, name, encounter
 
 
-def individual_view(catalogue: Catalogue, key: int) -> IndividualView:
-    """Read an individual; of one that was merged, whom it is now.
+def individual_view(catalogue: Catalogue, key: int, visitor: Visitor) -> IndividualView:
+    """Read an individual; of one that was merged, whom it is now. What is kept from the visitor is left out.
 
     Raises:
         FlukeprintError: there is no such individual.
@@ -92,6 +94,11 @@ def individual_view(catalogue: Catalogue, key: int) -> IndividualView:
         others = connection.execute(select(state.key, state.id).where(state.merged_into == root)).all()
         keys = [root, *(other.key for other in others)]
         sightings = read_sightings(catalogue, connection, PhotoStateRow.individual.in_(keys))
+        names = open_second_names(connection, individual=root)
+        kept = kept_from(connection, visitor, {one.encounter for one in sightings} | {one.encounter for one in names})
+        sightings = [one for one in sightings if one.encounter not in kept]
+        log = _log(connection, keys, {one.encounter for one in sightings})
+        left_out = untold(connection, visitor, log)
         return IndividualView(
             key=root,
             id=row.id,
@@ -105,8 +112,8 @@ def individual_view(catalogue: Catalogue, key: int) -> IndividualView:
                 for one in sightings
                 if one.latitude is not None and one.longitude is not None
             ],
-            second_names=open_second_names(connection, individual=root),
-            log=_log(connection, keys, {one.encounter for one in sightings}),
+            second_names=[one for one in names if one.encounter not in kept],
+            log=[one for one in log if one.id not in left_out],
         )
 
 

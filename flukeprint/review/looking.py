@@ -33,6 +33,7 @@ from flukeprint.review.individual_view import Order, found_by, individual_view, 
 from flukeprint.review.pages import Visitor, page
 from flukeprint.review.position_map import drawn_map
 from flukeprint.review.previews import Previews, Size
+from flukeprint.review.second_opinions import WAITS, as_told, kept_from
 from flukeprint.review.work_list import COUNTED, KINDS, TITLES, Kind, WorkList, deciders, is_settled, newest_source
 
 router = APIRouter()
@@ -52,7 +53,7 @@ def start(visitor: Looking, catalogue: Opened) -> Response:
         work, newest = work_of(connection, visitor), work_of(connection, visitor, newest=True)
         counts, first = work.counts(), work.first()
         totals = [connection.execute(select(func.count(column))).scalar_one() for column in _COUNTED_COLUMNS]
-        log = read_folded_log(connection, newest=_RECENT)
+        log = as_told(connection, visitor, read_folded_log(connection, newest=_RECENT))
         answer = select(AnswerRow.content).where(AnswerRow.encounter_id == first)
         says = about_percentages(json.loads(connection.execute(answer).scalar() or "{}"))
         names = len(open_second_names(connection))
@@ -95,10 +96,12 @@ def queue(
 def second_names(visitor: Looking, catalogue: Opened, number: Page = 1, saved: int = 0) -> Response:
     """List the files that sources have under two ids."""
     with catalogue.database.reading() as connection:
-        found = open_second_names(connection)[(number - 1) * PER_PAGE :]
+        asked = open_second_names(connection)
+        kept = kept_from(connection, visitor, {one.encounter for one in asked})
+        found = [one for one in asked if one.encounter not in kept][(number - 1) * PER_PAGE :]
     return page(
         "second_names", visitor, second_names=found[:PER_PAGE], number=number, more=len(found) > PER_PAGE,
-        said=said_of(catalogue, saved),
+        said=said_of(catalogue, visitor, saved),
     )  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def encounter_page(  # noqa: PLR0913
 ) -> Response:  # fmt: skip
     """Return the page of an encounter; `refused` says why what was just wished was not saved."""
     try:
-        view = encounter_view(catalogue, number)
+        view = encounter_view(catalogue, number, visitor)
     except FlukeprintError as error:
         raise HTTPException(404, str(error)) from None
     with catalogue.database.reading() as connection:
@@ -129,7 +132,7 @@ def encounter_page(  # noqa: PLR0913
     return page(
         "encounter", visitor, status, view=view, kind=kind, titles=TITLES, next=next_, blind=blind, settled=settled,
         opinions=opinions, chosen=min(max(candidate, 1), max(len(view.candidates), 1)), refused=refused, typed=typed,
-        said=said_of(catalogue, saved), proposed_id=_proposed_id(view, catalogue),
+        said=said_of(catalogue, visitor, saved), proposed_id=_proposed_id(view, catalogue),
         newest=newest,
     )  # fmt: skip
 
@@ -144,13 +147,14 @@ def _proposed_id(view: EncounterView, catalogue: Catalogue) -> str:
     return name
 
 
-def said_of(catalogue: Catalogue, saved: int) -> tuple[list[LoggedDecision], list[str]] | None:
+def said_of(catalogue: Catalogue, visitor: Visitor, saved: int) -> tuple[list[LoggedDecision], list[str]] | None:
     """Return decisions that were just saved, as the log has them, and what may be wrong with them."""
     if saved < 1:
         return None
     with catalogue.database.reading() as connection:
-        found = read_log(connection, DecisionRow.id == min(saved, 2**31 - 1))
-    return (found, doubts_about(catalogue, [one.id for one in found])) if found else None
+        found = as_told(connection, visitor, read_log(connection, DecisionRow.id == min(saved, 2**31 - 1)))
+    told = [one.id for one in found if one.action != WAITS]
+    return (found, doubts_about(catalogue, told)) if found else None
 
 
 @router.get("/individuals")
@@ -175,12 +179,12 @@ def individual_page(
 ) -> Response:
     """Return the page of an individual; `refused` says why what was just wished was not saved."""
     try:
-        view = individual_view(catalogue, key)
+        view = individual_view(catalogue, key, visitor)
     except FlukeprintError as error:
         raise HTTPException(404, str(error)) from None
     if view.key != key and status == 200:
         return RedirectResponse(f"/individuals/{view.key}" + (f"?saved={saved}" if saved else ""), 303)
-    said = said_of(catalogue, saved)
+    said = said_of(catalogue, visitor, saved)
     drawn = drawn_map(view.positions)
     return page("individual", visitor, status, view=view, map=drawn, refused=refused, said=said)
 
@@ -210,7 +214,7 @@ def log(
             found = read_log(connection, *conditions, *older, newest=PER_PAGE + 1)[::-1]
         else:
             found = read_folded_log(connection, *conditions, newest=PER_PAGE + 1, before=before)
-    shown = found[:PER_PAGE]
+        shown = as_told(connection, visitor, found[:PER_PAGE])
     oldest = shown[-1].first if shown and isinstance(shown[-1], LoggedImport) else shown[-1].id if shown else None
     given = {"who": who or None, "first": first, "last": last}
     address = "/log?" + urlencode({name: value for name, value in given.items() if value is not None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -111,6 +111,11 @@ class WorkList:
             if found is not None:
                 return found
         return None
+
+    def waiting(self, encounters: Collection[int]) -> set[int]:
+        """Return which of some encounters wait for a second opinion that this reviewer is still to give."""
+        query = self._second().where(AnswerRow.encounter_id.in_(encounters))
+        return set(self.connection.execute(query).scalars()) if self.two else set()
 
     def _of(self, kind: Kind) -> Select[int]:
         query = self._of_all_sources(kind)

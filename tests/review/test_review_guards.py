@@ -16,6 +16,7 @@ from review_browser import Browser
 from sqlalchemy import select, update
 
 from flukeprint.catalogue.catalogues import open_catalogue
+from flukeprint.catalogue.deciding import Wish, decide
 from flukeprint.catalogue.entities import AccessRow
 from flukeprint.catalogue.sightings import decisions_of
 from flukeprint.core.errors import FlukeprintError
@@ -102,8 +103,8 @@ def test_pages_take_scripts_styles_and_pictures_from_here_alone(browser, number)
 # --- login ------------------------------------------------------------------------------------------------------
 
 
-def entered(catalogue, name: str, role: str) -> Browser:
-    browser = Browser(catalogue, "", login=True)
+def entered(catalogue, name: str, role: str, **settings) -> Browser:
+    browser = Browser(catalogue, "", login=True, **settings)
     browser.get("/login")
     browser.post("/login", secret=let_in(catalogue, name, role, 1))
     return browser
@@ -143,6 +144,13 @@ def test_roles(catalogue, number, role, looking, deciding, administering):
     browser.post(f"/encounters/{first}/decide", deciding, action="unsure", seen="0")
     browser.post("/reviewers", administering, name="bob", role="administer", days="1")
     browser.get("/reviewers", administering)
+
+
+@pytest.mark.parametrize(("role", "told"), [("look", False), ("decide", False), ("administer", True)])
+def test_whoever_administers_is_told_what_waits_for_a_second_opinion(catalogue, number, role, told):
+    decide(catalogue, [Wish("confirm", number("e_four"), individual="w_4", note="surely")], "ann")
+    browser = entered(catalogue, "bob", role, two_reviewers=True)
+    assert [("surely" in browser.get(path)) for path in ("/", "/log")] == [told, told]
 
 
 def test_only_hashes_of_secrets_are_kept_and_they_end(catalogue):

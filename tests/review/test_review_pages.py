@@ -441,6 +441,40 @@ def test_two_reviewers_who_disagree_are_shown_to_each_other(catalogue, number):
     assert "ann said w_4 ; bob said w_5" in text_of(bob.get(f"/encounters/{first}"))
 
 
+WAITING = "decided, waits for a second opinion ann"
+
+
+@pytest.mark.parametrize("action", ["confirm", "new"])
+def test_what_waits_for_a_second_opinion_is_told_nowhere_to_whoever_is_to_give_it(catalogue, number, action):
+    first, whale = number("e_known"), "w_2" if action == "confirm" else "w_secret"
+    ann, bob = Browser(catalogue, "ann", two_reviewers=True), Browser(catalogue, "bob", two_reviewers=True)
+    bob.get(f"/encounters/{first}")
+    ann.get(f"/encounters/{first}")
+    ann.decide(first, action, whale, note=f"surely {whale}", also=f"{number('e_again')}:0")
+    refused = text_of(bob.decide(first, "confirm", "w_5", 409).text)
+    assert f"somebody decided about e{first} after this page was shown (ann)" in refused
+    [key] = [one.key for one in holdings_of(catalogue).individuals if one.id == whale]
+    for path in ("/", "/log", "/log?who=ann"):
+        assert f"e{first} {WAITING}" in text_of(bob.get(path))
+        assert ("surely" in bob.page, "/decisions/19/undo" in bob.page) == (False, False)
+        assert f"surely {whale}" in ann.get(path)
+    for path in (f"/individuals/{key}", f"/encounters/{first}?saved=19", "/second-names?saved=19"):
+        assert "surely" not in bob.get(path)
+    page = bob.get(f"/encounters/{first}")
+    assert "which probably shows the same whale" not in page
+    assert f"/encounters/{first}" not in bob.get(f"/individuals/{key}")
+    assert f"/encounters/{first}" in ann.get(f"/individuals/{key}")
+    bob.get(f"/encounters/{first}")
+    bob.decide(first, "confirm", whale)
+    assert f"surely {whale}" in bob.get("/log")
+    assert f"/encounters/{first}" in bob.get(f"/individuals/{key}")
+
+
+def test_what_waits_for_a_second_opinion_is_told_to_all_where_one_decides(browser, catalogue, number):
+    decide(catalogue, [Wish("confirm", number("e_four"), individual="w_4", note="surely")], "bob")
+    assert [("surely" in browser.get(path)) for path in ("/", "/log")] == [True, True]
+
+
 def test_matched_keypoints_are_told_with_the_candidate_and_handed_to_the_page(browser, number, keypoints):
     page = browser.get(f"/encounters/{number('e_known')}")
     [content] = re.findall(r'data-matches="([^"]*)"', page)
