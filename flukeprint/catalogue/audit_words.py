@@ -5,12 +5,13 @@ from flukeprint.core.safe_text import printable
 from flukeprint.identify.formats import PEOPLE_DECIDE, percent
 
 
-def audit_text(found: Audit) -> str:
-    """Say what is probably wrong."""
+def audit_text(found: Audit, place: str) -> str:
+    """Say what is probably wrong; `place` is the catalogue's, for commands."""
     lines = ["One whale under two ids"]
     for name in found.second_names:
+        one_whale = name.merge(place)
         lines.append(
-            f"  one file  {name.id} and {name.second}: p{name.photo} stands under both. One whale: {name.merge}"
+            f"  one file  {name.id} and {name.second}: p{name.photo} stands under both. One whale: {one_whale}"
         )
     for pair in found.one_whale:
         same = pair.same_pictures

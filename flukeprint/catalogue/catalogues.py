@@ -6,6 +6,7 @@ whose settings say where the photo store is.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def printed(place: str) -> str:
     return printable(make_url(place).render_as_string(hide_password=True) if is_url(place) else place)
 
 
+def command(place: str, *words: str) -> str:
+    """Return a command about a catalogue, `flukeprint catalogue WORDS`, as it may be printed to be copied."""
+    return shlex.join(["flukeprint", "catalogue", *words, "--catalogue", printed(place)])
+
+
 def create_catalogue(place: str, store: Path | None = None, *, in_place: bool = False) -> Catalogue:
     """Make a catalogue, without any photo, in a new or empty folder or database.
 
@@ -90,13 +96,14 @@ def open_catalogue(place: str) -> Catalogue:
     if not is_url(place) and not (Path(place) / DATABASE).is_file():
         raise FlukeprintError(
             f"there is no catalogue in {printed(place)} ({DATABASE} is missing). Name another (--catalogue), or make "
-            "one: `flukeprint catalogue create`."
+            f"one: `flukeprint catalogue create {shlex.quote(printed(place))}`."
         )
     database = _opened(place)
     with database.reading() as connection:
         store = setting(connection, STORE)
     if store is None:
-        raise FlukeprintError(f"{printed(place)} is no finished catalogue. Finish it: `flukeprint catalogue create`.")
+        finish = f"flukeprint catalogue create {shlex.quote(printed(place))}"
+        raise FlukeprintError(f"{printed(place)} is no finished catalogue. Finish it: `{finish}`.")
     folder = Path(store) if is_url(place) else Path(place) / store
     return Catalogue(place, database, folder if store else None)
 

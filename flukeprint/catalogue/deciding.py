@@ -7,7 +7,6 @@ second one is told.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from flukeprint.catalogue.catalogues import Catalogue, printed
+from flukeprint.catalogue.catalogues import Catalogue, command
 from flukeprint.catalogue.entities import (
     ABOUT_SIGHTINGS,
     IMPORT_NOTE,
@@ -255,5 +254,4 @@ _CHECKS = {
 
 def undone_by(numbers: Iterable[int], place: str) -> str:
     """Return the command that takes decisions back."""
-    undo = ["flukeprint", "catalogue", "decide", "undo", *map(str, sorted(numbers, reverse=True))]
-    return shlex.join([*undo, "--catalogue", printed(place)])
+    return command(place, "decide", "undo", *map(str, sorted(numbers, reverse=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from flukeprint.catalogue.catalogues import command
 from flukeprint.catalogue.import_plan import PlannedPhoto
 from flukeprint.catalogue.importing import Imported
 from flukeprint.catalogue.second_names import second_name_lines
@@ -37,15 +38,15 @@ def _counts(plan: Sequence[PlannedPhoto]) -> list[str]:
     return [f"{len(plan)} rows: {counts}. Nothing was changed."]
 
 
-def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported) -> str:
-    """Say what was done, and of every row that was left out, or is odd, why."""
+def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported, place: str) -> str:
+    """Say what was done, and of every row that was left out, or is odd, why; `place` is the catalogue's."""
     lines = [printable(remark) for remark in source.remarks]
     lines += [f"! {printable(line)}" for line in _odd(plan)]
     lines += [f"! {printable(f'{photo.row.where}: refused: {why}')}" for photo, why in done.refused]
-    lines += [f"! {line}" for line in second_name_lines(done.second_names[:_MOST])]
+    lines += [f"! {line}" for line in second_name_lines(done.second_names[:_MOST], place)]
     if len(done.second_names) > _MOST:
-        lines.append(f"! and {len(done.second_names) - _MOST} more; `flukeprint catalogue audit` names them")
-    lines += _named_otherwise(done)
+        lines.append(f"! and {len(done.second_names) - _MOST} more; `{command(place, 'audit')}` names them")
+    lines += _named_otherwise(done, place)
     if done.flags:
         odd = ", ".join(f"{rule} {count}" for rule, count in sorted(done.flags.items()))
         lines.append(f"! odd photos: {odd} (`show` marks them, `--only flags=none` leaves them out)")
@@ -65,12 +66,12 @@ def _odd(plan: Sequence[PlannedPhoto]) -> Iterator[str]:
             yield f"{photo.row.where}: {_SAYS[photo.verdict] + ': ' if photo.verdict != 'new' else ''}{photo.why}"
 
 
-def _named_otherwise(done: Imported) -> Iterator[str]:
+def _named_otherwise(done: Imported, place: str) -> Iterator[str]:
     found = done.named_otherwise
     for one in found[:_MOST]:
         yield f"! p{one.photo} of {one.id} is nearly the same picture as p{one.other} of {one.other_id}"
     if len(found) > _MOST:
-        yield f"! and {len(found) - _MOST} more; `flukeprint catalogue audit` names such individuals"
+        yield f"! and {len(found) - _MOST} more; `{command(place, 'audit')}` names such individuals"
 
 
 def left_out(plan: Sequence[PlannedPhoto], done: Imported) -> int:

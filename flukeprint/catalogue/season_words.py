@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator
 
 from flukeprint.catalogue.asked import Asked, described
+from flukeprint.catalogue.catalogues import command
 from flukeprint.catalogue.decision_queue import queue
 from flukeprint.catalogue.decision_words import WORTH_TITLES
 from flukeprint.catalogue.entities import WORTHS
@@ -17,13 +17,13 @@ from flukeprint.identify.formats import BEYOND, PEOPLE_DECIDE, percent
 _BY_SIMILARITY = "By similarity, the most similar first: how probable any of it is, nobody measured"
 
 
-def season_text(season: Season, top: int) -> str:
-    """Return a block for each kind of decision, the most probable first."""
+def season_text(season: Season, top: int, place: str) -> str:
+    """Return a block for each kind of decision, the most probable first; `place` is the catalogue's, for commands."""
     queued = queue(season.asked)
-    blocks = ["\n".join(_notes(season))]
+    blocks = ["\n".join(_notes(season, place))]
     for name in WORTHS:
         if queued[name]:
-            lines = [line for asked in queued[name] for line in _lines(asked, top)]
+            lines = [line for asked in queued[name] for line in _lines(asked, top, place)]
             title = _BY_SIMILARITY if season.uncalibrated else WORTH_TITLES[name]
             blocks.append("\n".join([f"{title} ({len(queued[name])})", *lines]))
     if season.asked:
@@ -31,7 +31,7 @@ def season_text(season: Season, top: int) -> str:
     return "\n\n".join(blocks)
 
 
-def _notes(season: Season) -> Iterator[str]:
+def _notes(season: Season, place: str) -> Iterator[str]:
     encounters = sum(len(asked.encounters) for asked in season.asked)
     yield (
         f"{encounters} encounters of nobody known, compared with {season.photos} photos of {season.individuals} "
@@ -50,10 +50,10 @@ def _notes(season: Season) -> Iterator[str]:
     for reason in {asked.answer.beyond for asked in season.asked} - {None}:
         yield f"{BEYOND} {reason}"
     for photo in season.without:
-        yield f"! photo p{photo.photo} {printable(photo.name)} has no vector (`flukeprint catalogue embed`)"
+        yield f"! photo p{photo.photo} {printable(photo.name)} has no vector (`{command(place, 'embed')}`)"
 
 
-def _lines(asked: Asked, top: int) -> Iterator[str]:
+def _lines(asked: Asked, top: int, place: str) -> Iterator[str]:
     for one in asked.encounters:
         seen = " ".join(filter(None, [one.date, one.place]))
         unsure = ", somebody was unsure" if one.status == "unsure" else ""
@@ -71,16 +71,16 @@ def _lines(asked: Asked, top: int) -> Iterator[str]:
     for reason in dict.fromkeys(one.beyond for one in asked.answer.candidates[:top]):
         if reason and reason != asked.answer.beyond:
             yield f"     {BEYOND} {reason}"
-    for command in _proposed(asked):
-        yield f"     {command}"
+    for proposed in _proposed(asked):
+        yield f"     {command(place, 'decide', *proposed)}"
 
 
 def _chance(probability: float | None, beyond: str | None) -> str:
     return f"{percent(probability):>8}{BEYOND if beyond else ' '}"
 
 
-def _proposed(asked: Asked) -> Iterator[str]:
-    """Yield the command for the most probable decision; where there are no probabilities, for either."""
+def _proposed(asked: Asked) -> Iterator[list[str]]:
+    """Yield the words of the most probable decision; where there are no probabilities, for either."""
     seen = max(one.version for one in asked.encounters)
     new, best = asked.answer.new_probability, asked.answer.candidates[0] if asked.answer.candidates else None
     decisions = []
@@ -89,7 +89,7 @@ def _proposed(asked: Asked) -> Iterator[str]:
     if not decisions or new is None:
         decisions.append(["new", *asked.subjects, "NEW_ID"])
     for decision in decisions:
-        yield shlex.join(["flukeprint", "catalogue", "decide", *decision, *(["--seen", str(seen)] if seen else [])])
+        yield [*decision, *(["--seen", str(seen)] if seen else [])]
 
 
 def season_json(season: Season) -> str:

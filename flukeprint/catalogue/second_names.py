@@ -6,7 +6,6 @@ question. People answer it: `merge` the two, `confirm` that the photo shows the 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, or_, select
 from sqlalchemy.orm import aliased
 
+from flukeprint.catalogue.catalogues import command
 from flukeprint.catalogue.entities import (
     DecisionRow,
     EncounterStateRow,
@@ -42,15 +42,14 @@ class SecondName:
     second: str
     seen: int  # the last decision about its encounter
 
-    @property
-    def merge(self) -> str:
-        """The command for: both are one whale."""
-        return shlex.join(["flukeprint", "catalogue", "decide", "merge", self.second, self.id or ""])
+    def merge(self, place: str) -> str:
+        """Return the command for: both are one whale. `place` is the catalogue's."""
+        return command(place, "decide", "merge", self.second, self.id or "")
 
-    def about_photo(self, action: str) -> str:
+    def about_photo(self, action: str, place: str) -> str:
         """Return the command that confirms or rejects that the photo shows the second individual."""
         seen = ["--seen", str(self.seen)] if self.seen else []
-        return shlex.join(["flukeprint", "catalogue", "decide", action, f"p{self.photo}", self.second, *seen])
+        return command(place, "decide", action, f"p{self.photo}", self.second, *seen)
 
 
 def keep_second_names(
@@ -151,16 +150,13 @@ def _questions() -> tuple[Any, Any, Any]:
     return query, second, present
 
 
-def second_name_lines(found: Collection[SecondName]) -> Iterator[str]:
+def second_name_lines(found: Collection[SecondName], place: str) -> Iterator[str]:
     """Yield for each question what is asked, and the commands that answer it."""
     for one in found:
+        confirm, reject = one.about_photo("confirm", place), one.about_photo("reject", place)
         if one.id is None:
-            yield printable(
-                f"p{one.photo} shows nobody yet, and a source has it as {one.second}: {one.about_photo('confirm')}"
-            )
+            yield printable(f"p{one.photo} shows nobody yet, and a source has it as {one.second}: {confirm}")
             continue
         yield printable(f"one file, two ids: p{one.photo} is of {one.id} here, and of {one.second} in a source")
-        yield printable(f"  if both are one whale: {one.merge}")
-        yield printable(
-            f"  if it shows {one.second}: {one.about_photo('confirm')}; if not: {one.about_photo('reject')}"
-        )
+        yield printable(f"  if both are one whale: {one.merge(place)}")
+        yield printable(f"  if it shows {one.second}: {confirm}; if not: {reject}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, insert, select
 
 from flukeprint.bundle.model import Model
 from flukeprint.bundle.opening import open_bundle
-from flukeprint.catalogue.catalogues import BUNDLE, MODEL, OWN_MODEL, Catalogue, printed, set_setting, setting
+from flukeprint.catalogue.catalogues import BUNDLE, MODEL, OWN_MODEL, Catalogue, command, printed, set_setting, setting
 from flukeprint.catalogue.database import inserted
 from flukeprint.catalogue.entities import ModelRow, PhotoRow, VectorRow
 from flukeprint.catalogue.importing import vector_bytes
@@ -68,22 +69,22 @@ def known_model(catalogue: Catalogue, model: Model) -> int:
 
 def open_model_of(catalogue: Catalogue) -> tuple[Model, int]:
     """Open the model that a catalogue answers with; return its number as well."""
-    place = printed(catalogue.place)
+    place, embed = printed(catalogue.place), partial(command, catalogue.place, "embed", "--bundle")
     with catalogue.database.reading() as connection:
         kept, fingerprint = setting(connection, BUNDLE), setting(connection, MODEL)
     if kept is None:
-        raise FlukeprintError(f"{place} has no model. Name one: `flukeprint catalogue embed --bundle DIR`.")
+        raise FlukeprintError(f"{place} has no model. Name one: `{embed('DIR')}`.")
     bundle = str(catalogue.own_model) if kept == OWN_MODEL else kept
     if not Path(bundle).is_dir():
         raise FlukeprintError(
             f"the bundle that {place} answers with is no longer in {printable(bundle)}. Say where it is: "
-            "`flukeprint catalogue embed --bundle DIR`."
+            f"`{embed('DIR')}`."
         )
     model = open_bundle(Path(bundle))
     if fingerprint_of(model) != fingerprint:
         raise FlukeprintError(
             f"the bundle in {printable(bundle)} is another one than {place} answers with. To use the "
-            f"new one: `flukeprint catalogue embed --bundle {printable(bundle)}`."
+            f"new one: `{printable(embed(bundle))}`."
         )
     return model, known_model(catalogue, model)
 

@@ -161,7 +161,7 @@ def _import(opened: "Catalogue", source: "Source", who: str | None, machines: Ma
     model, number = open_model_of(opened)
     plan = planned(opened, source)
     done = Import(opened, replace(model, machines=machines), number, decide.name_of(who)).carry_out(plan)
-    echo(done_text(source, plan, done), err=aside)
+    echo(done_text(source, plan, done, opened.place), err=aside)
     return left_out(plan, done)
 
 
@@ -204,7 +204,7 @@ def identify(  # noqa: PLR0913, PLR0917
         with machines_of(ray) as machines:
             left_out = _import(opened, found, who, machines, aside=as_json)
     season = ask(opened, model, number, *conditions, local=matching)
-    echo(season_json(season) if as_json else season_text(season, top))
+    echo(season_json(season) if as_json else season_text(season, top, place))
     if left_out:
         raise Exit(1)
 
@@ -229,7 +229,7 @@ def audit(
 
     opened = open_catalogue(place)
     found = look(opened, *open_model_of(opened), top)
-    echo(json.dumps(asdict(found), indent=2) if as_json else audit_text(found))
+    echo(json.dumps(asdict(found), indent=2) if as_json else audit_text(found, place))
 
 
 @app.command()

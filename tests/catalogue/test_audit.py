@@ -41,7 +41,7 @@ def test_planted_mistakes_come_first(tmp_path):
     wrong = found.mislabelled[0]
     assert (name_of[wrong.photo], wrong.id, wrong.other) == ("wrong.jpg", "w_0", "w_4")
     assert wrong.probability > 0.5
-    assert "w_2 and w_second" in audit_text(found)
+    assert "w_2 and w_second" in audit_text(found, "whales")
 
 
 @pytest.mark.numeric
@@ -66,8 +66,8 @@ def test_one_picture_under_two_ids_is_found_without_any_calibration(tmp_path):
     name_of = {one.photo: one.name for one in holdings_of(catalogue).sightings}
     assert [name_of[photo] for photo in pair.same_pictures] == ["1_1.jpg", "copy.png"]
     assert (found.two_whales, found.mislabelled) == ([], [])
-    assert found.without in audit_text(found)
-    assert "%" not in audit_text(found)
+    assert found.without in audit_text(found, "whales")
+    assert "%" not in audit_text(found, "whales")
 
 
 def test_one_file_under_two_ids_comes_first_with_the_command_that_merges_them(tmp_path):
@@ -77,10 +77,10 @@ def test_one_file_under_two_ids_comes_first_with_the_command_that_merges_them(tm
     import_folder(catalogue, source)
     found = audit(catalogue, MODEL, 1, 2)
     assert [(one.id, one.second) for one in found.second_names] == [("w_1", "w_x")] * 2
-    title, first, *_ = audit_text(found).splitlines()
+    title, first, *_ = audit_text(found, "whales").splitlines()
     assert title == "One whale under two ids"
     assert "w_1 and w_x" in first
-    assert first.endswith("decide merge w_x w_1")
+    assert first.endswith("decide merge w_x w_1 --catalogue whales")
 
 
 def test_too_little_to_compare_is_no_mistake(tmp_path):

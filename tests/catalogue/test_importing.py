@@ -148,8 +148,12 @@ def under_two_ids(catalogue, tmp_path):
     done = import_folder(catalogue, source)
     assert done.individuals == ["w_a", "w_c", "w_b"]
     [name] = done.second_names
-    assert (name.id, name.second, name.merge) == ("w_a", "w_b", "flukeprint catalogue decide merge w_b w_a")
-    assert f"if not: {name.about_photo('reject')}\n" in done_text(read_source(source, "individuals"), plan, done)
+    assert (name.id, name.second, name.merge("whales")) == (
+        "w_a", "w_b", "flukeprint catalogue decide merge w_b w_a --catalogue whales"
+    )  # fmt: skip
+    assert f"if not: {name.about_photo('reject', 'whales')}\n" in done_text(
+        read_source(source, "individuals"), plan, done, "whales"
+    )
     return catalogue, source, name
 
 
@@ -184,7 +188,7 @@ def test_a_file_that_is_there_under_another_id_is_asked_about(catalogue, tmp_pat
     import_folder(catalogue, tmp_path / "2")
     done = import_folder(catalogue, tmp_path / "0")
     assert [(one.id, one.second) for one in done.second_names] == [(None, "w_a")]
-    assert f"decide confirm p{done.second_names[0].photo} w_a" in next(second_name_lines(done.second_names))
+    assert f"decide confirm p{done.second_names[0].photo} w_a" in next(second_name_lines(done.second_names, "whales"))
     decide(catalogue, [Wish("confirm", photo=done.second_names[0].photo, individual="w_a")], "ann")
     assert [(one.id, one.second) for one in import_folder(catalogue, tmp_path / "1").second_names] == [("w_a", "w_b")]
 
@@ -338,7 +342,7 @@ def test_nearly_the_same_picture_under_two_ids_is_said(catalogue, tmp_path):
     called = {one.name: one.photo for one in holdings_of(catalogue).sightings}
     assert done.named_otherwise == [(called["copy.png"], "w_b", called["w_a_1.jpg"], "w_a")]
     source = read_source(tmp_path / "late", "individuals")
-    said = done_text(source, planned(catalogue, source), done)
+    said = done_text(source, planned(catalogue, source), done, "whales")
     assert f"! p{called['copy.png']} of w_b is nearly the same picture as p{called['w_a_1.jpg']} of w_a\n" in said
     with Image.open(tmp_path / "known" / "w_a" / "w_a_0.jpg") as image:
         image.save(tmp_path / "late" / "w_b" / "again.png")
@@ -353,7 +357,9 @@ def test_odd_photos_are_counted(catalogue, tmp_path):
     done = import_folder(catalogue, tmp_path / "known")
     assert done.flags == {"photo_size": 1, "photo_contrast": 1, "photo_grey": 1}
     source = read_source(tmp_path / "known", "individuals")
-    assert "photo_contrast 1, photo_grey 1, photo_size 1" in done_text(source, planned(catalogue, source), done)
+    assert "photo_contrast 1, photo_grey 1, photo_size 1" in done_text(
+        source, planned(catalogue, source), done, "whales"
+    )
 
 
 def test_planning_looks_at_the_spelling_of_each_id_once(tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def test_nearly_the_same_pictures_are_said(filled, tmp_path):
     season = answered(filled)
     [copies] = [asked.copies for asked in season.asked if "e_copy" in _names(asked)]
     assert [(copy.photo, copy.individual) for _, copy in copies] == [(one.photo, "w_3")]
-    assert f"nearly the same picture as p{one.photo} of w_3" in season_text(season, 3)
+    assert f"nearly the same picture as p{one.photo} of w_3" in season_text(season, 3, "whales")
 
 
 @pytest.mark.parametrize("fitted", [None, calibration()])
@@ -178,9 +178,9 @@ def test_a_probability_beyond_what_was_calibrated_is_marked(filled):
     assert {first.beyond, first.candidates[0].beyond} == {said}
     content = json.loads(season_json(season))["queue"][0]
     assert content["beyond_calibration"] == content["candidates"][0]["beyond_calibration"] == said
-    assert season_text(season, 3).count(said) == 1
+    assert season_text(season, 3, "whales").count(said) == 1
     of_one = replace(first, beyond=None, candidates=[first.candidates[0]._replace(beyond="too many photos")])
-    text = season_text(replace(season, asked=[replace(season.asked[0], answer=of_one)]), 3)
+    text = season_text(replace(season, asked=[replace(season.asked[0], answer=of_one)]), 3, "whales")
     assert text.count("* too many photos") == 1
 
 
@@ -201,7 +201,7 @@ def test_without_a_calibration_candidates_are_ranked_and_it_is_said(filled):
     assert (found["e_known"]["first"], found["e_known"]["probability"], found["e_known"]["worth"]) == (
         "w_2", None, "doubtful",
     )  # fmt: skip
-    text = season_text(season, 3)
+    text = season_text(season, 3, "whales")
     assert "No probabilities: this model was never calibrated" in text
     assert "among themselves" in text.partition("Not compared ")[2]
     assert "and among themselves" not in text
@@ -209,7 +209,9 @@ def test_without_a_calibration_candidates_are_ranked_and_it_is_said(filled):
     assert "Doubtful" not in text
     assert "%" not in text
     encounter = number_of(filled, "e_known")
-    assert f"decide confirm e{encounter} w_2\n     flukeprint catalogue decide new e{encounter} NEW_ID\n" in text
+    there = "--catalogue whales\n"
+    new = f"     flukeprint catalogue decide new e{encounter} NEW_ID {there}"
+    assert f"decide confirm e{encounter} w_2 {there}{new}" in text
 
 
 def test_an_empty_catalogue_knows_nobody(tmp_path, photos):
@@ -380,7 +382,7 @@ def test_answers_say_that_keypoints_were_matched_and_that_this_was_fitted_on_an_
     content = json.loads(season_json(season))
     assert content["local_matching"] == {"matcher": "sift", "first": 2, "calibration_note": EARLIER}
     assert content["calibration_note"] == EARLIER
-    assert local.fitted.says in season_text(season, 3)
+    assert local.fitted.says in season_text(season, 3, "whales")
     assert f"anew ({EARLIER})" in local.fitted.says
 
 

@@ -98,6 +98,8 @@ def test_two_commands_lead_from_folders_to_answers(here, capsys):
     assert "decide" in answers
     content = json.loads(run(capsys, "identify", "--catalogue", "whales", "--json"))
     assert sorted(number for one in content["queue"] for number in one["encounters"]) == [13, 14]
+    proposed = next(line for line in answers.splitlines() if "flukeprint catalogue decide" in line)
+    assert "saved: decision 13" in run(capsys, *shlex.split(proposed)[2:])
 
 
 NETWORK = (
