@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from flukeprint.catalogue.sightings import Encounter, Holdings, Individual, LoggedDecision, Sighting
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.safe_text import printable
+from flukeprint.core.wording import counted
 
 
 def summary(holdings: Holdings) -> str:
@@ -16,8 +17,9 @@ def summary(holdings: Holdings) -> str:
     statuses = Counter(one.status for one in holdings.encounters)
     seen = [one for one in holdings.individuals if one.photos]
     dates = sorted(one.date for one in holdings.sightings if one.date)
+    photos, encounters = counted(len(holdings.sightings), "photo"), counted(len(holdings.encounters), "encounter")
     lines = [
-        f"{len(holdings.sightings)} photos in {len(holdings.encounters)} encounters of {len(seen)} individuals",
+        f"{photos} in {encounters} of {counted(len(seen), 'individual')}",
         f"encounters: {statuses['confirmed']} decided, {statuses['open']} open, {statuses['unsure']} unsure",
     ]
     return "\n".join([*lines, *([f"from {dates[0]} to {dates[-1]}"] if dates else [])])
@@ -42,7 +44,7 @@ def described_thing(holdings: Holdings, log: list[LoggedDecision], name: str) ->
 
 def _individual(holdings: Holdings, one: Individual) -> Iterator[str]:
     name = f" ({one.name})" if one.name else ""
-    yield printable(f"{one.id}{name}: {one.photos} photos in {one.encounters} encounters")
+    yield printable(f"{one.id}{name}: {counted(one.photos, 'photo')} in {counted(one.encounters, 'encounter')}")
     if one.merged:
         yield printable(f"also known as {', '.join(one.merged)} (merged)")
     for sighting in holdings.sightings:

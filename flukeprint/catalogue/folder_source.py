@@ -7,6 +7,7 @@ from typing import Literal
 
 from flukeprint.catalogue.source_rows import Source, SourceRow, is_nobody, left_alone, photos_below
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.wording import counted
 
 Layout = Literal["individuals", "encounters"]
 
@@ -26,7 +27,9 @@ def _in_no_folder(photos: list[Path], folder: Path, layout: Layout) -> list[str]
     """Say what becomes of photos beside the folders: a folder that is an individual's itself names nobody."""
     outside = sum(path.parent == folder for path in photos)
     nobody = ", and nobody is named" if layout == "individuals" else ""
-    return [f"{outside} photo(s) are in no inner folder: each is an encounter of its own{nobody}"] if outside else []
+    return (
+        [f"{counted(outside, 'photo')} in no inner folder: each is an encounter of its own{nobody}"] if outside else []
+    )
 
 
 def _row(path: Path, relative: Path, layout: Layout) -> SourceRow:

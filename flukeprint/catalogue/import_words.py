@@ -10,6 +10,7 @@ from flukeprint.catalogue.importing import Imported
 from flukeprint.catalogue.second_names import second_name_lines
 from flukeprint.catalogue.source_rows import Source
 from flukeprint.core.safe_text import printable
+from flukeprint.core.wording import counted
 
 _SAYS = {"new": "will be added", "known": "is there already", "twice": "is there twice", "refused": "refused"}
 _MOST = 10  # pictures under two ids that are named one by one
@@ -35,7 +36,7 @@ def _because(why: str | None) -> str:
 def _counts(plan: Sequence[PlannedPhoto]) -> list[str]:
     verdicts = [photo.verdict for photo in plan]
     counts = ", ".join(f"{verdicts.count(name)} {says}" for name, says in _SAYS.items() if name in verdicts)
-    return [f"{len(plan)} rows: {counts}. Nothing was changed."]
+    return [f"{counted(len(plan), 'row')}: {counts}. Nothing was changed."]
 
 
 def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported, place: str) -> str:
@@ -54,8 +55,8 @@ def done_text(source: Source, plan: Sequence[PlannedPhoto], done: Imported, plac
     already = f"; {known} were there already" if known else ""
     already += f", {done.moved} of them in another place" if done.moved else ""
     lines.append(
-        f"{done.photos} photos added, in {done.encounters} new encounters; {len(done.individuals)} new individuals"
-        f"{already}; {left_out(plan, done)} left out."
+        f"{counted(done.photos, 'photo')} added, in {counted(done.encounters, 'new encounter')}; "
+        f"{counted(len(done.individuals), 'new individual')}{already}; {left_out(plan, done)} left out."
     )
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from flukeprint.catalogue.decision_words import WORTH_TITLES
 from flukeprint.catalogue.entities import WORTHS
 from flukeprint.catalogue.season import Season
 from flukeprint.core.safe_text import printable
+from flukeprint.core.wording import counted
 from flukeprint.identify.formats import BEYOND, PEOPLE_DECIDE, percent
 
 _BY_SIMILARITY = "By similarity, the most similar first: how probable any of it is, nobody measured"
@@ -34,8 +35,8 @@ def season_text(season: Season, top: int, place: str) -> str:
 def _notes(season: Season, place: str) -> Iterator[str]:
     encounters = sum(len(asked.encounters) for asked in season.asked)
     yield (
-        f"{encounters} encounters of nobody known, compared with {season.photos} photos of {season.individuals} "
-        f"individuals{'' if season.ungrouped else ' and among themselves'}"
+        f"{counted(encounters, 'encounter')} of nobody known, compared with {counted(season.photos, 'photo')} of "
+        f"{counted(season.individuals, 'individual')}{'' if season.ungrouped else ' and among themselves'}"
     )
     if season.collapsed:
         yield f"Nobody is named, because with this model {printable(season.collapsed)}."
@@ -57,7 +58,8 @@ def _lines(asked: Asked, top: int, place: str) -> Iterator[str]:
     for one in asked.encounters:
         seen = " ".join(filter(None, [one.date, one.place]))
         unsure = ", somebody was unsure" if one.status == "unsure" else ""
-        yield printable(f"  e{one.id} {one.name}{': ' if seen else ''}{seen}, {len(one.photos)} photo(s){unsure}")
+        photos = counted(len(one.photos), "photo")
+        yield printable(f"  e{one.id} {one.name}{': ' if seen else ''}{seen}, {photos}{unsure}")
     for photo, copy in asked.copies:
         yield printable(f"     ! p{photo} is nearly the same picture as p{copy.photo} of {copy.individual}")
     if asked.one_whale is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.wording import counted
 from flukeprint.data.photo_folders import SUFFIXES
 from flukeprint.data.spellings import unknown_among
 from flukeprint.retrieval.names import check_ids
@@ -159,4 +160,4 @@ def left_alone(others: Iterable[Path]) -> list[str]:
     if not suffixes:
         return []
     counts = ", ".join(f"{suffixes.count(suffix)} {suffix}" for suffix in sorted(set(suffixes)))
-    return [f"{len(suffixes)} other file(s) left alone: {counts}"]
+    return [f"{counted(len(suffixes), 'other file')} left alone: {counts}"]

@@ -16,6 +16,7 @@ from flukeprint.catalogue.source_rows import Source, SourceRow, day_first_of, de
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.files import read_bytes, reading
 from flukeprint.core.safe_text import printable
+from flukeprint.core.wording import counted
 
 # What a column may say, and headers that say so, in the order in which they are looked for; case, blanks and
 # punctuation do not count.
@@ -93,7 +94,7 @@ def _read_workbook(path: Path) -> _Grid:
         cells = [[_plain(cell) for cell in row] for row in sheet.iter_rows(max_row=_MOST_ROWS + 1, values_only=True)]
         name, others = sheet.title, workbook.sheetnames[1:]
         workbook.close()
-    remarks = [f"sheet {printable(name)!r} was read, {len(others)} other(s) were not"] if others else []
+    remarks = [f"sheet {printable(name)!r} was read, and not {counted(len(others), 'other sheet')}"] if others else []
     return _grid(path, list(enumerate(cells, 1)), remarks)
 
 

@@ -14,6 +14,7 @@ from flukeprint.cli import catalogue_export, decide
 from flukeprint.cli.arguments import Json, Local, Machines, Networks, Place, Ray, Who, check_networks, machines_of
 from flukeprint.cli.plain_network import MEAN, SIZE, STD, WEIGHTS, Backbone, Mean, Size, Std, Weights, export_network
 from flukeprint.core.errors import FlukeprintError
+from flukeprint.core.wording import counted
 
 if TYPE_CHECKING:
     from flukeprint.bundle.model import Model
@@ -282,7 +283,7 @@ def embed(
         count, failed = embed_missing(opened, replace(model, machines=machines), number)
     if bundle is not None:
         use_model(opened, bundle)
-    echo("\n".join([*(f"! photo p{photo}: {why}" for photo, why in failed), f"{count} vectors computed"]))
+    echo("\n".join([*(f"! photo p{photo}: {why}" for photo, why in failed), f"{counted(count, 'vector')} computed"]))
     if failed:
         raise Exit(1)
 

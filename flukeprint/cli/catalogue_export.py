@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option, Typer, echo
 
 from flukeprint.cli.arguments import Place, check_output
+from flukeprint.core.wording import counted
 
 if TYPE_CHECKING:
     from flukeprint.catalogue.positions import Precision
@@ -48,7 +49,7 @@ def _say_positions(holdings: "Holdings", cells: "Precision | None") -> None:
     located = sum(one.latitude is not None for one in holdings.sightings)
     if located:
         exact = "exact (--precision 10km blurs them)" if cells is None else f"centres of cells of {cells.said}"
-        echo(f"positions of {located} photos: {exact}")
+        echo(f"positions of {counted(located, 'photo')}: {exact}")
 
 
 @app.command()
@@ -64,7 +65,7 @@ def sightings(
     check_output("OUT", to)
     holdings, cells = _read(place, precision)
     write_table(to, SIGHTING_COLUMNS, sighting_rows(holdings.sightings, cells))
-    echo(f"{to}: {len(holdings.sightings)} photos")
+    echo(f"{to}: {counted(len(holdings.sightings), 'photo')}")
     _say_positions(holdings, cells)
 
 
@@ -79,7 +80,7 @@ def individuals(
     check_output("OUT", to)
     holdings, _ = _read(place, None)
     write_table(to, INDIVIDUAL_COLUMNS, individual_rows(holdings))
-    echo(f"{to}: {len(holdings.individuals)} individuals")
+    echo(f"{to}: {counted(len(holdings.individuals), 'individual')}")
 
 
 @app.command()
@@ -98,7 +99,7 @@ def decisions(
     check_output("OUT", to)
     log = decisions_of(open_catalogue(place))
     write_table(to, DECISION_COLUMNS, decision_rows(_read(place, None)[0], log))
-    echo(f"{to}: {len(log)} decisions")
+    echo(f"{to}: {counted(len(log), 'decision')}")
 
 
 @app.command("darwin-core")
@@ -123,7 +124,7 @@ def darwin_core(
     holdings, cells = _read(place, precision)
     log = decisions_of(open_catalogue(place))
     count = write_darwin_core(to, holdings.sightings, log, DataSet(title, creator, species, licence), cells)
-    echo(f"{to}: {count} occurrences")
+    echo(f"{to}: {counted(count, 'occurrence')}")
     _say_positions(holdings, cells)
 
 
@@ -143,11 +144,14 @@ def histories(
     holdings, _ = _read(place, None)
     found = histories_of(holdings.sightings, by, cell)
     write_histories(to, found)
-    echo(f"{to}: {len(found.seen)} individuals, {len(found.occasions)} occasions (each a {by} with photos)")
+    seen, occasions = counted(len(found.seen), "individual"), counted(len(found.occasions), "occasion")
+    echo(f"{to}: {seen}, {occasions} (each a {by} with photos)")
     if found.without_date:
-        echo(f"left out: {found.without_date} photo(s) of individuals, of which the {by} is not known")
-    detectors = f"{len(found.cells)} cells of {cell:g} km are" if found.cells else "no photo has a position: no"
-    echo(f"for secr: {detectors} detectors")
+        echo(f"left out: {counted(found.without_date, 'photo')} of individuals, of which the {by} is not known")
+    detectors = (
+        f"{counted(len(found.cells), 'cell')} of {cell:g} km" if found.cells else "none, no photo has a position"
+    )
+    echo(f"detectors for secr: {detectors}")
 
 
 @app.command()
@@ -164,18 +168,18 @@ def wildbook(
 
     holdings, cells = _read(place, precision)
     done = write_wildbook(to, holdings.sightings, species, location_id, submitter)
-    echo(f"{to}: {done.encounters} encounters in {done.sheets} sheet(s), photos without metadata")
+    echo(f"{to}: {counted(done.encounters, 'encounter')} in {counted(done.sheets, 'sheet')}, photos without metadata")
     if done.without_year:
-        echo(f"left out: {done.without_year} encounter(s) without a year, which Wildbook asks for")
+        echo(f"left out: {counted(done.without_year, 'encounter')} without a year, which Wildbook asks for")
     if done.without_place:
-        echo(f"{done.without_place} encounter(s) have no place, which Wildbook asks for (--location-id ID)")
+        echo(f"{counted(done.without_place, 'encounter')} without a place, which Wildbook asks for (--location-id ID)")
     _say_anew(done.encoded_anew)
     _say_positions(holdings, cells)
 
 
 def _say_anew(photos: int) -> None:
     if photos:
-        echo(f"{photos} photo(s) were neither JPEG nor PNG, and are PNG now")
+        echo(f"{counted(photos, 'photo')}, neither JPEG nor PNG, made PNG")
 
 
 @app.command()
@@ -190,7 +194,9 @@ def photos(
     check_output("OUT.zip", to)
     holdings, cells = _read(place, precision)
     count, anew = write_photo_archive(to, holdings.sightings, cells)
-    echo(f"{to}: {count} photos without metadata; {len(holdings.sightings) - count} of nobody known are not in it")
+    echo(
+        f"{to}: {counted(count, 'photo')} without metadata; {len(holdings.sightings) - count} of nobody known left out"
+    )
     _say_anew(anew)
     _say_positions(holdings, cells)
 
@@ -210,9 +216,10 @@ def snapshot(
 
     holdings, _ = _read(place, None)
     done = take_snapshot(to, holdings.sightings, undecided_as_new=undecided == "new-whale")
-    echo(f"{done.path}: {done.photos} photos of {done.individuals} individuals in {done.encounters} encounters")
+    photos, individuals = counted(done.photos, "photo"), counted(done.individuals, "individual")
+    echo(f"{done.path}: {photos} of {individuals} in {counted(done.encounters, 'encounter')}")
     if done.undecided:
-        what = "are in it as new_whale" if undecided == "new-whale" else "are left out (--undecided new-whale)"
-        echo(f"{done.undecided} photo(s) that nobody decided {what}")
+        what = "in it as new_whale" if undecided == "new-whale" else "left out (--undecided new-whale)"
+        echo(f"{counted(done.undecided, 'photo')} that nobody decided: {what}")
     change = shlex.quote(f"profiles.catalogue.path={done.path}")
     echo(f"Train on it: dvc exp run -S profile=catalogue -S {change}")

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from flukeprint.core.console import say_done
+from flukeprint.core.wording import counted
 
 
 def export(
@@ -26,4 +27,4 @@ def export(
 
     shown = export_bundle(folder, gallery, pictures=not without_pictures)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    say_done(f"{folder}: {size / 1e6:.1f} MB, pictures of {shown} photos. Read its README.md.")
+    say_done(f"{folder}: {size / 1e6:.1f} MB, pictures of {counted(shown, 'photo')}. Read its README.md.")

@@ -9,6 +9,7 @@ from flukeprint.cli.arguments import check_output
 from flukeprint.core.console import say_done
 from flukeprint.core.errors import FlukeprintError
 from flukeprint.core.paths import PARAMS
+from flukeprint.core.wording import counted
 
 
 def quality(
@@ -43,7 +44,7 @@ def quality(
         for line in (*checked.notes, *checked.warnings):
             say(line)
         checked.refuse_errors(report)
-        say(f"{folder} passes, with {checked.metrics['warnings']} warning(s).")
+        say(f"{folder} passes, with {counted(checked.metrics['warnings'], 'warning')}.")
 
 
 def _check_arguments(folder: Path, json: Path | None, report: Path | None, exclusions: Path | None) -> None:

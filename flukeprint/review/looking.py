@@ -59,7 +59,7 @@ def start(visitor: Looking, catalogue: Opened) -> Response:
         names = len(open_second_names(connection))
         left = newest.left() if newest.source else 0
     return page(
-        "start", visitor, counts=counts, counted=COUNTED, first=first, totals=totals, log=log, titles=TITLES,
+        "start", visitor, counts=counts, most=COUNTED, first=first, totals=totals, log=log, titles=TITLES,
         place=catalogue.place.rpartition("@")[2], about_percentages=says, second_names=names, left=left,
         newest=newest.source and PurePath(newest.source).name,
     )  # fmt: skip
@@ -86,7 +86,7 @@ def queue(
         listed = first if kind is None else kind
         items = work.items(listed, (number - 1) * PER_PAGE, PER_PAGE + 1)
     return page(
-        "queue", visitor, kind=listed, kinds=KINDS, titles=TITLES, counts=counts, counted=COUNTED, number=number,
+        "queue", visitor, kind=listed, kinds=KINDS, titles=TITLES, counts=counts, most=COUNTED, number=number,
         filled=[one for one in KINDS if counts[one]], items=items[:PER_PAGE], more=len(items) > PER_PAGE,
         newest=work.source,
     )  # fmt: skip

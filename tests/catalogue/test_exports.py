@@ -288,7 +288,7 @@ def test_capture_histories_by_day_month_and_year(export, capsys, by, occasions, 
     rows = rows_of((folder / "occasions.csv").read_bytes())
     assert [row[by] for row in rows] == occasions
     assert [int(row["interval"]) for row in rows[:-1]] == intervals
-    assert f"left out: {left_out} photo(s)" in capsys.readouterr().out
+    assert f"left out: {left_out} photo" in capsys.readouterr().out
 
 
 def table_of_r(path: Path) -> list[list[str]]:
@@ -362,8 +362,8 @@ def test_wildbooks_sheet_has_its_columns_and_names_photos_that_are_there(export,
     assert [first[f"Encounter.{name}"] for name in ("year", "month", "day", "hour", "minutes")] == [2021, 7, 1, 9, 1]
     assert (first["Encounter.genus"], first["Encounter.specificEpithet"]) == ("Megaptera", "novaeangliae")
     said = capsys.readouterr().out
-    assert "left out: 1 encounter(s) without a year" in said
-    assert "1 photo(s) were neither JPEG nor PNG" in said
+    assert "left out: 1 encounter without a year" in said
+    assert "1 photo, neither JPEG nor PNG, made PNG" in said
 
 
 # --- photos --------------------------------------------------------------------------------------------------------

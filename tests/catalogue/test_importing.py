@@ -116,15 +116,15 @@ def test_files_that_are_no_photos_are_left_alone_and_counted(tmp_path):
         (source / name).write_bytes(b"x")
     found = read_source(source, "individuals")
     assert [row.where for row in found.rows] == ["w_a/w_a_0.jpg"]
-    assert "3 other file(s)" in found.remarks[0]
+    assert "3 other files left" in found.remarks[0]
 
 
 @pytest.mark.parametrize(("layout", "says"), [("individuals", ", and nobody is named"), ("encounters", "")])
 def test_photos_in_no_inner_folder_are_said_since_they_name_nobody(tmp_path, layout, says):
     source = save_whales(tmp_path / "w_a", {"1.jpg": (1, 0), "2.jpg": (1, 1), "inner/3.jpg": (2, 0)})
-    says = f"2 photo(s) are in no inner folder: each is an encounter of its own{says}"
+    says = f"2 photos in no inner folder: each is an encounter of its own{says}"
     assert read_source(source, layout).remarks == [says]
-    assert read_source(source / "inner", layout).remarks[0].startswith("1 photo(s)")
+    assert read_source(source / "inner", layout).remarks[0].startswith("1 photo in no inner folder")
 
 
 def test_one_file_twice_is_added_once_and_a_second_individual_for_it_is_said(catalogue, tmp_path):

@@ -218,7 +218,7 @@ def test_the_command_says_how_to_train_on_it(season, tmp_path, capsys):
     [path] = (tmp_path / "snapshots").iterdir()
     said = capsys.readouterr().out
     assert "8 photos of 3 individuals in 6 encounters" in said
-    assert "1 photo(s) that nobody decided are left out" in said
+    assert "1 photo that nobody decided: left out" in said
     assert f"dvc exp run -S profile=catalogue -S profiles.catalogue.path={path}" in said
 
 

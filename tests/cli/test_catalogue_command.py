@@ -246,7 +246,7 @@ def test_an_import_ends_with_1_if_something_was_left_out_and_adds_the_rest(fille
     texture(70).save(filled / "known" / "w_b" / "more.jpg")
     said = refused(capsys, "import", "known")
     assert "broken.jpg: refused" in said
-    assert "1 photos added" in said
+    assert "1 photo added, in 1 new encounter; 0 new individuals" in said
     assert "0 photos added" in refused(capsys, "import", "known")
     assert run(capsys, "check").startswith("the state is that of the log")
 

@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 def test_counts_and_a_page_are_written_where_they_are_asked_for(folder, capsys):
     options = ["--params", "rules.yaml", "--workers", "1", "--json", "out/counts.json", "--report", "page"]
     main(["quality", "photos", *options])
-    assert capsys.readouterr().out.splitlines()[-1] == "photos passes, with 0 warning(s)."
+    assert capsys.readouterr().out.splitlines()[-1] == "photos passes, with 0 warnings."
     assert json.loads(Path("out/counts.json").read_text())["warnings"] == 0
     assert sorted(path.name for path in Path("page").iterdir()) == ["findings.csv", "index.html"]
     main(["quality", "photos", *options])  # a report replaces a report
