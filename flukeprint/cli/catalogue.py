@@ -1,7 +1,8 @@
 """`flukeprint catalogue ...`: individuals, encounters and people's decisions."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ Conditions = list[str] | None
 Photos = Annotated[Path | None, Option(metavar="DIR", help="A table's photos, if not beside it.")]
 Columns = Annotated[Conditions, Option(metavar="NAME=HEADER", help="What is not to be guessed; repeat.")]
 Dates = Annotated[Literal["day-first", "month-first"] | None, Option(help="How 3/4/2024 is to be read.")]
+
+_SAME = "run the same command again to go on."
 
 app = Typer(no_args_is_help=True)
 app.add_typer(decide.app, name="decide")
@@ -84,8 +87,30 @@ def create(  # noqa: PLR0913, PLR0917
         else:
             made, model = _with_network(make, str(backbone), weights, size, (mean, std))
         echo(f"{printed(place)}: a catalogue that answers with {model}")
-        if found is not None and _import(made, found, who, machines):
-            raise Exit(1)
+        if found is not None:
+            again = _import_command(place, source, column, folders=folders, photos=photos, dates=dates, who=who)
+            with _going_on(f"to go on: {again}"):
+                left_out = _import(made, found, who, machines)
+            if left_out:
+                raise Exit(1)
+
+
+def _import_command(place: str, source: Path | None, column: Conditions, **options: object) -> str:
+    """Return the command that goes on with the import that an interrupted `create` began."""
+    from flukeprint.catalogue.catalogues import command
+
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    return command(place, "import", str(source), *given, *(word for one in column or () for word in ("--column", one)))
+
+
+@contextmanager
+def _going_on(how: str) -> Iterator[None]:
+    """Say how an import goes on that Ctrl+C interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        echo(f"Interrupted. What was added stays; {how}", err=True)
+        raise
 
 
 def _refuse_idle(ray: str | None, source: Path | None, option: str) -> None:
@@ -143,9 +168,10 @@ def import_(  # noqa: PLR0913, PLR0917
 
         echo(plan_text(found, tried(planned(opened, found))))
         return
-    with machines_of(ray) as machines:
-        if _import(opened, found, who, machines):
-            raise Exit(1)
+    with machines_of(ray) as machines, _going_on(_SAME):
+        left_out = _import(opened, found, who, machines)
+    if left_out:
+        raise Exit(1)
 
 
 def _day_first(dates: str | None) -> bool | None:
@@ -202,7 +228,7 @@ def identify(  # noqa: PLR0913, PLR0917
     left_out = 0
     if source is not None:
         found = read_source(source, "encounters", photos, column or (), day_first=_day_first(dates))
-        with machines_of(ray) as machines:
+        with machines_of(ray) as machines, _going_on(_SAME):
             left_out = _import(opened, found, who, machines, aside=as_json)
     season = ask(opened, model, number, *conditions, local=matching)
     echo(season_json(season) if as_json else season_text(season, top, place))

@@ -85,7 +85,7 @@ def exit_cleanly(command: Callable[[], None]) -> None:
 
     A full disk, one without permission, or an impossible name is a user's error too. Whoever closes the pipe that is
     printed to (`| head`) has read enough: that ends a command quietly, with code 1. Ctrl+C ends it with code 130 and
-    SIGTERM with 143, both without a word, and nothing half-written stays. Any other exception is a defect.
+    SIGTERM with 143, both without a word from here, and nothing half-written stays. Any other exception is a defect.
     """
     _open_streams()
     logging.basicConfig(format="%(message)s")

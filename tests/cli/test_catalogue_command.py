@@ -19,6 +19,7 @@ from quality_folder import texture
 from flukeprint.bundle.bundle_manifest import write_manifest
 from flukeprint.bundle.export import export_bundle
 from flukeprint.bundle.opening import open_bundle
+from flukeprint.catalogue.importing import Import
 from flukeprint.cli.main import main
 from flukeprint.core.files import sha256_of
 from flukeprint.core.paths import RAW
@@ -89,6 +90,28 @@ def test_two_commands_lead_from_tables_with_own_headers_to_answers(here, capsys)
 def test_what_create_leaves_out_is_its_exit_code(here, capsys):
     (here / "known" / "broken.jpg").write_bytes(b"no photo")
     assert "12 photos added" in refused(capsys, "create", "--bundle", "bundle", "--from", "known")
+
+
+def test_an_import_that_ctrl_c_interrupts_says_how_it_goes_on(here, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    photos = sorted((here / "known").glob("*/*"))
+    table = ["Foto nr;Nummer", *(f"{path.name};{path.parent.name}" for path in photos)]
+    (here / "known.csv").write_text("\n".join(table), "utf-8")
+    options = ("--photos", "known", "--column", "image=Foto nr", "--column", "individual=Nummer")
+    with monkeypatch.context() as patched:
+        patched.setattr(Import, "carry_out", interrupted)
+        said = refused(capsys, "create", "my whales", "--bundle", "bundle", "--from", "known.csv", *options)
+        again = said.partition("Interrupted. What was added stays; to go on: ")[2].splitlines()[0]
+        for command in (("import", "known"), ("identify", "season", "--json")):
+            said = refused(capsys, *command, "--catalogue", "my whales")
+            assert said == "130Interrupted. What was added stays; run the same command again to go on.\n"
+    assert again == (
+        "flukeprint catalogue import known.csv --folders individuals --photos known --who ann --column 'image=Foto nr' "
+        "--column individual=Nummer --catalogue 'my whales'"
+    )
+    assert "12 photos added" in run(capsys, *shlex.split(again)[2:])
 
 
 def test_two_commands_lead_from_folders_to_answers(here, capsys):
