@@ -54,7 +54,7 @@ def _say_positions(holdings: "Holdings", cells: "Precision | None") -> None:
 
 @app.command()
 def sightings(
-    to: Annotated[Path, Argument(metavar="OUT", help="A .csv, .xlsx or .json file.")],
+    to: Annotated[Path, Argument(metavar="OUT", help="A .csv (UTF-8), .xlsx (for Excel) or .json file.")],
     place: Place = "catalogue",
     precision: PrecisionText = None,
 ) -> None:
@@ -71,7 +71,8 @@ def sightings(
 
 @app.command()
 def individuals(
-    to: Annotated[Path, Argument(metavar="OUT", help="A .csv, .xlsx or .json file.")], place: Place = "catalogue"
+    to: Annotated[Path, Argument(metavar="OUT", help="A .csv (UTF-8), .xlsx (for Excel) or .json file.")],
+    place: Place = "catalogue",
 ) -> None:
     """Write all individuals as a table: how often each was seen."""
     from flukeprint.catalogue.export_tables import INDIVIDUAL_COLUMNS, individual_rows

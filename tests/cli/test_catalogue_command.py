@@ -217,6 +217,12 @@ def test_who_decides_against_a_picture_that_is_nearly_the_same_is_told_before_an
     assert "! " not in run(capsys, "decide", "confirm", f"p{number}", "w_a", "--seen", "13")
 
 
+@pytest.mark.parametrize("table", ["sightings", "individuals"])
+def test_whoever_exports_a_table_for_excel_is_told_to_take_xlsx(capsys, table):
+    main(["catalogue", "export", table, "--help"])
+    assert ".xlsx (for Excel)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_two_individuals_are_joined_by_merge_alone_and_parted_by_the_line_that_is_printed(filled, capsys):
     assert "decide merge" in refused(capsys, "decide", "rename", "w_b", "--to", "w_a")
     assert "w_a already" in refused(capsys, "decide", "new", "e5", "w_a", "--seen", "5")
