@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
 import stat
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,6 +111,7 @@ def _join(cluster: Cluster, code: Path) -> None:
         if cluster.address is None:
             ray.init("local", include_dashboard=False, **quiet)
             return
+        _refuse_several_words(sys.executable)
         if cluster.address != "auto":
             _look_for(cluster.address)
         # A folder of its own, so that no worker imports what lies under the same path on its machine.
@@ -122,6 +125,12 @@ def _join(cluster: Cluster, code: Path) -> None:
             f"({_first_line(error)}). Start one on this machine (`ray start --head`, or `ray start "
             f"--address=HOST:PORT` to join another's), or {cluster.without if cluster.option else alone}."
         ) from None
+
+
+def _refuse_several_words(program: str) -> None:
+    """Refuse a Python that a shell, by which Ray starts its workers, would not find: their tasks would wait for ever."""
+    if shlex.quote(program) != program:
+        raise ConnectionError(f"Ray starts no worker by {program!r}, whose path has a blank: move the project")
 
 
 def _look_for(address: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pipeline_project import MEMBERS, ONE_PROCESS, PHOTOS, new_project, set_params, stages_of
-from ray_here import PORTS, RAY
+from ray_here import PORTS, RAY, skip_where_no_worker_starts
 from two_machines import Machine, two_machines, why_not
 
 from flukeprint.data.sample import draw_sample
@@ -58,6 +58,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 @pytest.mark.skipif(why_not() != "", reason=why_not())
 def test_members_go_on_where_the_worker_the_head_or_the_driver_was_killed(tmp_path):
+    skip_where_no_worker_starts()
     with two_machines(tmp_path) as (one, other):
         photos = one.folder / "photos"
         photos.mkdir()

@@ -133,6 +133,13 @@ def test_an_address_where_nothing_is_is_refused(machines):
         pass
 
 
+def test_an_environment_from_which_no_worker_starts_is_refused(machines, monkeypatch):
+    monkeypatch.setattr(ray_cluster.sys, "executable", "/home/ada/my whales/.venv/bin/python")
+    message = r"at runtime\.address 'auto' .*my whales.*, or set runtime\.address to null"
+    with pytest.raises(FlukeprintError, match=message), connected(Cluster("auto")):
+        pass
+
+
 @pytest.mark.parametrize("address", ["here", ":6379", "gpu1:", "gpu1:port"])
 def test_what_is_no_address_is_refused(machines, address):
     message = rf"at --ray '{address}' \(expected auto or HOST:PORT\).* or leave --ray out\.$"
