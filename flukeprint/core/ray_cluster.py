@@ -128,7 +128,7 @@ def _join(cluster: Cluster, code: Path) -> None:
 
 
 def _refuse_several_words(program: str) -> None:
-    """Refuse a Python that a shell, by which Ray starts its workers, would not find: their tasks would wait for ever."""
+    """Refuse a Python that a shell, by which Ray starts workers, would not find: their tasks would wait for ever."""
     if shlex.quote(program) != program:
         raise ConnectionError(f"Ray starts no worker by {program!r}, whose path has a blank: move the project")
 
