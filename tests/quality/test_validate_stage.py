@@ -101,7 +101,7 @@ def test_the_command_checks_a_folder_alone(project, capsys, tmp_path):
     run(project.path, "--json", "out.json", "--report", "page", "--workers", 1)
     printed = capsys.readouterr().out
     assert "warning photo_unlisted: 1 case." in printed
-    assert "passes, with 1 warning(s)" in printed
+    assert "passes, with 1 warning." in printed
     assert json.loads(Path("out.json").read_text())["warnings"] == 1
     assert (tmp_path / "page" / "index.html").is_file()
     assert not Path("data/validated").exists()

@@ -126,6 +126,7 @@ def path_of(page: Page) -> list[list[float]]:
 def place_of(page: Page, pane: str, x: float, y: float) -> list[float]:
     """Return where a place of a whole picture is in the window."""
     stage = page.page.locator(f"{pane} .stage").bounding_box()
+    page.page.wait_for_function("pane => document.querySelector(`${pane} img`).naturalWidth", arg=pane)
     wide, high = page.page.locator(f"{pane} img").first.evaluate("e => [e.naturalWidth, e.naturalHeight]")
     fits = min(stage["width"] / wide, stage["height"] / high)
     return [
