@@ -75,24 +75,24 @@ def create(  # noqa: PLR0913, PLR0917
     from flukeprint.catalogue.import_plan import read_source
 
     # What can be wrong is asked first.
-    if (bundle is None) == (backbone is None):
-        raise FlukeprintError("name what answers: a bundle (--bundle DIR), or a pretrained network (--backbone NAME).")
+    _refuse_both_or_neither(bundle, backbone)
     refuse_full(place)
     _refuse_idle(ray, source, "--from FOLDER|TABLE")
     found = None if source is None else read_source(source, folders, photos, column or (), day_first=_day_first(dates))
     make = partial(create_catalogue, place, store, in_place=in_place)
     with machines_of(ray) as machines:
-        if bundle is not None:
-            made, model = _with_bundle(make, bundle)
-        else:
-            made, model = _with_network(make, str(backbone), weights, size, (mean, std))
+        network = partial(_with_network, make, str(backbone), weights, size, (mean, std))
+        made, model = network() if bundle is None else _with_bundle(make, bundle)
         echo(f"{printed(place)}: a catalogue that answers with {model}")
         if found is not None:
             again = _import_command(place, source, column, folders=folders, photos=photos, dates=dates, who=who)
             with _going_on(f"to go on: {again}"):
-                left_out = _import(made, found, who, machines)
-            if left_out:
-                raise Exit(1)
+                _import_all(made, found, who, machines)
+
+
+def _refuse_both_or_neither(bundle: Path | None, backbone: str | None) -> None:
+    if (bundle is None) == (backbone is None):
+        raise FlukeprintError("name what answers: a bundle (--bundle DIR), or a pretrained network (--backbone NAME).")
 
 
 def _import_command(place: str, source: Path | None, column: Conditions, **options: object) -> str:
@@ -169,8 +169,12 @@ def import_(  # noqa: PLR0913, PLR0917
         echo(plan_text(found, tried(planned(opened, found))))
         return
     with machines_of(ray) as machines, _going_on(_SAME):
-        left_out = _import(opened, found, who, machines)
-    if left_out:
+        _import_all(opened, found, who, machines)
+
+
+def _import_all(opened: "Catalogue", source: "Source", who: str | None, machines: Machines) -> None:
+    """Import and say what was done; exit with 1 if a row was left out."""
+    if _import(opened, source, who, machines):
         raise Exit(1)
 
 
